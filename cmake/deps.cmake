@@ -1,0 +1,85 @@
+# Every outside library: version, reason, and the only place that may include it. System packages
+# come from Debian (scripts/setup.sh installs them); the rest from IDEFICS_CACHE, which setup.sh fills
+# and checks by hash. Nothing is downloaded by CMake.
+find_package(Threads REQUIRED)
+
+# libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash): tensors, oneDNN, TorchScript.
+# Only in predictor/ops, predictor/model, weights/module_loader. Imported by hand: find_package(Torch)
+# drags nvcc into CPU builds and fails with CMake 3.25 when a CUDA toolkit is installed.
+if(IDEFICS_TORCH)
+  if(NOT IDEFICS_TORCH_DIR)
+    file(SHA256 ${PROJECT_SOURCE_DIR}/scripts/requirements.txt requirements_hash)
+    string(SUBSTRING ${requirements_hash} 0 12 requirements_key)
+    file(GLOB IDEFICS_TORCH_DIR
+      ${IDEFICS_CACHE}/python-${requirements_key}/lib/python3*/site-packages/torch)
+  endif()
+  if(NOT EXISTS ${IDEFICS_TORCH_DIR}/lib/libtorch_cpu.so)
+    message(FATAL_ERROR "libtorch is not in '${IDEFICS_CACHE}': run scripts/setup.sh "
+      "(or give -DIDEFICS_TORCH_DIR=…/site-packages/torch, or -DIDEFICS_TORCH=OFF)")
+  endif()
+  add_library(deps_torch INTERFACE)
+  add_library(deps::torch ALIAS deps_torch)
+  target_include_directories(deps_torch SYSTEM INTERFACE
+    ${IDEFICS_TORCH_DIR}/include ${IDEFICS_TORCH_DIR}/include/torch/csrc/api/include)
+  target_link_directories(deps_torch INTERFACE ${IDEFICS_TORCH_DIR}/lib)
+  target_link_libraries(deps_torch INTERFACE torch_cpu c10 Threads::Threads)
+  target_link_options(deps_torch INTERFACE "LINKER:-rpath,${IDEFICS_TORCH_DIR}/lib")
+  if(IDEFICS_CUDA)
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    add_library(deps_torch_cuda INTERFACE)
+    add_library(deps::torch_cuda ALIAS deps_torch_cuda)
+    # --no-as-needed: libtorch_cuda registers its kernels when loaded; no symbol of it is referenced.
+    target_link_libraries(deps_torch_cuda INTERFACE
+      deps::torch "-Wl,--no-as-needed" torch_cuda c10_cuda "-Wl,--as-needed" CUDA::cudart)
+  endif()
+endif()
+
+# OpenSSL (Debian): SHA-256 in common/sha256; TLS below libcurl.
+find_package(OpenSSL REQUIRED)
+
+# libcurl 7.88 (Debian): image downloads and webhooks. Only in server/fetch and server/cog/webhook.
+find_package(CURL REQUIRED)
+
+# spdlog 1.10 (Debian): log lines. Only in common/log.cc.
+find_package(spdlog REQUIRED)
+add_library(deps_spdlog INTERFACE)
+add_library(deps::spdlog ALIAS deps_spdlog)
+target_link_libraries(deps_spdlog INTERFACE spdlog::spdlog)
+
+# nlohmann_json 3.11 (Debian): JSON. Only in server, weights/manifest.cc and weights/safetensors.cc.
+find_package(nlohmann_json 3.11 REQUIRED)
+
+# CLI11 2.1 (Debian): the command line. Only in server/cli/flags.cc.
+find_package(CLI11 REQUIRED)
+
+# sentencepiece 0.1.97 (Debian): the tokenizer model. Only in predictor/text/sentencepiece_model.cc.
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
+
+# OpenCV 4.6 (Debian, imgcodecs only): JPEG, PNG, TIFF, BMP, … pixels. Only in predictor/images.
+# Debian's OpenCVConfig.cmake is in libopencv-dev (1 GB); the two -dev packages used here have none.
+find_path(OPENCV_INCLUDE_DIR opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 REQUIRED)
+add_library(deps_opencv INTERFACE)
+add_library(deps::opencv ALIAS deps_opencv)
+target_include_directories(deps_opencv SYSTEM INTERFACE ${OPENCV_INCLUDE_DIR})
+target_link_libraries(deps_opencv INTERFACE opencv_imgcodecs opencv_imgproc opencv_core)
+
+# giflib 5.2, libwebp 1.2, libavif 0.11 (Debian): first frames of GIF, animated WebP and AVIF, which
+# OpenCV 4.6 cannot read. Only in predictor/images.
+find_package(GIF REQUIRED)
+pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
+pkg_check_modules(avif REQUIRED IMPORTED_TARGET libavif)
+
+# cpp-httplib 0.41.0 (fetched by setup.sh, header only): HTTP. Only in server/http.
+# Debian 12's 0.11.4 is exploitable; a compiled shared library would bake in its limits.
+find_path(HTTPLIB_INCLUDE_DIR httplib.h PATHS ${IDEFICS_CACHE}/httplib-0.41.0 NO_DEFAULT_PATH REQUIRED)
+add_library(deps_httplib INTERFACE)
+add_library(deps::httplib ALIAS deps_httplib)
+target_include_directories(deps_httplib SYSTEM INTERFACE ${HTTPLIB_INCLUDE_DIR})
+target_link_libraries(deps_httplib INTERFACE Threads::Threads)
+
+# Catch2 3.7.1 (fetched and compiled by setup.sh): C++ tests. Only in tests.
+if(IDEFICS_TESTS)
+  find_package(Catch2 3.7.1 REQUIRED PATHS ${IDEFICS_CACHE}/catch2-3.7.1 NO_DEFAULT_PATH)
+endif()

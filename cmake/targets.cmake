@@ -1,0 +1,35 @@
+# One helper per kind of target. Sources are listed by name, never by GLOB.
+
+add_library(idefics_flags INTERFACE)  # warnings and sanitizers, for our own code only
+target_compile_options(idefics_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror>)
+if(IDEFICS_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+  add_link_options(-fsanitize=address,undefined)
+elseif(IDEFICS_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread)
+  add_link_options(-fsanitize=thread)
+elseif(IDEFICS_SANITIZE)
+  message(FATAL_ERROR "IDEFICS_SANITIZE is '${IDEFICS_SANITIZE}': use address, thread or nothing")
+endif()
+
+# idefics_library(idefics_engine SOURCES a.cc PUBLIC idefics_text PRIVATE ...)
+function(idefics_library name)
+  cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
+  add_library(${name} STATIC ${arg_SOURCES})
+  target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PUBLIC ${arg_PUBLIC} PRIVATE idefics_flags ${arg_PRIVATE})
+endfunction()
+
+# idefics_test(scheduler_test LABEL unit TIMEOUT_S 30 LIBS idefics_engine [SOURCES x.cc])
+# Tests run in the source folder; IDEFICS_SHARED_DATA points to ../shared/data, which may be absent.
+function(idefics_test name)
+  cmake_parse_arguments(arg "" "LABEL;TIMEOUT_S" "LIBS;SOURCES" ${ARGN})
+  add_executable(${name} ${name}.cc ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE ${arg_LIBS} idefics_flags Catch2::Catch2WithMain)
+  target_compile_definitions(${name} PRIVATE
+    IDEFICS_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
+    IDEFICS_SHARED_DATA="${PROJECT_SOURCE_DIR}/../shared/data")
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT "${arg_TIMEOUT_S}")
+endfunction()

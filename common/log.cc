@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/log.h"
+
+#include <cstdio>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+namespace idefics {
+namespace {
+
+spdlog::level::level_enum ToSpdlog(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return spdlog::level::debug;
+    case LogLevel::kInfo:
+      return spdlog::level::info;
+    case LogLevel::kWarning:
+      return spdlog::level::warn;
+    case LogLevel::kError:
+      return spdlog::level::err;
+  }
+  return spdlog::level::info;
+}
+
+std::string Escaped(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      char escape[8];
+      std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
+      out += escape;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+spdlog::logger& Logger() {
+  static const auto logger = [] {
+    auto made = spdlog::stderr_logger_mt("idefics");
+    made->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+    return made;
+  }();
+  return *logger;
+}
+
+}  // namespace
+
+LogLevel ParseLogLevel(std::string_view name) {
+  if (name == "debug") return LogLevel::kDebug;
+  if (name == "warn" || name == "warning") return LogLevel::kWarning;
+  if (name == "error") return LogLevel::kError;
+  return LogLevel::kInfo;
+}
+
+void InitLog(LogLevel level, bool console) {
+  Logger().set_level(ToSpdlog(level));
+  Logger().flush_on(spdlog::level::warn);
+  if (!console) {
+    Logger().set_pattern(
+        R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","severity":"%l","message":"%v"})");
+  }
+}
+
+void Log(LogLevel level, std::string_view message) {
+  Logger().log(ToSpdlog(level), "{}", Escaped(message));
+}
+
+}  // namespace idefics

@@ -1,0 +1,1 @@
+"""Parts of scripts/train_demo.py: the rendered world, its questions, the model and its training."""
