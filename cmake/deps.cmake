@@ -51,7 +51,10 @@ target_link_libraries(deps_spdlog INTERFACE spdlog::spdlog)
 find_package(nlohmann_json 3.11 REQUIRED)
 
 # CLI11 2.1 (Debian): the command line. Only in server/cli/flags.cc.
-find_package(CLI11 REQUIRED)
+find_path(CLI11_INCLUDE_DIR CLI/CLI.hpp REQUIRED)
+add_library(deps_cli11 INTERFACE)
+add_library(deps::cli11 ALIAS deps_cli11)
+target_include_directories(deps_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE_DIR})
 
 # sentencepiece 0.1.97 (Debian): the tokenizer model. Only in predictor/text/sentencepiece_model.cc.
 find_package(PkgConfig REQUIRED)

@@ -19,20 +19,20 @@ std::string DescribeComparison(const char* text, const A& a, const B& b) {
 
 }  // namespace idefics::internal
 
-#define CHECK(condition)                                                         \
-  do {                                                                           \
+#define CHECK(condition)                                                                \
+  do {                                                                                  \
     if (!(condition)) ::idefics::internal::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
 
-#define IDEFICS_CHECK_OP(op, a, b)                                                         \
-  do {                                                                                     \
-    const auto& check_a = (a);                                                             \
-    const auto& check_b = (b);                                                             \
-    if (!(check_a op check_b)) {                                                           \
-      ::idefics::internal::CheckFailed(                                                    \
-          __FILE__, __LINE__,                                                              \
-          ::idefics::internal::DescribeComparison(#a " " #op " " #b, check_a, check_b));   \
-    }                                                                                      \
+#define IDEFICS_CHECK_OP(op, a, b)                                                       \
+  do {                                                                                   \
+    const auto& check_a = (a);                                                           \
+    const auto& check_b = (b);                                                           \
+    if (!(check_a op check_b)) {                                                         \
+      ::idefics::internal::CheckFailed(                                                  \
+          __FILE__, __LINE__,                                                            \
+          ::idefics::internal::DescribeComparison(#a " " #op " " #b, check_a, check_b)); \
+    }                                                                                    \
   } while (false)
 
 #define CHECK_EQ(a, b) IDEFICS_CHECK_OP(==, a, b)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/log.h"
 
-#include <cstdio>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+
+#include <cstdio>
 
 namespace idefics {
 namespace {
@@ -62,8 +63,7 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_level(ToSpdlog(level));
   Logger().flush_on(spdlog::level::warn);
   if (!console) {
-    Logger().set_pattern(
-        R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","severity":"%l","message":"%v"})");
+    Logger().set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","severity":"%l","message":"%v"})");
   }
 }
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/progress.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
-#include <unistd.h>
 #include <utility>
 
 namespace idefics {
@@ -11,7 +12,7 @@ namespace idefics {
 using std::chrono::steady_clock;
 
 namespace {
-constexpr auto kQuiet = std::chrono::milliseconds(500);   // nothing is drawn for short work
+constexpr auto kQuiet = std::chrono::milliseconds(500);  // nothing is drawn for short work
 constexpr auto kRedraw = std::chrono::milliseconds(100);
 constexpr int kBarWidth = 30;
 }  // namespace

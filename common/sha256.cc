@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/sha256.h"
 
-#include <array>
 #include <openssl/evp.h>
+
+#include <array>
 
 #include "common/check.h"
 

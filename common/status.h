@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Status and Result<T>: how failures of the world travel. A bug is a CHECK (check.h), never a Status.
-// Both types are values; distinct objects may be used on distinct threads.
+// Status and Result<T>: how failures of the world travel. A bug is a CHECK (check.h), never a
+// Status. Both types are values; distinct objects may be used on distinct threads.
 #pragma once
 
 #include <optional>
@@ -60,7 +60,7 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : value_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(T value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
   Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
     CHECK(!status_.ok());
   }
@@ -97,11 +97,11 @@ class [[nodiscard]] Result {
 #define IDEFICS_CONCAT_INNER(a, b) a##b
 #define IDEFICS_CONCAT(a, b) IDEFICS_CONCAT_INNER(a, b)
 
-#define RETURN_IF_ERROR(expression)                                                \
-  do {                                                                             \
+#define RETURN_IF_ERROR(expression)                                                          \
+  do {                                                                                       \
     if (::idefics::Status status_of_expression = (expression); !status_of_expression.ok()) { \
-      return status_of_expression;                                                 \
-    }                                                                              \
+      return status_of_expression;                                                           \
+    }                                                                                        \
   } while (false)
 
 // ASSIGN_OR_RETURN(auto image, Decode(bytes));

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// The reference version of every idefics:: operator in plain ATen: the truth for the fast ones and
+// the fallback on devices without one. Shapes in README.md. Thread safe.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <optional>
+
+namespace idefics::reference {
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                     const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache);
+at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                  const at::Tensor& row_starts, const at::Tensor& kv_starts,
+                  const at::Tensor& kv_lengths);
+at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at::Tensor& image_v,
+                       const at::Tensor& image_entry);
+at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
+                  const std::optional<at::Tensor>& bias);
+at::Tensor Swiglu(const at::Tensor& gate_up);
+
+}  // namespace idefics::reference

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Arithmetic on single rows of f32, bf16 or f16 numbers, for the CPU operators. Products and sums
+// are f32. Compiled for several instruction sets (row_math.cc), chosen when the library loads.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstdint>
+
+namespace idefics {
+
+// Σ a[i]·b[i], n elements.
+float Dot(const float* a, const float* b, int64_t n);
+float Dot(const float* a, const c10::BFloat16* b, int64_t n);
+float Dot(const float* a, const c10::Half* b, int64_t n);
+
+// out[i] = out[i]·keep + weight·row[i].
+void ScaleAdd(float* out, float keep, float weight, const float* row, int64_t n);
+void ScaleAdd(float* out, float keep, float weight, const c10::BFloat16* row, int64_t n);
+void ScaleAdd(float* out, float keep, float weight, const c10::Half* row, int64_t n);
+
+// silu(gate[i])·up[i]; `rounded` types round silu to T first, as two separate ATen operators do.
+void SiluMultiply(const float* gate, const float* up, float* out, int64_t n);
+void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16* up, c10::BFloat16* out,
+                  int64_t n);
+void SiluMultiply(const c10::Half* gate, const c10::Half* up, c10::Half* out, int64_t n);
+
+}  // namespace idefics

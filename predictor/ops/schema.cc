@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Schemas of the idefics:: operators. Every exported bundle refers to them.
+#include <torch/library.h>
+
+#include "predictor/ops/reference.h"
+
+TORCH_LIBRARY(idefics, library) {
+  library.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
+  library.def(
+      "rope_write(Tensor qkv, Tensor cos, Tensor sin, Tensor kv_slots, Tensor(a!) k_cache, "
+      "Tensor(b!) v_cache) -> Tensor");
+  library.def(
+      "attend(Tensor q, Tensor k_cache, Tensor v_cache, Tensor row_starts, Tensor kv_starts, "
+      "Tensor kv_lengths) -> Tensor");
+  library.def(
+      "attend_image(Tensor q, Tensor image_k, Tensor image_v, Tensor image_entry) -> Tensor");
+  library.def("linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor");
+  library.def("swiglu(Tensor gate_up) -> Tensor");
+}
+
+TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
+  library.impl("rms_norm", idefics::reference::RmsNorm);
+  library.impl("rope_write", idefics::reference::RopeWrite);
+  library.impl("attend", idefics::reference::Attend);
+  library.impl("attend_image", idefics::reference::AttendImage);
+  library.impl("linear", idefics::reference::Linear);
+  library.impl("swiglu", idefics::reference::Swiglu);
+}
