@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The two TorchScript modules of a bundle, without weights (design.md section 3).
+
+Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in by name
+(`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are static and ragged:
+`T` tokens of all rows of a step lie behind each other, nothing is padded, nothing depends on data.
+The module stays in the subset that torch.export also accepts. Formulas: reference/idefics-spec.md section 2.
+"""
+
+from dataclasses import dataclass
+from typing import Final, List, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class VisionShape:
+    image_size: int
+    patch_size: int
+    num_channels: int
+    embed_dim: int
+    num_layers: int
+    num_heads: int
+    intermediate_size: int
+    layer_norm_eps: float
+    hidden_act: str  # "gelu" or "quick_gelu"
+
+
+@dataclass(frozen=True)
+class PerceiverShape:
+    num_latents: int
+    depth: int
+    num_heads: int
+    head_dim: int
+    qk_layer_norms: bool
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    vocab_size: int  # base and additional rows together
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    cross_layer_interval: int
+    qk_layer_norms: bool
+    rms_norm_eps: float
+    use_resampler: bool
+    vision: VisionShape
+    perceiver: PerceiverShape
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_heads
+
+    @property
+    def num_cross_layers(self) -> int:
+        return self.num_layers // self.cross_layer_interval
+
+
+def _declare(module: nn.Module, *names: str) -> None:
+    for name in names:
+        module.register_parameter(name, nn.Parameter(torch.empty(0), requires_grad=False))
+
+
+class VisionLayer(nn.Module):
+    """Pre-norm ViT block; spec 2.1 step 4. [M, P, E] -> [M, P, E]."""
+
+    num_heads: Final[int]
+    eps: Final[float]
+    quick_gelu: Final[bool]
+
+    def __init__(self, shape: VisionShape):
+        super().__init__()
+        self.num_heads = shape.num_heads
+        self.eps = shape.layer_norm_eps
+        self.quick_gelu = shape.hidden_act == "quick_gelu"
+        _declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias",
+                 "norm2_weight", "norm2_bias", "fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
+
+    def forward(self, x: Tensor) -> Tensor:
+        m, p, e = x.shape
+        y = F.layer_norm(x, [e], self.norm1_weight, self.norm1_bias, self.eps)
+        qkv = torch.ops.idefics.linear(y, self.qkv_weight, self.qkv_bias)
+        q, k, v = qkv.view(m, p, 3, self.num_heads, e // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, p, e)
+        x = x + torch.ops.idefics.linear(mixed, self.out_weight, self.out_bias)
+        y = F.layer_norm(x, [e], self.norm2_weight, self.norm2_bias, self.eps)
+        y = torch.ops.idefics.linear(y, self.fc1_weight, self.fc1_bias)
+        y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
+        return x + torch.ops.idefics.linear(y, self.fc2_weight, self.fc2_bias)
+
+
+class PerceiverBlock(nn.Module):
+    """Latents attend to the picture and to themselves; spec 2.2. Layer norms: eps 1e-5, not in the config."""
+
+    num_heads: Final[int]
+    head_dim: Final[int]
+    qk_norm: Final[bool]
+
+    def __init__(self, shape: PerceiverShape):
+        super().__init__()
+        self.num_heads = shape.num_heads
+        self.head_dim = shape.head_dim
+        self.qk_norm = shape.qk_layer_norms
+        _declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight", "latents_norm_bias",
+                 "q_weight", "kv_weight", "out_weight", "mlp_norm_weight", "mlp_norm_bias", "fc_weight",
+                 "proj_weight")
+        if shape.qk_layer_norms:
+            _declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
+
+    def forward(self, latents: Tensor, context: Tensor) -> Tensor:
+        """latents [M, L, E], context [M, P, E] (the raw ViT output) -> [M, L, E]."""
+        m, l, e = latents.shape
+        h, d = self.num_heads, self.head_dim
+        c = F.layer_norm(context, [e], self.context_norm_weight, self.context_norm_bias, 1e-5)
+        y = F.layer_norm(latents, [e], self.latents_norm_weight, self.latents_norm_bias, 1e-5)
+        q = torch.ops.idefics.linear(y, self.q_weight).view(m, l, h, d).transpose(1, 2)
+        kv = torch.ops.idefics.linear(torch.cat([c, y], 1), self.kv_weight)
+        k, v = kv.view(m, -1, 2, h, d).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.qk_norm:
+            q = F.layer_norm(q, [d], self.q_norm_weight, self.q_norm_bias, 1e-5)
+            k = F.layer_norm(k, [d], self.k_norm_weight, self.k_norm_bias, 1e-5)
+        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, l, h * d)
+        latents = latents + torch.ops.idefics.linear(mixed, self.out_weight)
+        y = F.layer_norm(latents, [e], self.mlp_norm_weight, self.mlp_norm_bias, 1e-5)
+        y = torch.relu(torch.ops.idefics.linear(y, self.fc_weight))
+        return latents + torch.ops.idefics.linear(y, self.proj_weight)
+
+
+class ImageKv(nn.Module):
+    """Keys and values of one gated cross-attention layer for a picture; spec 2.6 (no RoPE)."""
+
+    num_heads: Final[int]
+    eps: Final[float]
+    qk_norm: Final[bool]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.num_heads = shape.num_heads
+        self.eps = shape.rms_norm_eps
+        self.qk_norm = shape.qk_layer_norms
+        _declare(self, "kv_weight")
+        if shape.qk_layer_norms:
+            _declare(self, "k_norm")
+
+    def forward(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
+        """[M, L, E] -> K, V [M, H, L, d]."""
+        m, l, _ = latents.shape
+        kv = torch.ops.idefics.linear(latents, self.kv_weight)
+        k, v = kv.view(m, l, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.qk_norm:
+            k = torch.ops.idefics.rms_norm(k, self.k_norm, self.eps)
+        return k.contiguous(), v.contiguous()
+
+
+class Vision(nn.Module):
+    """Everything that is computed once per distinct image: ViT, perceiver, cross-attention K and V."""
+
+    patch_size: Final[int]
+    eps: Final[float]
+    use_resampler: Final[bool]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        vision = shape.vision
+        self.patch_size = vision.patch_size
+        self.eps = vision.layer_norm_eps
+        self.use_resampler = shape.use_resampler
+        _declare(self, "patch_embedding", "class_embedding", "position_embedding", "pre_norm_weight",
+                 "pre_norm_bias")
+        self.layers = nn.ModuleList([VisionLayer(vision) for _ in range(vision.num_layers)])
+        blocks = []
+        if shape.use_resampler:
+            _declare(self, "latents", "final_norm_weight", "final_norm_bias")
+            blocks = [PerceiverBlock(shape.perceiver) for _ in range(shape.perceiver.depth)]
+        self.blocks = nn.ModuleList(blocks)
+        self.cross = nn.ModuleList([ImageKv(shape) for _ in range(shape.num_cross_layers)])
+
+    @torch.jit.export
+    def encode(self, pixels: Tensor) -> Tensor:
+        """pixels [M, 3, S, S] f32, normalised -> latents [M, L, E] (without resampler: [M, P, E])."""
+        pixels = pixels.to(self.patch_embedding.dtype)
+        x = F.conv2d(pixels, self.patch_embedding, None, self.patch_size).flatten(2).transpose(1, 2)
+        e = x.size(2)
+        cls = self.class_embedding.view(1, 1, e).expand(x.size(0), 1, e)
+        x = torch.cat([cls, x], 1) + self.position_embedding
+        x = F.layer_norm(x, [e], self.pre_norm_weight, self.pre_norm_bias, self.eps)
+        for layer in self.layers:
+            x = layer(x)
+        if self.use_resampler:
+            latents = self.latents.unsqueeze(0).expand(x.size(0), -1, -1)
+            for block in self.blocks:
+                latents = block(latents, x)
+            return F.layer_norm(latents, [e], self.final_norm_weight, self.final_norm_bias, 1e-5)
+        return x
+
+    @torch.jit.export
+    def image_kv(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
+        """latents [M, L, E] -> K, V [cross layers, M, H, L, d]."""
+        keys: List[Tensor] = []
+        values: List[Tensor] = []
+        for layer in self.cross:
+            k, v = layer(latents)
+            keys.append(k)
+            values.append(v)
+        return torch.stack(keys), torch.stack(values)
+
+
+class CrossLayer(nn.Module):
+    """Gated cross-attention block, runs before decoder layers 0, interval, ...; spec 2.6,
+    Flamingo (arXiv 2204.14198) section 2.2. The gates are stored after tanh."""
+
+    num_heads: Final[int]
+    eps: Final[float]
+    qk_norm: Final[bool]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.num_heads = shape.num_heads
+        self.eps = shape.rms_norm_eps
+        self.qk_norm = shape.qk_layer_norms
+        _declare(self, "input_norm", "q", "o", "attn_gate", "post_norm", "gate_up", "down", "mlp_gate")
+        if shape.qk_layer_norms:
+            _declare(self, "q_norm")
+
+    def forward(self, x: Tensor, image_k: Tensor, image_v: Tensor, image_entry: Tensor) -> Tensor:
+        """x [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image)."""
+        y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
+        q = torch.ops.idefics.linear(y, self.q).view(x.size(0), self.num_heads, -1)
+        if self.qk_norm:
+            q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
+        mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_entry)
+        x = x + self.attn_gate * torch.ops.idefics.linear(mixed, self.o)
+        y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
+        y = torch.ops.idefics.swiglu(torch.ops.idefics.linear(y, self.gate_up))
+        return x + self.mlp_gate * torch.ops.idefics.linear(y, self.down)
+
+
+class DecoderLayer(nn.Module):
+    """LLaMA block; spec 2.5."""
+
+    eps: Final[float]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.eps = shape.rms_norm_eps
+        _declare(self, "input_norm", "qkv", "o", "post_norm", "gate_up", "down")
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, row_starts: Tensor,
+                kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor, v_cache: Tensor) -> Tensor:
+        """x [T, h]; k_cache, v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
+        y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
+        qkv = torch.ops.idefics.linear(y, self.qkv)
+        q = torch.ops.idefics.rope_write(qkv, cos, sin, kv_slots, k_cache, v_cache)
+        mixed = torch.ops.idefics.attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths)
+        x = x + torch.ops.idefics.linear(mixed, self.o)
+        y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
+        y = torch.ops.idefics.swiglu(torch.ops.idefics.linear(y, self.gate_up))
+        return x + torch.ops.idefics.linear(y, self.down)
+
+
+class LayerGroup(nn.Module):
+    """One gated cross-attention block and the `interval` decoder layers that follow it."""
+
+    interval: Final[int]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.interval = shape.cross_layer_interval
+        self.cross = CrossLayer(shape)
+        self.layers = nn.ModuleList([DecoderLayer(shape) for _ in range(shape.cross_layer_interval)])
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, image_entry: Tensor,
+                row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor, v_arena: Tensor,
+                image_k: Tensor, image_v: Tensor) -> Tensor:
+        """k_arena, v_arena [interval, slots, H, d]; image_k, image_v [entries, H, L, d]."""
+        x = self.cross(x, image_k, image_v, image_entry)
+        for i, layer in enumerate(self.layers):
+            x = layer(x, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
+        return x
+
+
+class Decoder(nn.Module):
+    """Tokens of any number of rows -> logits of the rows that ask for them."""
+
+    interval: Final[int]
+    head_dim: Final[int]
+    eps: Final[float]
+
+    def __init__(self, shape: ModelShape):
+        super().__init__()
+        self.interval = shape.cross_layer_interval
+        self.head_dim = shape.head_dim
+        self.eps = shape.rms_norm_eps
+        _declare(self, "embed", "norm", "lm_head")
+        self.groups = nn.ModuleList([LayerGroup(shape) for _ in range(shape.num_cross_layers)])
+
+    def rotary(self, positions: Tensor) -> Tuple[Tensor, Tensor]:
+        """positions [T] -> cos, sin [T, d/2] f32; RoPE base 10000 (arXiv 2104.09864)."""
+        even = torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=positions.device).float()
+        inv_freq = 1.0 / torch.pow(10000.0, even / self.head_dim)
+        angles = positions.float().unsqueeze(1) * inv_freq.unsqueeze(0)
+        return angles.cos(), angles.sin()
+
+    def forward(self, tokens: Tensor, positions: Tensor, kv_slots: Tensor, image_entry: Tensor,
+                row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, sample_rows: Tensor,
+                k_arena: Tensor, v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tensor:
+        """All index tensors are i32.
+
+        tokens, positions, kv_slots, image_entry [T]; row_starts [R + 1]; kv_starts, kv_lengths [R];
+        sample_rows [S], indices into the T tokens; k_arena, v_arena [layers, slots, H, d];
+        image_k, image_v [cross layers, entries, H, L, d]. Returns logits [S, vocab] f32.
+        """
+        cos, sin = self.rotary(positions)
+        x = F.embedding(tokens, self.embed)
+        for g, group in enumerate(self.groups):
+            first = g * self.interval
+            x = group(x, cos, sin, kv_slots, image_entry, row_starts, kv_starts, kv_lengths,
+                      k_arena[first:first + self.interval], v_arena[first:first + self.interval],
+                      image_k[g], image_v[g])
+        x = torch.ops.idefics.rms_norm(x.index_select(0, sample_rows), self.norm, self.eps)
+        return torch.ops.idefics.linear(x, self.lm_head).float()
+
+
+def script_modules(shape: ModelShape) -> Tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """(vision, decoder) as weightless TorchScript. REQUIRES: the idefics operators are loaded."""
+    return torch.jit.script(Vision(shape).eval()), torch.jit.script(Decoder(shape).eval())
