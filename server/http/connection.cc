@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/http/connection.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace idefics {
+namespace {
+
+constexpr size_t kReadBytes = 64 * 1024;
+
+int PollTimeoutMs(Connection::Clock::duration left) {
+  const auto ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
+  return static_cast<int>(std::clamp<int64_t>(ms, 0, 60'000));
+}
+
+}  // namespace
+
+Connection::~Connection() { close(fd_); }
+
+bool Connection::ReadAvailable(size_t max_bytes) {
+  std::array<char, kReadBytes> bytes;
+  while (max_bytes > 0) {
+    const ssize_t n = recv(fd_, bytes.data(), std::min(bytes.size(), max_bytes), MSG_DONTWAIT);
+    if (n == 0) return false;
+    if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+    buffer_.append(bytes.data(), static_cast<size_t>(n));
+    max_bytes -= static_cast<size_t>(n);
+    if (static_cast<size_t>(n) < bytes.size()) return true;
+  }
+  return true;
+}
+
+Status Connection::ReadMore(Clock::time_point read_deadline) {
+  std::array<char, kReadBytes> bytes;
+  for (;;) {
+    const ssize_t n = recv(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT);
+    if (n > 0) {
+      buffer_.append(bytes.data(), static_cast<size_t>(n));
+      return Status::Ok();
+    }
+    if (n == 0) return {ErrorCode::kCanceled, "the client closed the connection"};
+    if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+      return {ErrorCode::kCanceled, "the connection broke"};
+    }
+    const auto left = read_deadline - Clock::now();
+    if (left <= Clock::duration::zero()) {
+      return {ErrorCode::kDeadline, "the request did not arrive in time"};
+    }
+    pollfd wait{fd_, POLLIN, 0};
+    poll(&wait, 1, PollTimeoutMs(left));
+  }
+}
+
+bool Connection::WriteAll(std::string_view bytes, Clock::duration stall) {
+  auto stall_end = Clock::now() + stall;
+  while (!bytes.empty()) {
+    const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0) {
+      bytes.remove_prefix(static_cast<size_t>(n));
+      stall_end = Clock::now() + stall;
+      continue;
+    }
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return false;
+    const auto left = stall_end - Clock::now();
+    if (left <= Clock::duration::zero()) return false;
+    pollfd wait{fd_, POLLOUT, 0};
+    poll(&wait, 1, PollTimeoutMs(left));
+    if ((wait.revents & (POLLERR | POLLHUP)) != 0) return false;
+  }
+  return true;
+}
+
+void Connection::WriteOnce(std::string_view bytes) {
+  // The result is of no use: a peer that cannot take a hundred bytes is closed all the same.
+  [[maybe_unused]] const ssize_t n =
+      send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+void Connection::ShutdownWrite() { shutdown(fd_, SHUT_WR); }
+
+bool Connection::PeerGone() const {
+  pollfd wait{fd_, POLLRDHUP, 0};
+  if (poll(&wait, 1, 0) <= 0) return false;
+  return (wait.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL)) != 0;
+}
+
+}  // namespace idefics

@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request and its answer on a connection, run by a worker. The wall around cpp-httplib.
+#pragma once
+
+#include <chrono>
+
+#include "server/http/body_reader.h"
+#include "server/http/connection.h"
+#include "server/http/request_head.h"
+#include "server/http/router.h"
+
+namespace idefics {
+
+struct ExchangeOptions {
+  BodyLimits body;
+  std::chrono::milliseconds write_stall{30'000};
+  bool draining = false;  // the answer says Connection: close
+};
+
+// Routes the request and writes the answer. True: the connection stands at the next request.
+bool RunExchange(Connection& connection, const RequestHead& head, const Router& router,
+                 const ExchangeOptions& options);
+
+// The bytes of a short plain-text answer that ends the connection.
+std::string RefusalBytes(int status, const std::string& message);
+
+}  // namespace idefics

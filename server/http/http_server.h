@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The HTTP/1.1 server. A connection holds a thread only while one of its requests runs: one event-loop
+// thread owns all others (epoll), so thousands of idle or half-sent ones cost only a descriptor each.
+// cpp-httplib writes the answers; the wall around it is http_server.cc.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "common/status.h"
+#include "server/http/body_reader.h"
+#include "server/http/request_head.h"
+#include "server/http/router.h"
+
+namespace idefics {
+
+struct HttpServerOptions {
+  std::string host = "0.0.0.0";
+  int port = 5000;  // 0: any free one
+  HeadLimits head;
+  BodyLimits body;
+  std::chrono::milliseconds head_time{10'000};       // from the first byte of a head to its last
+  std::chrono::milliseconds keep_alive_time{75'000};  // idle; longer than a director's 5 s polling
+  std::chrono::milliseconds write_stall{30'000};     // a client that takes no byte for so long is left
+  int max_connections = 20'000;
+  int max_request_threads = 1024;  // requests with a body
+  int max_quick_threads = 64;      // GET and HEAD: never behind the others
+};
+
+class HttpServer {
+ public:
+  // `router` must outlive the server.
+  HttpServer(HttpServerOptions options, const Router& router);
+  ~HttpServer();  // Stop(0)
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  // Binds and starts to serve on its own threads. Error: the address is not to be had.
+  Status Start();
+
+  // The bound port. REQUIRES: Start() was ok.
+  int port() const;
+
+  // Refuses new connections, closes idle ones, lets running requests end for at most `grace`, then
+  // breaks the rest. Idempotent.
+  void Stop(std::chrono::milliseconds grace);
+
+ private:
+  class Loop;
+  std::unique_ptr<Loop> loop_;
+};
+
+}  // namespace idefics

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the HTTP layer hands to a route and what a route hands back. Plain values; httplib is not seen
+// here. A request belongs to the worker thread that runs its route.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "common/status.h"
+
+namespace idefics {
+
+using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
+
+// The first value of `name` (case-insensitive), or nullptr.
+const std::string* FindHeader(const HttpHeaders& headers, std::string_view name);
+
+// A connection as a running route sees it.
+class HttpPeer {
+ public:
+  virtual ~HttpPeer() = default;
+
+  // The body, de-chunked, within the server's size and time limits; empty when there is none.
+  // Errors: kTooLarge (413), kInvalidInput (400, broken framing), kDeadline (408), kCanceled (gone).
+  // REQUIRES: called at most once.
+  virtual Result<std::string> ReadBody() = 0;
+
+  // True once the client closed its sending side or the connection broke.
+  virtual bool Gone() const = 0;
+};
+
+struct HttpRequest {
+  std::string method;
+  std::string path;   // as sent, still percent-encoded, without the query
+  std::string query;  // without '?'
+  HttpHeaders headers;
+  std::vector<std::string> path_parameters;  // decoded values of the route's {names}, in order
+  HttpPeer* peer = nullptr;
+
+  const std::string* Header(std::string_view name) const { return FindHeader(headers, name); }
+};
+
+// Writes pieces of a streamed body. False: the client is gone, stop.
+class BodyWriter {
+ public:
+  virtual ~BodyWriter() = default;
+  virtual bool Write(std::string_view piece) = 0;
+  virtual bool PeerGone() const = 0;
+};
+
+struct HttpResponse {
+  static HttpResponse Json(int status, std::string body) {
+    return {status, {{"Content-Type", "application/json"}}, std::move(body), nullptr, false};
+  }
+  static HttpResponse Text(int status, std::string body) {
+    return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::move(body), nullptr, false};
+  }
+  static HttpResponse Empty(int status) { return {status, {}, "", nullptr, false}; }
+
+  int status = 200;
+  HttpHeaders headers;
+  std::string body;
+  std::function<void(BodyWriter&)> stream;  // set: the body is what this writes, `body` is unused
+  bool close_connection = false;
+};
+
+using HttpHandler = std::function<HttpResponse(HttpRequest&)>;
+
+}  // namespace idefics

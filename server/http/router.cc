@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/http/router.h"
+
+#include <exception>
+
+#include "common/log.h"
+#include "server/http/request_head.h"
+
+namespace idefics {
+namespace {
+
+// "/predictions/x" -> {"predictions", "x"}; "/" -> {""}.
+std::vector<std::string> Split(std::string_view path) {
+  std::vector<std::string> segments;
+  path.remove_prefix(path.empty() ? 0 : 1);
+  for (;;) {
+    const size_t slash = path.find('/');
+    segments.emplace_back(path.substr(0, slash));
+    if (slash == std::string_view::npos) return segments;
+    path.remove_prefix(slash + 1);
+  }
+}
+
+bool IsParameter(const std::string& segment) { return !segment.empty() && segment.front() == '{'; }
+
+bool Matches(const std::vector<std::string>& pattern, const std::vector<std::string>& segments) {
+  if (pattern.size() != segments.size()) return false;
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (IsParameter(pattern[i]) ? segments[i].empty() : pattern[i] != segments[i]) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void Router::Add(std::string method, const std::string& pattern, HttpHandler handler) {
+  entries_.push_back({std::move(method), Split(pattern), std::move(handler)});
+}
+
+HttpResponse Router::Route(HttpRequest& request) const {
+  const std::vector<std::string> segments = Split(request.path);
+  const std::string method = request.method == "HEAD" ? "GET" : request.method;
+  std::string allow;
+  for (const Entry& entry : entries_) {
+    if (!Matches(entry.segments, segments)) continue;
+    if (entry.method != method) {
+      if (!allow.empty()) allow += ',';
+      allow += entry.method == "GET" ? "GET,HEAD" : entry.method;
+      continue;
+    }
+    for (size_t i = 0; i < segments.size(); ++i) {
+      if (!IsParameter(entry.segments[i])) continue;
+      auto value = PercentDecode(segments[i]);
+      if (!value || !IsValidUtf8(*value)) {
+        const std::string name = entry.segments[i].substr(1, entry.segments[i].size() - 2);
+        return HttpResponse::Text(400, "Invalid URL: Invalid UTF-8 in `" + name + "`");
+      }
+      request.path_parameters.push_back(std::move(*value));
+    }
+    try {
+      return entry.handler(request);
+    } catch (const std::exception& e) {
+      LogError(std::string("A request ended in an exception: ") + e.what());
+      return HttpResponse::Json(500, R"({"detail":"Internal Server Error"})");
+    }
+  }
+  if (allow.empty()) return HttpResponse::Empty(404);
+  HttpResponse response = HttpResponse::Empty(405);
+  response.headers.emplace_back("Allow", allow);
+  return response;
+}
+
+}  // namespace idefics
