@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/text/prompt.h"
+
+#include <string_view>
+
+namespace idefics {
+namespace {
+
+std::string_view StripSpaces(std::string_view text) {
+  const size_t begin = text.find_first_not_of(' ');
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(' ') - begin + 1);
+}
+
+// Collects text until a special token ends it.
+class TokenWriter {
+ public:
+  explicit TokenWriter(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+
+  void AddText(std::string_view text, SpecialText policy) { open_.push_back({text, policy}); }
+
+  void AddSpecial(int32_t id) {
+    CloseText();
+    tokens_.push_back(id);
+  }
+
+  std::vector<int32_t> Finish() {
+    CloseText();
+    return std::move(tokens_);
+  }
+
+ private:
+  void CloseText() {
+    const std::vector<int32_t> ids = tokenizer_.Encode(open_);
+    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+    open_.clear();
+  }
+
+  const Tokenizer& tokenizer_;
+  std::vector<TextRun> open_;
+  std::vector<int32_t> tokens_;
+};
+
+}  // namespace
+
+TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptItem> items,
+                            bool add_end_of_utterance) {
+  const SpecialTokens& special = tokenizer.special();
+  TokenWriter writer(tokenizer);
+  writer.AddSpecial(special.bos);
+  int32_t num_images = 0;
+  bool last_was_image = false;
+  bool last_was_text = false;
+  for (const PromptItem& item : items) {
+    if (item.is_image) {
+      if (!last_was_image) writer.AddSpecial(special.fake_image);
+      writer.AddSpecial(special.image);
+      writer.AddSpecial(special.fake_image);
+      ++num_images;
+    } else {
+      if (add_end_of_utterance && last_was_text) {
+        if (special.end_of_utterance >= 0) {
+          writer.AddSpecial(special.end_of_utterance);
+        } else {
+          writer.AddText(kEndOfUtteranceLiteral, SpecialText::kNone);
+        }
+      }
+      writer.AddText(StripSpaces(item.text), item.policy);
+    }
+    last_was_image = item.is_image;
+    last_was_text = !item.is_image;
+  }
+  TokenizedPrompt prompt;
+  prompt.tokens = writer.Finish();
+  prompt.image_index = ImageIndex(prompt.tokens, special, num_images);
+  return prompt;
+}
+
+std::vector<int32_t> ImageIndex(std::span<const int32_t> tokens, const SpecialTokens& special,
+                                int32_t num_images) {
+  std::vector<int32_t> index;
+  index.reserve(tokens.size());
+  int32_t image = -1;
+  bool after_eos = false;
+  for (const int32_t token : tokens) {
+    if (token == special.image) {
+      ++image;
+      after_eos = false;
+    }
+    index.push_back(after_eos || image >= num_images ? -1 : image);
+    if (token == special.eos) after_eos = true;
+  }
+  return index;
+}
+
+}  // namespace idefics

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// Strict UTF-8 (RFC 3629): no overlong forms, no surrogates, nothing above U+10FFFF. Pure
+// functions.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace idefics {
+
+// Encoding of U+FFFD, what undecodable bytes become.
+inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";
+
+struct Utf8Character {
+  char32_t code_point = 0;
+  int num_bytes = 0;  // 1..4; 0 where the bytes are no valid character (or there are none)
+};
+
+// The character that `bytes` starts with.
+Utf8Character DecodeUtf8(std::string_view bytes);
+
+bool IsValidUtf8(std::string_view bytes);
+
+}  // namespace idefics
