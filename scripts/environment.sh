@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# Where everything is. Sourced by the other scripts, after `set -euo pipefail`; sets variables only.
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Fetched and compiled dependencies, outside the checkout: a second checkout or branch shares them.
+CACHE=${COG_IDEFICS_CACHE:-$HOME/.cache/cog-idefics}
+export COG_IDEFICS_CACHE=$CACHE
+
+# The first 12 hex digits of the sha256 of some files; cmake/deps.cmake computes the same key.
+key_of() { cat "$@" | sha256sum | cut -c1-12; }
+
+PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
+ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
+HTTPLIB_DIR=$CACHE/httplib-0.41.0
+CATCH2_DIR=$CACHE/catch2-3.7.1
+
+BUILD_DIR=$ROOT/build/${IDEFICS_PRESET:-release}
+SERVER_BINARY=$BUILD_DIR/server/idefics-server
+OPS_LIBRARY=$BUILD_DIR/predictor/ops/libidefics_ops.so
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "$(basename "$0"): $*"; exit 1; }

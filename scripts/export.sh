@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# scripts/export.sh CHECKPOINT BUNDLE [--dtype f32|bf16|f16]: turns a Hugging Face IDEFICS checkpoint
+# folder into a bundle that idefics-server loads.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+if [ -z "${IDEFICS_OPS_LIBRARY:-}" ]; then
+  "$ROOT/scripts/setup.sh"
+  "$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}" idefics_ops
+  export IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
+fi
+PYTHONPATH=$ROOT/scripts exec "$PYTHON_ENV/bin/python" -m export "$@"

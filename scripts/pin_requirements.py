@@ -1,0 +1,89 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Rewrites requirements.txt and requirements-oracle.txt: every wheel by version and sha256.
+
+Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
+Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
+hashes of all of them. Run it after changing a version below; the new file gets a new cache folder.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+PYTHONS = ("3.11", "3.12", "3.13")
+# The exporter, and the wheel that holds libtorch.
+BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0.2.3",
+        "protobuf==7.36.2")
+# What the tests compare with (the oracles), and what runs them.
+ORACLE = ("transformers==4.57.6", "pillow==12.3.0", "cog==0.22.0", "coglet==0.22.0",
+          "pytest==9.2.0", "requests==2.34.2")
+# torch names these, but neither the exporter nor libtorch loads them (0.7 GB).
+LEFT_OUT = ("triton", "cuda-bindings", "cuda-pathfinder", "cuda-toolkit", "nvidia-nvtx",
+            "setuptools")
+
+
+def resolve(python, requirements, folder):
+    """Returns {name: (version, sha256)} of what pip would install for this Python."""
+    report = folder / f"{python}.json"
+    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
+    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
+               "--only-binary=:all:", "--python-version", python, "--target", str(folder / "none"),
+               "--report", str(report), *requirements]
+    for platform in platforms:
+        command += ["--platform", platform]
+    subprocess.run(command, check=True)
+    found = {}
+    for item in json.loads(report.read_text())["install"]:
+        name = item["metadata"]["name"].lower().replace("_", "-")
+        sha256 = item["download_info"]["archive_info"]["hashes"]["sha256"]
+        found[name] = (item["metadata"]["version"], sha256)
+    return found
+
+
+def merged(requirements):
+    """Returns {name: (version, sorted hashes over all Pythons)}, less LEFT_OUT."""
+    result = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for python in PYTHONS:
+            print(f"asking pip for Python {python}: {' '.join(requirements)}")
+            for name, (version, sha256) in resolve(python, requirements,
+                                                   pathlib.Path(folder)).items():
+                if name in LEFT_OUT:
+                    continue
+                known_version, hashes = result.setdefault(name, (version, set()))
+                if known_version != version:
+                    raise SystemExit(f"{name} is {known_version} for one Python and {version} for "
+                                     f"{python}: name a version for it that all of them can use")
+                hashes.add(sha256)
+    return result
+
+
+def write(path, title, packages):
+    lines = [f"# {title}", "# Written by scripts/pin_requirements.py; x86-64, CPython "
+             f"{PYTHONS[0]} to {PYTHONS[-1]}. Installed with --require-hashes --no-deps."]
+    for name in sorted(packages):
+        version, hashes = packages[name]
+        lines.append(" \\\n    ".join([f"{name}=={version}"] +
+                                      [f"--hash=sha256:{value}" for value in sorted(hashes)]))
+    path.write_text("\n".join(lines) + "\n")
+    print(f"{path.name}: {len(packages)} packages")
+
+
+def main():
+    folder = pathlib.Path(__file__).resolve().parent
+    base = merged(BASE)
+    oracle = merged(BASE + ORACLE)
+    for name in base:
+        if oracle.pop(name) != base[name]:
+            raise SystemExit(f"{name} resolves differently for the oracles: pin it in BASE")
+    write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
+    write(folder / "requirements-oracle.txt",
+          "What the tests compare with; installed over requirements.txt.", oracle)
+
+
+if __name__ == "__main__":
+    main()

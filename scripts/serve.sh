@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# scripts/serve.sh [--model BUNDLE] [--port N] [any flag of idefics-server serve]: set-up, build and
+# export of the demo model where they are needed, then the server in the foreground; Ctrl-C ends it.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+model='' port=${PORT:-5000} flags=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --model) model=${2:?--model needs a bundle folder} && shift ;;
+    --model=*) model=${1#*=} ;;
+    --port) port=${2:?--port needs a number} && shift ;;
+    --port=*) port=${1#*=} ;;
+    *) flags+=("$1") ;;
+  esac
+  shift
+done
+
+"$ROOT/scripts/setup.sh"
+"$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}" idefics-server
+[ -n "$model" ] || { demo=yes && model=$("$ROOT/scripts/demo_bundle.sh"); }
+
+url=http://127.0.0.1:$port
+if curl --silent --max-time 2 --output /dev/null "$url/health-check"; then
+  die "port $port is in use; give --port another number"
+fi
+
+# Waits for READY beside the server (which takes this process over below), then shows what to try.
+announce() {
+  until curl --silent --max-time 2 "$url/health-check" | grep -q '"READY"'; do
+    kill -0 $$ 2>/dev/null || exit 0
+    sleep 0.1
+  done
+  say "
+READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
+"
+  [ "${demo:-no}" = no ] || cat <<MESSAGE
+curl -s $url/predictions -H 'Content-Type: application/json' -d '{"input": {"prompt": ["User: What is in this image?", "data:image/png;base64,'"\$(base64 -w0 '$ROOT/tests/assets/scene.png')"'", "<end_of_utterance>", "\\nAssistant:"]}}'
+
+MESSAGE
+  [ "${demo:-no}" = yes ] || say "curl -s $url/"
+}
+announce &
+exec "$ROOT/scripts/idefics-server" serve --model "$model" --port "$port" "${flags[@]}"

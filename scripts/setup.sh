@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what building and running needs on Debian 12, Debian 13 or Ubuntu 24.04; does nothing
+# where everything is there already. Give --tests to get what the tests need as well.
+# System packages come from apt (as root or with sudo); all else goes to $COG_IDEFICS_CACHE, each
+# thing under a name that holds its version, checked by sha256.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv curl ca-certificates xz-utils
+  libssl-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libcli11-dev libsentencepiece-dev
+  libopencv-imgcodecs-dev libopencv-imgproc-dev libgif-dev libwebp-dev libavif-dev)
+TEST_PACKAGES=(clang-format)
+
+HTTPLIB_SHA256=e9112546cbae828180f72c2ae6da4bfd8d15ae38138bd99b898e5e30128acc28  # of httplib.h
+CATCH2_SHA256=c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c   # of the archive
+
+LOG=
+# step "what it does" SECONDS command… : says it and what it takes, runs it, says what it took.
+step() {
+  local what=$1 expected=$2 started=$SECONDS
+  shift 2
+  say "setup: $what (about $expected s)"
+  LOG=$CACHE/log/$(date +%Y%m%dT%H%M%S)-$1.log
+  "$@" >"$LOG" 2>&1 &
+  local job=$!
+  while [ -t 2 ] && kill -0 $job 2>/dev/null; do
+    printf '\r       %d s ' $((SECONDS - started)) >&2
+    sleep 1
+  done
+  [ ! -t 2 ] || printf '\r' >&2
+  if ! wait $job; then
+    tail -n 20 "$LOG" >&2
+    die "$what failed; the whole output is in $LOG"
+  fi
+  say "       done in $((SECONDS - started)) s"
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# ---- system packages ----
+missing_packages() {
+  local installed
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
+    sed -n 's/^installed //p' | sort)
+  printf '%s\n' "$@" | sort | comm -23 - <(printf '%s\n' "$installed") | xargs
+}
+
+install_packages() {
+  export DEBIAN_FRONTEND=noninteractive
+  as_root apt-get update
+  # dpkg waits for the disk after every file unless told otherwise: three times slower.
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    -o Dpkg::Options::=--force-unsafe-io "$@"
+}
+
+setup_packages() {
+  local missing
+  missing=$(missing_packages "$@")
+  [ -n "$missing" ] || return 0
+  command -v apt-get >/dev/null || die "this system has no apt-get; install these packages or their" \
+    "like by hand: $missing"
+  [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "installing packages needs root, and sudo" \
+    "is not here; run as root: apt-get install $missing"
+  step "installing packages: $missing" $((15 + 3 * $(wc -w <<<"$missing"))) install_packages $missing
+}
+
+# ---- Python packages, libtorch among them ----
+# make_venv FOLDER REQUIREMENTS [BASE]: BASE is an environment whose packages are seen too.
+make_venv() {
+  local folder=$1 requirements=$2 base=${3:-}
+  # Not rm -rf FOLDER/: a developer may have put a link there.
+  rm -rf "$folder"
+  "$(system_python)" -m venv "$folder"
+  # The system's certificates, so that a company's own authority counts.
+  if [ -z "${PIP_CERT:-}" ] && [ -e /etc/ssl/certs/ca-certificates.crt ]; then
+    export PIP_CERT=/etc/ssl/certs/ca-certificates.crt
+  fi
+  if [ -n "$base" ]; then
+    ls -d "$base"/lib/python3*/site-packages >"$(echo "$folder"/lib/python3*/site-packages)/base.pth"
+  fi
+  "$folder/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --no-compile \
+    --require-hashes --no-deps --only-binary=:all: --progress-bar off -r "$requirements"
+  touch "$folder/.complete"
+}
+
+system_python() {
+  if [ -x /usr/bin/python3 ]; then echo /usr/bin/python3; else command -v python3; fi
+}
+
+venv_ready() { [ -e "$1/.complete" ] && "$1/bin/python" -c '' 2>/dev/null; }
+
+# ---- libraries that Debian 12 has too old ----
+# debian_source NAME VERSION_GLOB: downloads an upstream archive from Debian's own source packages
+# into the present folder, by the mirror that apt uses; fails on other systems.
+debian_source() {
+  local name=$1 version=$2 mirror private=$PWD/apt
+  local keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  [ -e $keyring ] || return 1
+  mirror=$(apt-get indextargets --format '$(SITE)' | grep -m1 '/debian/*$') || return 1
+  mkdir -p "$private"/{lists/partial,cache/archives/partial,parts}
+  printf "deb-src [signed-by=$keyring] $mirror %s main\n" trixie trixie-backports sid \
+    >"$private/sources.list"
+  local options=(-o "Dir::Etc::sourcelist=$private/sources.list" -o "Dir::Etc::sourceparts=$private/parts"
+    -o "Dir::State::lists=$private/lists" -o "Dir::Cache=$private/cache" -o Dir::State::status=/dev/null
+    -o Acquire::Check-Valid-Until=false -o APT::Sandbox::User=root)
+  apt-get "${options[@]}" update
+  local exact
+  exact=$(apt-cache "${options[@]}" showsrc "$name" | sed -n 's/^Version: //p' | grep -m1 "^$version") ||
+    return 1
+  apt-get "${options[@]}" source --download-only --tar-only "$name=$exact"
+}
+
+# upstream NAME URL: the second source.
+upstream() { curl --fail --location --silent --show-error --retry 3 --output "$1" "$2"; }
+
+in_scratch() {
+  rm -rf "$CACHE/scratch"
+  mkdir -p "$CACHE/scratch"
+  cd "$CACHE/scratch"
+}
+
+install_httplib() {
+  in_scratch
+  debian_source cpp-httplib 0.41.0 || upstream cpp-httplib_0.41.0.orig.tar.gz \
+    https://github.com/yhirose/cpp-httplib/archive/refs/tags/v0.41.0.tar.gz
+  mkdir out
+  tar -xf cpp-httplib_0.41.0*.orig.tar.* -C out --strip-components=1
+  echo "$HTTPLIB_SHA256  out/httplib.h" | sha256sum --check
+  mkdir header
+  mv out/httplib.h out/LICENSE header/
+  rm -rf "$HTTPLIB_DIR"
+  mv header "$HTTPLIB_DIR"
+  rm -rf "$CACHE/scratch"
+}
+
+install_catch2() {
+  in_scratch
+  debian_source catch2 3.7.1 || upstream catch2_3.7.1.orig.tar.gz \
+    https://github.com/catchorg/Catch2/archive/refs/tags/v3.7.1.tar.gz
+  echo "$CATCH2_SHA256  catch2_3.7.1.orig.tar.gz" | sha256sum --check
+  mkdir source
+  tar -xf catch2_3.7.1.orig.tar.gz -C source --strip-components=1
+  cmake -S source -B build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_STANDARD=20 \
+    -DBUILD_TESTING=OFF -DCATCH_INSTALL_DOCS=OFF -DCMAKE_UNITY_BUILD=ON \
+    -DCMAKE_UNITY_BUILD_BATCH_SIZE=16 -DCMAKE_INSTALL_PREFIX="$CATCH2_DIR.partial"
+  cmake --build build
+  rm -rf "$CATCH2_DIR.partial"
+  cmake --install build
+  rm -rf "$CATCH2_DIR"
+  mv "$CATCH2_DIR.partial" "$CATCH2_DIR"
+  rm -rf "$CACHE/scratch"
+}
+
+everything() {
+  local packages=("${PACKAGES[@]}")
+  [ "$with_tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
+  setup_packages "${packages[@]}"
+  venv_ready "$PYTHON_ENV" || step "fetching libtorch 2.11 and the exporter's Python packages (2 GB)" 60 \
+    make_venv "$PYTHON_ENV" "$ROOT/scripts/requirements.txt"
+  [ -e "$HTTPLIB_DIR/httplib.h" ] || step "fetching cpp-httplib 0.41.0" 10 install_httplib
+  [ "$with_tests" = yes ] || return 0
+  [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
+  venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
+    make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"
+}
+
+with_tests=no
+for argument in "$@"; do
+  case $argument in
+    --tests) with_tests=yes ;;
+    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests]" ;;
+  esac
+done
+mkdir -p "$CACHE/log"
+exec 9>"$CACHE/lock"  # one set-up at a time
+flock 9
+everything
+say "setup: everything is there ($SECONDS s)"

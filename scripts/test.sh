@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Set-up, build and every test: style checks, C++ tests (ctest), Python tests (pytest). The last line
+# is "N passed, N failed" (and ", N skipped"); the exit status is 0 when nothing failed.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+"$ROOT/scripts/setup.sh" --tests
+"$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}"
+results=$BUILD_DIR/test-results
+rm -rf "$results"
+mkdir -p "$results"
+cd "$ROOT"
+
+say "test: style"
+"$ROOT/scripts/check.sh" --junit "$results/style.xml" || true
+
+say "test: C++"
+OMP_WAIT_POLICY=PASSIVE ctest --test-dir "$BUILD_DIR" --output-on-failure --no-tests=error \
+  --parallel "$(nproc)" --output-junit "$results/cpp.xml" --test-output-size-passed 10000000 \
+  --test-output-size-failed 10000000 || true
+
+say "test: Python"
+if [ -e weights/demo/config.json ]; then
+  IDEFICS_DEMO_BUNDLE=$("$ROOT/scripts/demo_bundle.sh")
+  export IDEFICS_DEMO_BUNDLE
+fi
+IDEFICS_OPS_LIBRARY=$OPS_LIBRARY IDEFICS_SERVER=$ROOT/scripts/idefics-server \
+  PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1 \
+  "$ORACLE_ENV/bin/python" -m pytest tests -p no:cacheprovider --durations=10 \
+  --junitxml="$results/python.xml" || true
+
+say "test: $SECONDS s in all"
+exec python3 "$ROOT/scripts/count_tests.py" "$results"/{style,cpp,python}.xml
