@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// Engine: continuous batching. One thread owns the runner, the KV arena and the image table;
+// requests join and leave between steps. The contract, rule by rule, is in README.md.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "predictor/engine/image_table.h"
+#include "predictor/engine/kv_extents.h"
+#include "predictor/engine/request.h"
+#include "predictor/engine/token_search.h"
+#include "predictor/model/model_runner.h"
+
+namespace idefics {
+
+struct EngineOptions {
+  int max_rows = 8;           // sequences that run at once (beams count each)
+  int max_step_tokens = 512;  // prompt tokens in one step: what a prompt may delay running rows by
+  int max_sequence_tokens = 4096;  // prompt + new tokens of one request
+};
+
+struct EngineStats {
+  int running = 0;
+  int waiting = 0;
+  int64_t kv_tokens_used = 0;
+  int64_t image_hits = 0;
+  int64_t image_misses = 0;
+  int64_t steps = 0;
+};
+
+class Engine {
+ public:
+  Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options);
+  // Ends running requests with kCanceled and joins the thread.
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Any thread. kInvalidInput or kTooLarge if the request could never run; otherwise it waits for
+  // its place in order of arrival, and its last event always comes.
+  Result<std::shared_ptr<Generation>> Submit(EngineRequest request);
+
+  // Any thread; takes no lock of the engine thread's.
+  EngineStats stats() const;
+  const RunnerLimits& limits() const { return limits_; }
+
+ private:
+  // A sequence in the arena: one for greedy decoding and sampling, num_beams for beam search.
+  struct Row {
+    int64_t kv_start = 0;
+    int32_t last_token = 0;
+  };
+
+  // A request with a place. Its extents and pins are freed in Finish and nowhere else.
+  struct Running {
+    EngineRequest request;
+    std::shared_ptr<Generation> generation;
+    std::unique_ptr<TokenSearch> search;
+    std::vector<int64_t> extents;         // num_beams of them
+    std::vector<int32_t> pinned_entries;  // one per image of the request
+    std::vector<int32_t> token_entries;   // per prompt token: row of the image table, -1 = none
+    std::vector<Row> rows;                // empty until the prompt has run
+    int64_t prompt_done = 0;              // prompt tokens in the arena
+    int64_t length = 0;                   // tokens of each row in the arena
+    size_t reported = 0;                  // new tokens that were pushed as events
+  };
+
+  struct Waiting {
+    EngineRequest request;
+    std::shared_ptr<Generation> generation;
+  };
+
+  // The rows of one step and whose they are.
+  struct StepPlan {
+    std::vector<StepRow> rows;
+    std::vector<Running*> requests;    // distinct, in row order
+    std::vector<int> rows_of_request;  // number of rows of requests[i]
+  };
+
+  Status CheckRequest(const EngineRequest& request) const;
+  void Run();
+  bool WaitForWork();
+  void DropCanceled();
+  void AdmitWaiting();
+  bool TryAdmit(Waiting& waiting);
+  bool PinImages(Running& running);
+  Status EncodeMissingImages(Running& running);
+  StepPlan Plan();
+  void PlanPrompt(Running& running, int64_t* budget, StepPlan* plan);
+  void PlanDecode(Running& running, StepPlan* plan);
+  void Execute(const StepPlan& plan);
+  void Commit(const StepPlan& plan, std::span<const float> logits);
+  void CommitRequest(Running& running, std::span<const float> logits);
+  Status MoveRows(Running& running, const SearchStep& step);
+  void Report(Running& running, bool finished, const Status& status);
+  void Finish(Running& running, const Status& status);
+  void RemoveFinished();
+  void PublishStats();
+
+  const std::unique_ptr<ModelRunner> runner_;
+  const RunnerLimits limits_;
+  const EngineOptions options_;
+
+  // Engine thread only.
+  KvExtents extents_;
+  ImageTable images_;
+  std::list<Running> running_;
+  std::vector<float> logits_;  // [rows that want them, vocab], reused
+  int64_t steps_ = 0;
+
+  std::mutex mutex_;
+  std::condition_variable work_;
+  std::deque<Waiting> waiting_;  // guarded by mutex_
+  bool stopping_ = false;        // guarded by mutex_
+
+  std::atomic<int> stat_running_ = 0;
+  std::atomic<int> stat_waiting_ = 0;
+  std::atomic<int64_t> stat_kv_tokens_ = 0;
+  std::atomic<int64_t> stat_image_hits_ = 0;
+  std::atomic<int64_t> stat_image_misses_ = 0;
+  std::atomic<int64_t> stat_steps_ = 0;
+
+  std::thread thread_;  // last: starts when everything above exists
+};
+
+}  // namespace idefics

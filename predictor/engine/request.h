@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+// What crosses between a caller's thread and the engine thread: a request handed over once at
+// Submit, and a Generation, through which tokens come back. A Generation may be used by one caller
+// thread and the engine thread at the same time.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "predictor/types.h"
+
+namespace idefics {
+
+struct EngineImage {
+  std::string sha256;         // of the preprocessed RGB bytes: the key of the image table
+  std::vector<float> pixels;  // [3, S, S] normalised
+};
+
+struct EngineRequest {
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> image_index;  // per token: index into images, -1 = sees none
+  std::vector<EngineImage> images;
+  SamplingParams sampling;
+};
+
+struct TokenEvent {
+  std::vector<int32_t> tokens;          // new tokens since the last event
+  std::vector<TokenLogprobs> logprobs;  // one per token when asked for
+  bool finished = false;                // last event; the two below hold
+  FinishReason finish_reason = FinishReason::kError;
+  Status status;
+};
+
+class Generation {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  // Caller thread. Waits for the next event at most until `deadline`; false: none came.
+  bool Next(TokenEvent* event, Clock::time_point deadline);
+  // Any thread. The engine drops the request at its next step; a last event still comes.
+  void Cancel() { canceled_ = true; }
+  bool canceled() const { return canceled_; }
+  // When the engine gave it a place; equal to the epoch before that.
+  Clock::time_point admitted_at() const { return admitted_at_.load(); }
+
+  // Engine thread.
+  void Push(TokenEvent event);
+  void set_admitted_at(Clock::time_point time) { admitted_at_ = time; }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::deque<TokenEvent> events_;
+  std::atomic<bool> canceled_ = false;
+  std::atomic<Clock::time_point> admitted_at_ = Clock::time_point{};
+};
+
+}  // namespace idefics

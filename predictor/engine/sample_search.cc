@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/engine/sample_search.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "predictor/engine/logits_processors.h"
+
+namespace idefics {
+
+SampleSearch::SampleSearch(const SamplingParams& sampling, std::vector<int32_t> prompt)
+    : sampling_(sampling),
+      prompt_length_(static_cast<int64_t>(prompt.size())),
+      tokens_(std::move(prompt)),
+      random_(sampling.seed ? *sampling.seed : std::random_device{}()) {}
+
+// Inverse of the cumulative distribution at one uniform number.
+int32_t SampleSearch::Draw(std::span<const float> scores) {
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (const float s : scores) total += std::exp(static_cast<double>(s - largest));
+  double left = std::uniform_real_distribution<double>(0, total)(random_);
+  int32_t last = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double weight = std::exp(static_cast<double>(scores[i] - largest));
+    if (weight == 0) continue;
+    last = static_cast<int32_t>(i);
+    left -= weight;
+    if (left < 0) break;
+  }
+  return last;
+}
+
+SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
+  scores_.assign(logits.begin(), logits.begin() + vocab);
+  ApplyProcessors(sampling_, tokens_, prompt_length_, scores_);
+  if (sampling_.do_sample) ApplyWarpers(sampling_, 1, scores_);
+  const auto token = sampling_.do_sample
+                         ? Draw(scores_)
+                         : static_cast<int32_t>(std::max_element(scores_.begin(), scores_.end()) -
+                                                scores_.begin());
+  if (sampling_.num_logprobs > 0) {
+    LogSoftmax(scores_);
+    logprobs_.push_back(LargestLogprobs(scores_, sampling_.num_logprobs));
+  }
+  tokens_.push_back(token);
+  new_tokens_.push_back(token);
+  const auto& eos = sampling_.eos_token_ids;
+  if (std::find(eos.begin(), eos.end(), token) != eos.end()) {
+    finished_ = true;
+    finish_reason_ = FinishReason::kEos;
+  } else if (static_cast<int>(new_tokens_.size()) >= sampling_.max_new_tokens) {
+    finished_ = true;
+    finish_reason_ = FinishReason::kLength;
+  }
+  if (finished_) return {};
+  return {{0}, {token}};
+}
+
+}  // namespace idefics

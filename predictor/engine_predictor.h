@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// EnginePredictor: images, text and an engine put together into a Predictor. Knows no torch: with a
+// ToyRunner in the engine it is the server tests' predictor.
+#pragma once
+
+#include <memory>
+
+#include "predictor/engine/engine.h"
+#include "predictor/images/preprocess.h"
+#include "predictor/predictor.h"
+#include "predictor/text/prompt.h"
+#include "predictor/text/tokenizer.h"
+
+namespace idefics {
+
+struct EnginePredictorParts {
+  ModelInfo info;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::unique_ptr<Engine> engine;
+  ProcessorConstants processor;
+  ImageLimits image_limits;
+};
+
+class EnginePredictor : public Predictor {
+ public:
+  explicit EnginePredictor(EnginePredictorParts parts) : parts_(std::move(parts)) {}
+
+  const ModelInfo& info() const override { return parts_.info; }
+  GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
+                          const TextCallback& on_text) override;
+
+ private:
+  Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
+  Result<EngineImage> PrepareImage(const PromptPart& part) const;
+  void Follow(Generation& generation, const GenerateRequest& request, const TextCallback& on_text,
+              GenerateResult* result) const;
+
+  EnginePredictorParts parts_;
+};
+
+}  // namespace idefics

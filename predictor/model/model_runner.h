@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// ModelRunner: the device as the engine sees it. TorchRunner holds libtorch; ToyRunner is
+// deterministic and needs nothing. No header of torch above this line of the design. REQUIRES (all
+// methods but limits): the engine thread.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "common/status.h"
+
+namespace idefics {
+
+struct RunnerLimits {
+  int32_t vocab_size = 0;         // with the additional tokens
+  int64_t kv_tokens = 0;          // slots of the flat KV arena
+  int32_t image_entries = 0;      // rows of the image table
+  int32_t image_size = 0;         // S: side of the square input picture, pixels
+  int32_t max_rows_per_step = 0;  // sequences in one Step
+};
+
+// One sequence's part of a step: a whole prompt, a piece of one, or the single last token.
+struct StepRow {
+  std::span<const int32_t> tokens;
+  std::span<const int32_t> image_entries;  // per token: row of the image table it sees, -1 = none
+  int32_t position = 0;                    // of tokens.front() in its sequence
+  int64_t kv_start = 0;                    // first arena slot of the sequence's extent
+  bool wants_logits = true;                // false: a prompt piece that is not the last
+};
+
+// Copies the first `tokens` slots of an extent to another one (beams that share a parent).
+struct KvCopy {
+  int64_t from = 0;
+  int64_t to = 0;
+  int64_t tokens = 0;
+};
+
+class ModelRunner {
+ public:
+  virtual ~ModelRunner() = default;
+
+  virtual const RunnerLimits& limits() const = 0;
+
+  // pixels: [entries, 3, S, S] normalised. Writes each picture's cross-attention K/V to its table
+  // row.
+  virtual Status EncodeImages(std::span<const float> pixels, std::span<const int32_t> entries) = 0;
+
+  // Runs all rows at once. logits: [rows that want them, vocab_size] in row order, f32.
+  // kOutOfMemory leaves the arena's other extents unharmed; the engine may retry with fewer rows.
+  virtual Status Step(std::span<const StepRow> rows, std::span<float> logits) = 0;
+
+  // REQUIRES: no destination is the source of another copy of the same call.
+  virtual Status CopyKv(std::span<const KvCopy> copies) = 0;
+};
+
+}  // namespace idefics

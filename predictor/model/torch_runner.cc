@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model/torch_runner.h"
+
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
+#include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/script.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "common/check.h"
+#include "common/log.h"
+#include "weights/module_loader.h"
+
+namespace idefics {
+namespace {
+
+torch::ScalarType ActivationType(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return torch::kBFloat16;
+    case DType::kF16:
+      return torch::kFloat16;
+    default:
+      return torch::kFloat32;
+  }
+}
+
+// Runs `body` and turns what libtorch throws into a Status.
+template <typename Body>
+Status CatchTorch(const char* what, const Body& body) {
+  try {
+    const c10::InferenceMode inference;
+    body();
+    return Status::Ok();
+  } catch (const c10::OutOfMemoryError& error) {
+    return Status(ErrorCode::kOutOfMemory,
+                  std::string(what) + ": out of device memory: " + error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    return Status::Internal(std::string(what) + ": " + error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return Status::Internal(std::string(what) + ": " + error.what());
+  }
+}
+
+Result<torch::Device> ChooseDevice(const std::string& name) {
+  if (name == "auto") return torch::cuda::is_available() ? torch::Device("cuda") : torch::kCPU;
+  try {
+    const torch::Device device(name);
+    if (device.is_cuda() && !torch::cuda::is_available()) {
+      return Status::InvalidInput("--device is " + name +
+                                  ", but no CUDA device can be used here: use cpu or auto");
+    }
+    return device;
+  } catch (const c10::Error&) {
+    return Status::InvalidInput("--device is '" + name + "', it must be auto, cpu, cuda or cuda:N");
+  }
+}
+
+// The index tensors of one step, gathered on the host; i32. Names as decoder.forward.
+struct StepIndices {
+  std::vector<int32_t> tokens, positions, kv_slots, image_entry;           // [T]
+  std::vector<int32_t> row_starts{0}, kv_starts, kv_lengths, sample_rows;  // [R + 1], [R], [R], [S]
+
+  explicit StepIndices(std::span<const StepRow> rows) {
+    for (const StepRow& row : rows) {
+      const auto count = static_cast<int32_t>(row.tokens.size());
+      const auto start = static_cast<int32_t>(row.kv_start);
+      tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
+      image_entry.insert(image_entry.end(), row.image_entries.begin(), row.image_entries.end());
+      for (int32_t t = 0; t < count; ++t) {
+        positions.push_back(row.position + t);
+        kv_slots.push_back(start + row.position + t);
+      }
+      row_starts.push_back(row_starts.back() + count);
+      kv_starts.push_back(start);
+      kv_lengths.push_back(row.position + count);
+      if (row.wants_logits) sample_rows.push_back(row_starts.back() - 1);
+    }
+  }
+};
+
+class TorchRunner : public ModelRunner {
+ public:
+  TorchRunner(const BundleManifest& manifest, torch::Device device,
+              const TorchRunnerOptions& options)
+      : device_(device), num_threads_(options.num_threads) {
+    limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
+    limits_.kv_tokens = options.kv_tokens;
+    limits_.image_entries = options.image_entries;
+    limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
+    limits_.max_rows_per_step = options.max_rows;
+  }
+
+  const RunnerLimits& limits() const override { return limits_; }
+
+  Status Load(const Bundle& bundle) {
+    ASSIGN_OR_RETURN(vision_, LoadModule(bundle, "vision", device_));
+    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", device_));
+    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] { Allocate(bundle.manifest()); }));
+    return TryOnce();
+  }
+
+  Status EncodeImages(std::span<const float> pixels, std::span<const int32_t> entries) override {
+    return CatchTorch("encoding an image", [&] {
+      UseThreads();
+      const int64_t side = limits_.image_size;
+      const auto count = static_cast<int64_t>(entries.size());
+      CHECK_EQ(static_cast<int64_t>(pixels.size()), count * 3 * side * side);
+      const torch::Tensor input = torch::from_blob(const_cast<float*>(pixels.data()),
+                                                   {count, 3, side, side}, torch::kFloat32)
+                                      .to(device_);
+      const auto latents = vision_.get_method("encode")({input});
+      const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
+      const torch::Tensor rows = Indices({entries.begin(), entries.end()}).to(torch::kLong);
+      image_k_.index_copy_(1, rows, kv->elements()[0].toTensor());
+      image_v_.index_copy_(1, rows, kv->elements()[1].toTensor());
+    });
+  }
+
+  Status Step(std::span<const StepRow> rows, std::span<float> logits) override {
+    return CatchTorch("running a step", [&] {
+      UseThreads();
+      const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
+      const StepIndices step(rows);
+      const torch::Tensor result =
+          decoder_
+              .forward({Indices(step.tokens), Indices(step.positions), Indices(step.kv_slots),
+                        Indices(step.image_entry), Indices(step.row_starts),
+                        Indices(step.kv_starts), Indices(step.kv_lengths),
+                        Indices(step.sample_rows), k_arena_, v_arena_, image_k_, image_v_})
+              .toTensor()
+              .to(torch::kCPU)
+              .contiguous();
+      CHECK_EQ(static_cast<size_t>(result.numel()), logits.size());
+      std::copy_n(result.const_data_ptr<float>(), logits.size(), logits.data());
+    });
+  }
+
+  Status CopyKv(std::span<const KvCopy> copies) override {
+    return CatchTorch("copying KV of beams", [&] {
+      for (const KvCopy& copy : copies) {
+        for (torch::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
+          arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
+        }
+      }
+    });
+  }
+
+ private:
+  void Allocate(const BundleManifest& manifest) {
+    const ModelConfig& model = manifest.model;
+    const auto options = torch::TensorOptions(ActivationType(manifest.dtype)).device(device_);
+    // Pages are touched when a sequence first uses them.
+    const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens, model.num_heads,
+                                        model.head_dim()};
+    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_entries,
+                                        model.num_heads, model.tokens_per_image(),
+                                        model.head_dim()};
+    k_arena_ = torch::empty(arena, options);
+    v_arena_ = torch::empty(arena, options);
+    image_k_ = torch::empty(table, options);
+    image_v_ = torch::empty(table, options);
+  }
+
+  Status TryOnce() {
+    const int32_t token = 0;
+    const int32_t no_image = -1;
+    StepRow row;
+    row.tokens = std::span(&token, 1);
+    row.image_entries = std::span(&no_image, 1);
+    std::vector<float> logits(limits_.vocab_size);
+    return Step(std::span(&row, 1), logits).WithPrefix("the bundle does not run");
+  }
+
+  // OpenMP's thread count belongs to the calling thread.
+  void UseThreads() const {
+    if (num_threads_ > 0 && at::get_num_threads() != num_threads_)
+      at::set_num_threads(num_threads_);
+  }
+
+  // Copied, because on the CPU a view would outlive `values`.
+  torch::Tensor Indices(const std::vector<int32_t>& values) const {
+    return torch::tensor(values, torch::kInt32).to(device_);
+  }
+
+  const torch::Device device_;
+  const int num_threads_;
+  RunnerLimits limits_;
+  torch::jit::Module vision_;
+  torch::jit::Module decoder_;
+  torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens, H, d], activations' type
+  torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
+                                                     const TorchRunnerOptions& options) {
+  ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
+  auto runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
+  RETURN_IF_ERROR(runner->Load(bundle));
+  LogInfo("model on " + device.str() + ", " + std::to_string(options.kv_tokens) +
+          " tokens of KV cache, " + std::to_string(options.image_entries) + " images");
+  return std::unique_ptr<ModelRunner>(std::move(runner));
+}
+
+}  // namespace idefics

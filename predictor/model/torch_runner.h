@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+// TorchRunner: a ModelRunner that runs a bundle's TorchScript by libtorch on the CPU or a CUDA
+// device.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "predictor/model/model_runner.h"
+#include "weights/bundle.h"
+
+namespace idefics {
+
+struct TorchRunnerOptions {
+  std::string device = "auto";  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
+  int num_threads = 0;          // CPU threads of the engine; 0: one per core
+  int64_t kv_tokens = 8192;
+  int32_t image_entries = 32;
+  int32_t max_rows = 8;
+};
+
+// Loads the weights, allocates the KV arena and the image table and runs one token through the
+// model, so that a bundle that does not fit together fails here.
+Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
+                                                     const TorchRunnerOptions& options);
+
+}  // namespace idefics

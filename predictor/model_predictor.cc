@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model_predictor.h"
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "predictor/engine_predictor.h"
+#include "predictor/model/torch_runner.h"
+#include "weights/bundle.h"
+
+namespace idefics {
+namespace {
+
+Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const Bundle& bundle) {
+  const TokenizerConfig& config = bundle.manifest().tokenizer;
+  ASSIGN_OR_RETURN(const std::string model, bundle.ReadFile(config.file));
+  SpecialTokens special;
+  special.all = config.special_tokens;
+  special.unk = config.unk;
+  special.bos = config.bos;
+  special.eos = config.eos;
+  special.pad = config.pad;
+  special.fake_image = config.fake_image;
+  special.image = config.image;
+  special.end_of_utterance = config.end_of_utterance;
+  return Tokenizer::Create(model, std::move(special));
+}
+
+ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& options) {
+  ModelInfo info;
+  info.name = manifest.name;
+  info.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
+  info.has_end_of_utterance = manifest.tokenizer.end_of_utterance >= 0;
+  // As the original predictor (spec 5.3).
+  info.default_eos_token_ids = {info.has_end_of_utterance ? manifest.tokenizer.end_of_utterance
+                                                          : manifest.tokenizer.eos};
+  info.default_bad_words_ids = {{manifest.tokenizer.image}, {manifest.tokenizer.fake_image}};
+  info.max_sequence_tokens = options.engine.max_sequence_tokens;
+  info.max_images = options.image_entries;
+  info.max_concurrency = options.engine.max_rows;
+  return info;
+}
+
+ProcessorConstants Processor(const BundleManifest& manifest) {
+  ProcessorConstants constants;
+  constants.image_size = static_cast<int>(manifest.processor.image_size);
+  for (size_t c = 0; c < 3; ++c) {
+    constants.mean[c] = static_cast<float>(manifest.processor.image_mean[c]);
+    constants.std[c] = static_cast<float>(manifest.processor.image_std[c]);
+  }
+  return constants;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& options) {
+  OpenBundleOptions open;
+  open.verify_hashes = options.verify_hashes;
+  open.show_progress = options.show_progress;
+  ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(options.bundle, open));
+  TorchRunnerOptions runner_options;
+  runner_options.device = options.device;
+  runner_options.num_threads = options.num_threads;
+  runner_options.kv_tokens = options.kv_tokens;
+  runner_options.image_entries = options.image_entries;
+  runner_options.max_rows = options.engine.max_rows;
+  EnginePredictorParts parts;
+  ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(bundle));
+  ASSIGN_OR_RETURN(auto runner, MakeTorchRunner(bundle, runner_options));
+  parts.info = DescribeModel(bundle.manifest(), options);
+  parts.processor = Processor(bundle.manifest());
+  parts.image_limits = options.image_limits;
+  parts.engine = std::make_unique<Engine>(std::move(runner), options.engine);
+  return std::unique_ptr<Predictor>(std::make_unique<EnginePredictor>(std::move(parts)));
+}
+
+}  // namespace idefics

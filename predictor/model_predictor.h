@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// The Predictor that loads a bundle and runs it: images, text and the engine put together.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "predictor/engine/engine.h"
+#include "predictor/images/decode.h"
+#include "predictor/predictor.h"
+
+namespace idefics {
+
+struct PredictorOptions {
+  std::string bundle;           // folder
+  std::string device = "auto";  // "cpu", "cuda", "cuda:N"
+  int num_threads = 0;          // CPU threads of the model; 0: one per core
+  int64_t kv_tokens = 8192;     // slots of the KV arena
+  int32_t image_entries = 32;   // pictures whose cross-attention K/V are kept
+  EngineOptions engine;
+  ImageLimits image_limits;
+  bool verify_hashes = true;
+  bool show_progress = false;
+};
+
+// Blocks until the model runs. Fails with one sentence that names file, value and remedy.
+Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& options);
+
+}  // namespace idefics

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "weights/module_loader.h"
+
+#include <istream>
+#include <sstream>
+
+#include "common/progress.h"
+
+namespace idefics {
+namespace {
+
+Result<torch::ScalarType> ToScalarType(const TensorView& tensor) {
+  switch (tensor.dtype) {
+    case DType::kF32:
+      return torch::kFloat32;
+    case DType::kBF16:
+      return torch::kBFloat16;
+    case DType::kF16:
+      return torch::kFloat16;
+    default:
+      return Status::InvalidInput("tensor " + tensor.name + " of the bundle has a type that " +
+                                  "this program does not run: export the checkpoint again");
+  }
+}
+
+Result<torch::Tensor> ViewOf(const TensorView& tensor) {
+  ASSIGN_OR_RETURN(const torch::ScalarType type, ToScalarType(tensor));
+  // The mapping is read-only; nothing writes to a parameter.
+  auto* data = const_cast<uint8_t*>(tensor.bytes.data());
+  return torch::from_blob(
+      data, tensor.shape, [keep = tensor.mapping](void*) {}, torch::TensorOptions(type));
+}
+
+// "layers.0.qkv_weight" below `module`.
+Status SetTensor(torch::jit::Module module, const std::string& path, const torch::Tensor& tensor) {
+  size_t begin = 0;
+  for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
+    const std::string part = path.substr(begin, dot - begin);
+    if (!module.hasattr(part)) return Status::InvalidInput("has no place in the module");
+    module = module.attr(part).toModule();
+    begin = dot + 1;
+  }
+  const std::string last = path.substr(begin);
+  if (!module.hasattr(last)) return Status::InvalidInput("has no place in the module");
+  module.setattr(last, tensor);
+  return Status::Ok();
+}
+
+Status SetTensors(const Bundle& bundle, const std::string& name, const torch::Device& device,
+                  torch::jit::Module* module) {
+  const std::string prefix = name + ".";
+  uint64_t bytes = 0;
+  for (const TensorView& view : bundle.tensors()) {
+    if (view.name.starts_with(prefix)) bytes += view.bytes.size();
+  }
+  Progress progress("Loading " + name, bytes, "B");
+  for (const TensorView& view : bundle.tensors()) {
+    if (!view.name.starts_with(prefix)) continue;
+    ASSIGN_OR_RETURN(const torch::Tensor tensor, ViewOf(view));
+    const Status status = SetTensor(*module, view.name.substr(prefix.size()), tensor.to(device));
+    RETURN_IF_ERROR(status.WithPrefix("tensor " + view.name));
+    progress.Advance(view.bytes.size());
+  }
+  for (const auto& parameter : module->named_parameters()) {
+    if (parameter.value.numel() == 0) {
+      return Status::InvalidInput("the bundle has no tensor " + prefix + parameter.name +
+                                  ": export the checkpoint again");
+    }
+  }
+  return Status::Ok();
+}
+
+}  // namespace
+
+Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
+                                      const torch::Device& device) {
+  ASSIGN_OR_RETURN(const std::string script, bundle.ReadFile(name + ".ts"));
+  try {
+    std::istringstream stream(script);
+    torch::jit::Module module = torch::jit::load(stream);
+    module.eval();
+    RETURN_IF_ERROR(SetTensors(bundle, name, device, &module));
+    return module;
+  } catch (const c10::OutOfMemoryError& error) {
+    return Status(ErrorCode::kOutOfMemory, std::string("the device has no room for ") + name +
+                                               ": " + error.what_without_backtrace());
+  } catch (const c10::Error& error) {
+    return Status::InvalidInput(name + ".ts cannot be loaded: " + error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    return Status::InvalidInput(name + ".ts cannot be loaded: " + error.what());
+  }
+}
+
+}  // namespace idefics

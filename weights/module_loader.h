@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts a bundle's tensors into its weightless TorchScript modules. One of the few headers with
+// torch in it; included by predictor/model/torch_runner.cc alone.
+#pragma once
+
+#include <torch/script.h>
+
+#include <string>
+
+#include "common/status.h"
+#include "weights/bundle.h"
+
+namespace idefics {
+
+// Loads NAME.ts and sets every tensor "NAME.path" of the bundle as attribute `path`. On the CPU the
+// tensors are views of the mapped files: no copy, and a warm page cache makes the load instant.
+// Elsewhere they are copied one by one. kInvalidInput if a tensor has no place or a place has no
+// tensor.
+Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
+                                      const torch::Device& device);
+
+}  // namespace idefics
