@@ -35,11 +35,13 @@ announce() {
   say "
 READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
 "
-  [ "${demo:-no}" = no ] || cat <<MESSAGE
-curl -s $url/predictions -H 'Content-Type: application/json' -d '{"input": {"prompt": ["User: What is in this image?", "data:image/png;base64,'"\$(base64 -w0 '$ROOT/tests/assets/scene.png')"'", "<end_of_utterance>", "\\nAssistant:"]}}'
-
-MESSAGE
-  [ "${demo:-no}" = yes ] || say "curl -s $url/"
+  if [ "${demo:-no}" = yes ]; then
+    local picture="data:image/png;base64,'\"\$(base64 -w0 '$ROOT/tests/assets/scene.png')\"'"
+    printf '%s\n\n' "curl -s $url/predictions -H 'Content-Type: application/json' -d '{\"input\": {\"prompt\":\
+ [\"User: What is in this image?\", \"$picture\", \"<end_of_utterance>\", \"\\nAssistant:\"]}}'"
+  else
+    say "curl -s $url/"
+  fi
 }
 announce &
 exec "$ROOT/scripts/idefics-server" serve --model "$model" --port "$port" "${flags[@]}"

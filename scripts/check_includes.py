@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Checks who includes whom: the layers server > predictor > weights > common, and the library walls.
+
+Prints one line a violation; exit status 1 if there is any.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+LAYERS = ("common", "weights", "predictor", "server")  # each may include itself and what stands before
+# Folders of server/ that others in server/ must not be included by: http is below all of them.
+SERVER_BASE = "server/http/"
+
+# Library: (pattern of its headers, the only files or folders that may include them).
+WALLS = {
+    "cpp-httplib": (r"httplib\.h", ("server/http/",)),
+    "libcurl": (r"curl/", ("server/fetch/", "server/cog/webhook")),
+    "libtorch": (r"(torch|ATen|c10|caffe2)/", ("predictor/ops/", "predictor/model/",
+                                               "weights/module_loader")),
+    "CUDA": (r"(cuda|cublas|cudnn|nccl|cub/|thrust/)", ("predictor/ops/", "predictor/model/")),
+    "OpenCV": (r"opencv2/", ("predictor/images/",)),
+    "image codecs": (r"(gif_lib|png|tiff|tiffio|jpeglib|turbojpeg)\.h|webp/|avif/",
+                     ("predictor/images/",)),
+    "nlohmann_json": (r"nlohmann/", ("server/", "weights/manifest.", "weights/safetensors.")),
+    "spdlog": (r"(spdlog|fmt)/", ("common/log.cc",)),
+    "CLI11": (r"CLI/", ("server/cli/",)),
+    "sentencepiece": (r"sentencepiece", ("predictor/text/sentencepiece_model.cc",)),
+    "OpenSSL": (r"openssl/", ("common/sha256.cc",)),
+    "Catch2": (r"catch2/", ()),
+}
+INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
+
+
+def sources():
+    """The tracked and new files that git does not ignore."""
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+                            capture_output=True, text=True, check=True).stdout.split("\n")
+    return [path for path in listed if re.search(r"\.(h|cc|cu|cuh)$", path)
+            and pathlib.Path(path).exists()]
+
+
+def violations(path, text):
+    layer = path.split("/")[0]
+    for bracket, header in INCLUDE.findall(text):
+        if bracket == '"' and header.split("/")[0] in LAYERS:
+            target = header.split("/")[0]
+            if layer in LAYERS and LAYERS.index(target) > LAYERS.index(layer):
+                yield f"{path} includes {header}: {layer} must not know {target}"
+            if (path.startswith(SERVER_BASE) and header.startswith("server/")
+                    and not header.startswith(SERVER_BASE)):
+                yield f"{path} includes {header}: server/http must not know its users"
+        elif bracket == '"' and not (pathlib.Path(header).exists() or header == "httplib.h"):
+            yield f'{path} includes "{header}": name our headers by their path from the root'
+        if layer not in LAYERS:
+            continue
+        if header.startswith("nlohmann/") and path.startswith("predictor/"):
+            yield f"{path} includes {header}: JSON never reaches the predictor"
+            continue
+        for library, (pattern, allowed) in WALLS.items():
+            if re.match(pattern, header) and bracket == "<" and not path.startswith(allowed or "/"):
+                where = ", ".join(allowed) or "tests/"
+                yield f"{path} includes {header}: {library} may be included only in {where}"
+
+
+def main():
+    found = [line for path in sources()
+             for line in violations(path, pathlib.Path(path).read_text())]
+    print("\n".join(found) or "includes: every layer and wall holds")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
