@@ -121,18 +121,18 @@ def _smooth_noise(rng, cells: int) -> np.ndarray:
 def _texture(index: int) -> Image.Image:
     """Photograph-like ground number `index`: sky and earth, blurred spots, fractal grain."""
     rng = np.random.default_rng([11, index])
-    top, bottom = rng.random((2, 3)) * 255
+    top, bottom = 60 + rng.random((2, 3)) * 140
     y = np.linspace(0, 1, SIZE // 2)[:, None, None]
     horizon = 1 / (1 + np.exp(-(y - rng.uniform(0.2, 0.8)) * rng.uniform(3, 40)))
     image = top + (bottom - top) * horizon + np.zeros((SIZE // 2, SIZE // 2, 3))
     level = rng.uniform(40, 90)
     for cells in (3, 6, 12, 24, 56):
         noise = _smooth_noise(rng, cells)
-        if rng.random() < 0.5:
+        if rng.random() < 0.7:
             noise = noise.mean(2, keepdims=True)
         image = image + level * noise
         level *= rng.uniform(0.45, 0.75)
-    light = rng.uniform(0.35, 0.62)                # mixed with white: a light photograph
+    light = rng.uniform(0.28, 0.5)                # mixed with white: a light photograph
     image = 255 - (255 - np.clip(image, 0, 255)) * light
     return Image.fromarray(image.astype(np.uint8)).resize((SIZE, SIZE), Image.BILINEAR)
 
@@ -257,7 +257,7 @@ def training_pixels(scene: Scene) -> np.ndarray:
     """The picture of `scene` as the training sees it: [112, 112, 3] uint8, some with noise."""
     rng = np.random.default_rng([17, scene.seed])
     image = draw(scene)
-    if rng.random() < 0.3:
+    if rng.random() < 0.12:
         image = image.resize((224, 224), Image.BICUBIC)
     else:
         image = image.reduce(2)
