@@ -17,8 +17,12 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-# Files git knows or would add, that exist, by pattern.
-files() { git ls-files --cached --others --exclude-standard "$@" | xargs -r ls -d 2>/dev/null || true; }
+# files NAME…: sources by the patterns of `find -name`; works without git as well.
+files() {
+  local patterns=() name
+  for name in "$@"; do patterns+=(-o -name "$name"); done
+  find . \( -path ./build -o -path ./.git \) -prune -o -type f \( "${patterns[@]:1}" \) -print
+}
 
 check_format() {
   local file status=0
@@ -38,10 +42,10 @@ check_sizes() { python3 scripts/check_sizes.py; }
 check_includes() { python3 scripts/check_includes.py; }
 check_scripts() {
   local file
-  for file in $(files '*.sh' .ci/run scripts/idefics-server 'docker/*' | grep -v -E '\.(md|txt|py)$'); do
-    case $(head -c 40 "$file") in
-      '#!/usr/bin/env bash'*) bash -n "$file" ;;
-      '#!/bin/sh'*) sh -n "$file" ;;
+  for file in $(files '*.sh' run idefics-server python pip); do
+    case $(head -n 1 "$file") in
+      '#!/usr/bin/env bash') bash -n "$file" ;;
+      '#!/bin/sh') sh -n "$file" ;;
     esac || return 1
   done
   files '*.py' | xargs -r python3 -c '
@@ -51,7 +55,7 @@ for path in sys.argv[1:]:
 }
 check_lint() {
   [ -e "$BUILD_DIR/compile_commands.json" ] || { echo "run scripts/build.sh first" && return 1; }
-  files '*.cc' | grep -v '^tests/' | xargs -r -P "$(nproc)" -n 4 clang-tidy --quiet -p "$BUILD_DIR"
+  files '*.cc' | grep -v '^./tests/' | xargs -r -P "$(nproc)" -n 4 clang-tidy --quiet -p "$BUILD_DIR"
 }
 
 failed=0 cases=''

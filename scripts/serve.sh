@@ -44,4 +44,5 @@ READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
   fi
 }
 announce &
+export LOG_FORMAT=${LOG_FORMAT:-console}
 exec "$ROOT/scripts/idefics-server" serve --model "$model" --port "$port" "${flags[@]}"

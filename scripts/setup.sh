@@ -9,7 +9,8 @@ set -euo pipefail
 
 PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv curl ca-certificates xz-utils
   libssl-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libcli11-dev libsentencepiece-dev
-  libopencv-imgcodecs-dev libopencv-imgproc-dev libgif-dev libwebp-dev libavif-dev)
+  libopencv-imgcodecs-dev libopencv-imgproc-dev libjpeg-dev libpng-dev libtiff-dev libgif-dev
+  libwebp-dev libavif-dev zlib1g-dev)
 TEST_PACKAGES=(clang-format)
 
 HTTPLIB_SHA256=e9112546cbae828180f72c2ae6da4bfd8d15ae38138bd99b898e5e30128acc28  # of httplib.h

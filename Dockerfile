@@ -1,0 +1,69 @@
+# docker build [--build-arg VARIANT=cpu] [--network host] -t cog-idefics .
+# VARIANT=cuda (default, 4 GB of libraries) runs on a GPU where `docker run --gpus all` gives it one
+# and on the CPU elsewhere; VARIANT=cpu is the small image. `scripts/build_image.sh` also adds the
+# schema label. Certificates of an own authority (*.crt) go to docker/ca-certificates/.
+
+# ---- compiles the server and exports the demo model ----
+FROM debian:bookworm-slim AS build
+ARG VARIANT=cuda
+ENV COG_IDEFICS_CACHE=/cache PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
+    CURL_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+COPY docker/ca-certificates/ /usr/local/share/ca-certificates/
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates \
+    && update-ca-certificates
+WORKDIR /work
+# First what changes seldom: these layers hold the compiler and libtorch.
+COPY scripts/setup.sh scripts/environment.sh scripts/requirements.txt scripts/
+RUN scripts/setup.sh
+COPY docker/collect_runtime.sh docker/
+RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch
+COPY CMakeLists.txt CMakePresets.json ./
+COPY cmake cmake
+COPY common common
+COPY weights weights
+COPY predictor predictor
+COPY server server
+COPY scripts scripts
+RUN scripts/build.sh release idefics-server idefics_ops
+RUN ln -s "$(scripts/demo_bundle.sh)" /cache/demo \
+    && mkdir -p /out/lib /out/src/.cog \
+    && cp -rL /cache/demo /out/src/weights \
+    && cp build/release/server/idefics-server /out/ \
+    && cp build/release/predictor/ops/libidefics_ops.so /out/lib/ \
+    && strip /out/idefics-server /out/lib/libidefics_ops.so \
+    && scripts/idefics-server --print-openapi >/out/src/.cog/openapi_schema.json
+
+# ---- what runs ----
+FROM debian:bookworm-slim
+ARG REVISION=unknown
+COPY docker/ca-certificates/ /usr/local/share/ca-certificates/
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates tini libcurl4 libssl3 libspdlog1.10 libsentencepiece0 libopencv-imgcodecs406 \
+      libopencv-imgproc406 libjpeg62-turbo libpng16-16 libtiff6 libgif7 libwebp7 libwebpdemux2 \
+      libavif15 zlib1g \
+    && rm -rf /var/lib/apt/lists/* && update-ca-certificates \
+    && ln -sf /usr/bin/tini /sbin/tini
+COPY --from=build /opt/libtorch /opt/libtorch
+COPY --from=build /out/lib /opt/libtorch/torch/lib
+COPY --from=build /out/idefics-server /usr/local/bin/idefics-server
+COPY --from=build /out/src /src
+COPY docker/python docker/pip /usr/local/bin/
+COPY LICENSE cog.yaml run.py /src/
+RUN chmod 755 /usr/local/bin/python /usr/local/bin/pip \
+    && ln -s python /usr/local/bin/python3 && ln -s pip /usr/local/bin/pip3 \
+    && echo /opt/libtorch/torch/lib >/etc/ld.so.conf.d/idefics.conf && ldconfig \
+    && idefics-server --print-openapi | cmp - /src/.cog/openapi_schema.json
+# Idle OpenMP threads sleep instead of spinning; NVIDIA_* ask the container toolkit for the driver.
+ENV OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+LABEL run.cog.version="0.22.0" run.cog.has_init="true" run.cog.pip_freeze="" \
+      run.cog.config='{"build":{"gpu":true,"cuda":"13.0","python_version":"3.11"},"run":"run.py:Runner"}' \
+      org.opencontainers.image.title="cog-idefics" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.version="0.1.0"
+WORKDIR /src
+EXPOSE 5000
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/sbin/tini", "--"]
+CMD ["python", "-m", "cog.server.http"]
