@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""python -m export CHECKPOINT BUNDLE [--dtype f32|bf16|f16] [--name NAME] [--force]"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from .errors import ExportError
+
+_DTYPE_HELP = """type of the bundle's weights and of the model's arithmetic; default: the checkpoint's own, but bf16
+for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
+
+
+def _arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=os.environ.get("IDEFICS_PROGRAM_NAME", "export"),
+        description="Turns a Hugging Face IDEFICS checkpoint folder into a bundle for idefics-server.")
+    parser.add_argument("checkpoint", type=Path, help="folder with config.json, weights and tokenizer")
+    parser.add_argument("bundle", type=Path, help="folder to make; it appears only when it is whole")
+    parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], help=_DTYPE_HELP)
+    parser.add_argument("--name", help="name of the model in the bundle; default: the checkpoint folder's name")
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+    parser.add_argument("--traceback", action="store_true", help="show where in the program a failure was found")
+    return parser.parse_args(argv)
+
+
+def _stop(number, _frame) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .export_bundle import ExportOptions, export_bundle  # torch takes seconds to load; --help need not wait
+    start = time.monotonic()
+    summary = export_bundle(ExportOptions(arguments.checkpoint, arguments.bundle, arguments.dtype, arguments.name,
+                                          arguments.force))
+    print(f"{arguments.bundle}: {summary.name}, {summary.tensors} tensors, {summary.weight_bytes / 1e9:.2f} GB, "
+          f"{summary.source_dtype.lower()} -> {summary.dtype}, {time.monotonic() - start:.1f} s", file=sys.stderr)
+    return 0
+
+
+def _sentence(error: BaseException, bundle: Path) -> str:
+    if isinstance(error, ExportError):
+        return str(error)
+    if isinstance(error, OSError):
+        from .writer import disk_full, is_full
+        if is_full(error):
+            return str(disk_full(bundle))
+        return f"{error.filename or bundle}: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "not enough memory for the export: it needs about 1 GB"
+    return f"the export failed in an unexpected way ({type(error).__name__}: {error}): run it with --traceback"
+
+
+def main(argv=None) -> int:
+    arguments = _arguments(argv)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        print("\nexport: stopped, nothing was written", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if arguments.traceback:
+            raise
+        sentence = " ".join(_sentence(error, arguments.bundle).split())
+        print(f"export: {sentence}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The export itself, in the order in which things can go wrong cheaply: config, tokenizer, tensor names, disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, Optional
+
+import torch
+
+from .checkpoint import Checkpoint
+from .config import read_config
+from .errors import ExportError
+from .manifest import manifest_json
+from .plan import build_plan, check_sources
+from .progress import Progress
+from .scripted import load_operators, script_files
+from .tokenizer_files import read_tokenizer
+from .writer import BundleFolder, WeightWriter, WrittenFile, check_free_space, planned_files, tensor_bytes, write_file
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+_DEFAULT = {"F32": "f32", "BF16": "bf16", "F16": "bf16"}  # f16 activations overflow in the 80b: only when asked for
+_SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's own
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    checkpoint: Path
+    bundle: Path
+    dtype: Optional[str] = None  # None: the checkpoint's own; bf16 for f16
+    name: Optional[str] = None  # None: the checkpoint folder's
+    force: bool = False
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    name: str
+    dtype: str
+    source_dtype: str
+    tensors: int
+    weight_bytes: int
+
+
+def _default_dtype(stored: str) -> str:
+    if stored not in _DEFAULT:
+        raise ExportError(f"the checkpoint's weights are stored as {stored}, expected {', '.join(_DEFAULT)}: give a "
+                          "checkpoint that is not quantized")
+    return _DEFAULT[stored]
+
+
+def export_bundle(options: ExportOptions) -> ExportSummary:
+    """Raises ExportError or OSError; then nothing stands at options.bundle that did not stand there before."""
+    folder = options.checkpoint
+    if not folder.is_dir():
+        raise ExportError(f"{folder} is not a folder: give a Hugging Face checkpoint folder")
+    config = read_config(folder)
+    tokenizer = read_tokenizer(folder, config)
+    checkpoint = Checkpoint(folder)
+    stored = checkpoint.shapes()
+    plan = build_plan(config, stored)
+    check_sources(plan, stored, config.tie_word_embeddings)
+    source_dtype = checkpoint.dtype()
+    dtype_name = options.dtype or _default_dtype(source_dtype)
+    dtype = DTYPES[dtype_name]
+    load_operators()
+    scripts = script_files(config.shape, plan)
+    weight_bytes = sum(tensor_bytes(target, dtype) for target in plan)
+    name = options.name or folder.resolve().name
+    names = {"name": name, "dtype": dtype_name, "source": folder.resolve().name, "source_dtype": source_dtype.lower()}
+    final = options.bundle.absolute()
+    with BundleFolder(final, options.force) as partial:
+        check_free_space(final.parent, weight_bytes + _SLACK_BYTES)
+        files: Dict[str, WrittenFile] = {}
+        for file, data in {**scripts, "tokenizer.model": tokenizer.model}.items():
+            files[file] = write_file(partial.path / file, data)
+        progress = Progress(f"exporting {name} as {dtype_name}", weight_bytes)
+        writer = WeightWriter(checkpoint, dtype, progress)
+        for file, tensors in planned_files(plan, dtype):
+            files[file] = writer.write(partial.path / file, tensors)
+        progress.close()
+        write_file(partial.path / "bundle.json", manifest_json(config, tokenizer, names, files))
+        partial.commit()
+    return ExportSummary(name, dtype_name, source_dtype, len(plan), weight_bytes)

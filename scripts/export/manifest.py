@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""bundle.json. Read by weights/manifest.cc; keep in step."""
+
+import dataclasses
+import json
+import platform
+from pathlib import Path
+from typing import Any, Dict, Mapping
+
+import torch
+
+from .config import CheckpointConfig
+from .tokenizer_files import Tokenizer
+from .writer import WrittenFile
+
+FORMAT = "cog-idefics-bundle"
+FORMAT_VERSION = 1
+EXPORTER_VERSION = "0.1.0"
+
+
+def _model(config: CheckpointConfig) -> Dict[str, Any]:
+    values = dataclasses.asdict(config.shape)
+    values["vocab_size"] = config.base_vocab_size
+    values["additional_vocab_size"] = config.additional_vocab_size
+    values["max_position_embeddings"] = config.max_position_embeddings
+    return values
+
+
+def _tokenizer(tokenizer: Tokenizer) -> Dict[str, Any]:
+    values = dataclasses.asdict(tokenizer)
+    del values["model"]
+    return {"file": "tokenizer.model", **values}
+
+
+def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
+                  files: Mapping[str, WrittenFile]) -> bytes:
+    """`names`: name, dtype (of the bundle), source (folder name) and source_dtype."""
+    manifest = {
+        "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"],
+        "created_with": {"cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
+                         "python": platform.python_version()},
+        "source": {"path": names["source"], "architecture": config.architecture, "dtype": names["source_dtype"]},
+        "dtype": names["dtype"], "quantization": "none",
+        "model": _model(config), "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
+        "generation": config.generation,
+        "files": {name: dataclasses.asdict(file) for name, file in files.items()},
+    }
+    return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
