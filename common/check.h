@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// CHECK: ends the process with file, line and both values when a programming error is found.
-// Never on anything that a request, a file or a flag can influence: that is a Status.
+// IDEFICS_CHECK (Catch2 and torch own the name CHECK): ends the process with file, line and both
+// values when a programming error is found. Never on anything that a request, a file or a flag can
+// influence: that is a Status.
 #pragma once
 
 #include <sstream>
@@ -19,7 +20,7 @@ std::string DescribeComparison(const char* text, const A& a, const B& b) {
 
 }  // namespace idefics::internal
 
-#define CHECK(condition)                                                                \
+#define IDEFICS_CHECK(condition)                                                        \
   do {                                                                                  \
     if (!(condition)) ::idefics::internal::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)
@@ -35,8 +36,8 @@ std::string DescribeComparison(const char* text, const A& a, const B& b) {
     }                                                                                    \
   } while (false)
 
-#define CHECK_EQ(a, b) IDEFICS_CHECK_OP(==, a, b)
-#define CHECK_NE(a, b) IDEFICS_CHECK_OP(!=, a, b)
-#define CHECK_LT(a, b) IDEFICS_CHECK_OP(<, a, b)
-#define CHECK_LE(a, b) IDEFICS_CHECK_OP(<=, a, b)
-#define CHECK_GE(a, b) IDEFICS_CHECK_OP(>=, a, b)
+#define IDEFICS_CHECK_EQ(a, b) IDEFICS_CHECK_OP(==, a, b)
+#define IDEFICS_CHECK_NE(a, b) IDEFICS_CHECK_OP(!=, a, b)
+#define IDEFICS_CHECK_LT(a, b) IDEFICS_CHECK_OP(<, a, b)
+#define IDEFICS_CHECK_LE(a, b) IDEFICS_CHECK_OP(<=, a, b)
+#define IDEFICS_CHECK_GE(a, b) IDEFICS_CHECK_OP(>=, a, b)

@@ -15,19 +15,19 @@ struct Sha256::Context {
 };
 
 Sha256::Sha256() : context_(std::make_unique<Context>()) {
-  CHECK_EQ(EVP_DigestInit_ex(context_->digest, EVP_sha256(), nullptr), 1);
+  IDEFICS_CHECK_EQ(EVP_DigestInit_ex(context_->digest, EVP_sha256(), nullptr), 1);
 }
 
 Sha256::~Sha256() = default;
 
 void Sha256::Update(std::span<const uint8_t> bytes) {
-  CHECK_EQ(EVP_DigestUpdate(context_->digest, bytes.data(), bytes.size()), 1);
+  IDEFICS_CHECK_EQ(EVP_DigestUpdate(context_->digest, bytes.data(), bytes.size()), 1);
 }
 
 std::string Sha256::Finish() {
   std::array<unsigned char, 32> raw{};
   unsigned int size = 0;
-  CHECK_EQ(EVP_DigestFinal_ex(context_->digest, raw.data(), &size), 1);
+  IDEFICS_CHECK_EQ(EVP_DigestFinal_ex(context_->digest, raw.data(), &size), 1);
   static constexpr char kHex[] = "0123456789abcdef";
   std::string hex;
   hex.reserve(2 * size);

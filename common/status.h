@@ -62,7 +62,7 @@ class [[nodiscard]] Result {
  public:
   Result(T value) : value_(std::move(value)) {}         // NOLINT(google-explicit-constructor)
   Result(Status status) : status_(std::move(status)) {  // NOLINT(google-explicit-constructor)
-    CHECK(!status_.ok());
+    IDEFICS_CHECK(!status_.ok());
   }
 
   bool ok() const { return value_.has_value(); }
@@ -70,15 +70,15 @@ class [[nodiscard]] Result {
 
   // REQUIRES: ok().
   T& value() & {
-    CHECK(ok());
+    IDEFICS_CHECK(ok());
     return *value_;
   }
   const T& value() const& {
-    CHECK(ok());
+    IDEFICS_CHECK(ok());
     return *value_;
   }
   T&& value() && {
-    CHECK(ok());
+    IDEFICS_CHECK(ok());
     return std::move(*value_);
   }
   T* operator->() { return &value(); }

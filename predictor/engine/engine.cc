@@ -29,8 +29,8 @@ Engine::~Engine() {
 Status Engine::CheckRequest(const EngineRequest& request) const {
   const SamplingParams& sampling = request.sampling;
   RETURN_IF_ERROR(CheckSampling(sampling, limits_.vocab_size));
-  CHECK(!request.tokens.empty());
-  CHECK_EQ(request.tokens.size(), request.image_index.size());
+  IDEFICS_CHECK(!request.tokens.empty());
+  IDEFICS_CHECK_EQ(request.tokens.size(), request.image_index.size());
   const auto prompt = static_cast<int64_t>(request.tokens.size());
   const int64_t total = prompt + sampling.max_new_tokens;
   if (total > options_.max_sequence_tokens) {

@@ -125,7 +125,7 @@ Status Engine::MoveRows(Running& running, const SearchStep& step) {
     const int32_t parent = step.parents[i];
     int64_t extent = old_extents[parent];
     if (taken[parent]) {
-      CHECK(!unused.empty());
+      IDEFICS_CHECK(!unused.empty());
       extent = unused.back();
       unused.pop_back();
       copies.push_back({old_extents[parent], extent, running.length});

@@ -39,7 +39,7 @@ std::optional<int32_t> ImageTable::Pin(const std::string& sha256) {
 }
 
 void ImageTable::Unpin(int32_t entry) {
-  CHECK_LT(0, rows_[entry].pins);
+  IDEFICS_CHECK_LT(0, rows_[entry].pins);
   --rows_[entry].pins;
 }
 

@@ -10,7 +10,7 @@ namespace idefics {
 KvExtents::KvExtents(int64_t capacity) : capacity_(capacity) { free_[0] = capacity; }
 
 std::optional<int64_t> KvExtents::Allocate(int64_t tokens) {
-  CHECK_LT(0, tokens);
+  IDEFICS_CHECK_LT(0, tokens);
   for (auto it = free_.begin(); it != free_.end(); ++it) {
     const auto [start, size] = *it;
     if (size < tokens) continue;
@@ -25,7 +25,7 @@ std::optional<int64_t> KvExtents::Allocate(int64_t tokens) {
 
 void KvExtents::Free(int64_t start) {
   const auto owned = allocated_.find(start);
-  CHECK(owned != allocated_.end());
+  IDEFICS_CHECK(owned != allocated_.end());
   int64_t tokens = owned->second;
   allocated_.erase(owned);
   used_ -= tokens;

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
+#include <torch/cuda.h>
 #include <torch/script.h>
 
 #include <algorithm>
@@ -107,7 +108,7 @@ class TorchRunner : public ModelRunner {
       UseThreads();
       const int64_t side = limits_.image_size;
       const auto count = static_cast<int64_t>(entries.size());
-      CHECK_EQ(static_cast<int64_t>(pixels.size()), count * 3 * side * side);
+      IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), count * 3 * side * side);
       const torch::Tensor input = torch::from_blob(const_cast<float*>(pixels.data()),
                                                    {count, 3, side, side}, torch::kFloat32)
                                       .to(device_);
@@ -133,7 +134,7 @@ class TorchRunner : public ModelRunner {
               .toTensor()
               .to(torch::kCPU)
               .contiguous();
-      CHECK_EQ(static_cast<size_t>(result.numel()), logits.size());
+      IDEFICS_CHECK_EQ(static_cast<size_t>(result.numel()), logits.size());
       std::copy_n(result.const_data_ptr<float>(), logits.size(), logits.data());
     });
   }

@@ -41,27 +41,27 @@ void SentencePieceModel::AppendIds(std::string_view text, std::vector<int32_t>* 
   std::vector<int> encoded;
   const auto status = library_->processor.Encode(text, &encoded);
   // Encode fails only on a processor without a model, which Load does not hand out.
-  CHECK(status.ok());
+  IDEFICS_CHECK(status.ok());
   ids->insert(ids->end(), encoded.begin(), encoded.end());
 }
 
 int32_t SentencePieceModel::num_pieces() const { return library_->processor.GetPieceSize(); }
 
 const std::string& SentencePieceModel::piece(int32_t id) const {
-  CHECK(id >= 0 && id < num_pieces());
+  IDEFICS_CHECK(id >= 0 && id < num_pieces());
   return library_->processor.IdToPiece(id);
 }
 
 bool SentencePieceModel::IsControl(int32_t id) const {
-  CHECK(id >= 0 && id < num_pieces());
+  IDEFICS_CHECK(id >= 0 && id < num_pieces());
   return library_->processor.IsControl(id) || library_->processor.IsUnknown(id);
 }
 
 int SentencePieceModel::ByteValue(int32_t id) const {
-  CHECK(id >= 0 && id < num_pieces());
+  IDEFICS_CHECK(id >= 0 && id < num_pieces());
   if (!library_->processor.IsByte(id)) return -1;
   const std::string& text = piece(id);  // "<0x0A>"; the library checked the form when it loaded
-  CHECK_EQ(text.size(), 6U);
+  IDEFICS_CHECK_EQ(text.size(), 6U);
   return static_cast<int>(std::strtol(text.c_str() + 3, nullptr, 16));
 }
 

@@ -168,7 +168,9 @@ std::optional<Tokenizer::SpecialMatch> Tokenizer::FindSpecial(const JoinedRuns& 
     for (const auto& [literal, id] : special_.all) {
       if (literal.size() <= longest.length || !text.substr(begin).starts_with(literal)) continue;
       const auto policies = runs.Policies(begin, literal.size());
-      if (std::ranges::all_of(policies, [&](SpecialText p) { return MayBeSpecial(id, p); })) {
+      if (std::ranges::all_of(policies, [this, token = id](SpecialText policy) {
+            return MayBeSpecial(token, policy);
+          })) {
         longest = {begin, literal.size(), id};
       }
     }
