@@ -13,7 +13,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
     && update-ca-certificates
 WORKDIR /work
 # First what changes seldom: these layers hold the compiler and libtorch.
-COPY scripts/setup.sh scripts/environment.sh scripts/requirements.txt scripts/
+COPY scripts/setup.sh scripts/environment.sh scripts/requirements*.txt scripts/
 RUN scripts/setup.sh
 COPY docker/collect_runtime.sh docker/
 RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch
