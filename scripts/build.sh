@@ -24,7 +24,7 @@ stamp=$folder/.configured-by-build.sh
 if [ ! -e "$folder/build.ninja" ] || [ "$(cat "$stamp" 2>/dev/null)" != "$arguments" ]; then
   say "build: configuring build/$preset"
   cd "$ROOT"
-  cmake $arguments >"$CACHE/log/configure-$preset.log" || {
+  cmake $arguments >"$CACHE/log/configure-$preset.log" 2>&1 || {
     tail -n 20 "$CACHE/log/configure-$preset.log" >&2
     die "configuring failed; the whole output is in $CACHE/log/configure-$preset.log"
   }
