@@ -20,7 +20,7 @@ struct OpenBundleOptions {
   // Reads and hashes every byte: about 1 s per GB and thread. Off, sizes alone are compared.
   bool verify_hashes = true;
   bool show_progress = false;  // a bar on stderr while hashing
-  int num_threads = 2;         // for hashing; one thread takes one piece of one file at a time
+  int num_threads = 2;         // for hashing; one file a thread at a time
 };
 
 class Bundle {
@@ -48,6 +48,7 @@ class Bundle {
 
  private:
   Bundle() = default;
+  Status MapTensors();
 
   std::filesystem::path path_;
   BundleManifest manifest_;
