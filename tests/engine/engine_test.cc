@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// The engine's contract (predictor/engine/README.md), rule by rule, on the exact ToyRunner.
+#include "predictor/engine/engine.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <future>
+#include <thread>
+
+#include "tests/engine/engine_fixture.h"
+
+namespace idefics {
+namespace {
+
+void RequireBooksBalance(const Engine& engine) {
+  for (int i = 0; i < 2000 && engine.stats().running + engine.stats().waiting > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(engine.stats().running == 0);
+  CHECK(engine.stats().waiting == 0);
+  CHECK(engine.stats().kv_tokens_used == 0);
+}
+
+EngineRequest RandomRequest(std::mt19937& random) {
+  EngineRequest request =
+      ToyRequest(static_cast<int>(random()), 1 + static_cast<int>(random() % 40),
+                 1 + static_cast<int>(random() % 30), static_cast<int>(random() % 7) - 1);
+  SamplingParams& sampling = request.sampling;
+  switch (random() % 4) {
+    case 0:
+      sampling.num_beams = 2 + static_cast<int>(random() % 2);
+      break;
+    case 1:
+      sampling.do_sample = true;
+      sampling.temperature = 0.7;
+      sampling.seed = random();
+      break;
+    case 2:
+      sampling.repetition_penalty = 1.3;
+      break;
+    default:
+      break;
+  }
+  return request;
+}
+
+TEST_CASE("a request's tokens do not depend on its neighbours or on when they arrive",
+          "[engine][contract.alone]") {
+  std::mt19937 random(1);
+  for (int pattern = 0; pattern < 500; ++pattern) {
+    EngineOptions options;
+    options.max_rows = 3 + static_cast<int>(random() % 6);
+    options.max_step_tokens = 1 + static_cast<int>(random() % 50);
+    ToyEngine together(options);
+    std::vector<EngineRequest> requests;
+    std::vector<std::shared_ptr<Generation>> generations;
+    const int count = 1 + static_cast<int>(random() % 6);
+    for (int i = 0; i < count; ++i) {
+      requests.push_back(RandomRequest(random));
+      auto generation = together.engine->Submit(requests.back());
+      REQUIRE(generation.ok());
+      generations.push_back(*generation);
+      if (random() % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 200));
+    }
+    for (int i = 0; i < count; ++i) {
+      const Outcome batched = Collect(*generations[i]);
+      const Outcome alone = RunAlone(requests[i]);
+      REQUIRE(batched.status.ok());
+      REQUIRE(batched.tokens == alone.tokens);
+      REQUIRE(batched.reason == alone.reason);
+    }
+    RequireBooksBalance(*together.engine);
+  }
+}
+
+TEST_CASE("requests run in one step together", "[engine]") {
+  ToyEngine toy;
+  std::vector<std::shared_ptr<Generation>> generations;
+  for (int i = 0; i < 4; ++i) {
+    EngineRequest request = ToyRequest(i, 5, 100);
+    request.sampling.eos_token_ids = {};
+    generations.push_back(*toy.engine->Submit(std::move(request)));
+  }
+  for (auto& generation : generations) CHECK(Collect(*generation).tokens.size() == 100);
+  RequireBooksBalance(*toy.engine);
+  CHECK(toy.runner->max_rows_seen() == 4);
+  CHECK(toy.engine->stats().steps < 4 * 100);
+}
+
+TEST_CASE("a picture that was seen before is not encoded again", "[engine][image-table]") {
+  ToyEngine toy;
+  for (int i = 0; i < 3; ++i) {
+    CHECK(Collect(**toy.engine->Submit(ToyRequest(i, 10, 3, /*image=*/1))).status.ok());
+  }
+  RequireBooksBalance(*toy.engine);
+  CHECK(toy.runner->images_encoded() == 1);
+  CHECK(toy.engine->stats().image_hits == 2);
+}
+
+TEST_CASE("a picture changes the tokens of those who see it", "[engine]") {
+  EngineRequest first = ToyRequest(3, 10, 20, 1);
+  EngineRequest second = ToyRequest(3, 10, 20, 2);
+  CHECK(RunAlone(first).tokens != RunAlone(second).tokens);
+}
+
+TEST_CASE("cancel ends a request at any time with a last event and frees its place", "[engine]") {
+  ToyEngine toy;
+  std::mt19937 random(5);
+  for (int i = 0; i < 200; ++i) {
+    EngineRequest request = ToyRequest(i, 20, 200);
+    request.sampling.eos_token_ids = {};
+    auto generation = *toy.engine->Submit(std::move(request));
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 300));
+    generation->Cancel();
+    const Outcome outcome = Collect(*generation);
+    CHECK((outcome.reason == FinishReason::kCanceled || outcome.reason == FinishReason::kLength));
+  }
+  RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("more requests than places wait and all finish", "[engine]") {
+  EngineOptions options;
+  options.max_rows = 2;
+  ToyEngine toy(options);
+  std::vector<std::shared_ptr<Generation>> generations;
+  for (int i = 0; i < 40; ++i)
+    generations.push_back(*toy.engine->Submit(ToyRequest(i, 8, 20, i % 6)));
+  for (auto& generation : generations) CHECK(Collect(*generation).status.ok());
+  RequireBooksBalance(*toy.engine);
+  CHECK(toy.runner->max_rows_seen() <= 2);
+}
+
+TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[engine][fault]") {
+  ToyEngine toy;
+  std::vector<EngineRequest> requests;
+  for (int i = 0; i < 4; ++i) requests.push_back(ToyRequest(i, 6, 25));
+  std::vector<Outcome> alone;
+  for (const auto& request : requests) alone.push_back(RunAlone(request));
+  std::atomic<int> failures = 0;
+  toy.runner->set_fault([&](int64_t step) {
+    if (step % 5 != 0) return Status::Ok();
+    ++failures;
+    return Status(ErrorCode::kOutOfMemory, "no room");
+  });
+  std::vector<std::shared_ptr<Generation>> generations;
+  for (const auto& request : requests) generations.push_back(*toy.engine->Submit(request));
+  int finished = 0;
+  for (size_t i = 0; i < generations.size(); ++i) {
+    const Outcome outcome = Collect(*generations[i]);
+    if (!outcome.status.ok()) {  // it was the only one left in its step
+      CHECK(outcome.status.code() == ErrorCode::kOutOfMemory);
+      continue;
+    }
+    ++finished;
+    CHECK(outcome.tokens == alone[i].tokens);
+  }
+  CHECK(failures > 0);
+  RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("a failed step ends its requests and the engine serves the next one", "[engine][fault]") {
+  ToyEngine toy;
+  toy.runner->set_fault([](int64_t step) {
+    return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
+  });
+  EngineRequest request = ToyRequest(1, 5, 50);
+  request.sampling.eos_token_ids = {};
+  const Outcome failed = Collect(**toy.engine->Submit(request));
+  CHECK(failed.status.code() == ErrorCode::kInternal);
+  CHECK(failed.tokens.size() == 2);
+  CHECK(Collect(**toy.engine->Submit(request)).status.ok());
+  RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("a request that could never run is refused with the limit and its flag", "[engine]") {
+  ToyEngine toy;
+  SECTION("too long for one request") {
+    const auto refused = toy.engine->Submit(ToyRequest(1, 10, 5000));
+    REQUIRE(!refused.ok());
+    CHECK(refused.status().code() == ErrorCode::kTooLarge);
+    CHECK(refused.status().message().find("--max-sequence-tokens") != std::string::npos);
+  }
+  SECTION("too long for the arena") {
+    const auto refused = toy.engine->Submit(ToyRequest(1, 10, 700));
+    REQUIRE(!refused.ok());
+    CHECK(refused.status().message().find("--kv-tokens") != std::string::npos);
+  }
+  SECTION("too many images") {
+    EngineRequest request = ToyRequest(1, 10, 5);
+    for (int i = 0; i < 5; ++i) request.images.push_back(ToyImage(i));
+    CHECK(!toy.engine->Submit(std::move(request)).ok());
+  }
+  SECTION("values out of range") {
+    EngineRequest request = ToyRequest(1, 10, 5);
+    SECTION("temperature") {
+      request.sampling.do_sample = true;
+      request.sampling.temperature = 0;
+    }
+    SECTION("bad word") { request.sampling.bad_words_ids = {{kToyVocab}}; }
+    SECTION("empty bad word") { request.sampling.bad_words_ids = {{}}; }
+    SECTION("eos") { request.sampling.eos_token_ids = {-1}; }
+    SECTION("beams") { request.sampling.num_beams = 0; }
+    const auto refused = toy.engine->Submit(std::move(request));
+    REQUIRE(!refused.ok());
+    CHECK(refused.status().code() == ErrorCode::kInvalidInput);
+  }
+}
+
+TEST_CASE("destroying the engine ends running and waiting requests with kCanceled", "[engine]") {
+  std::vector<std::shared_ptr<Generation>> generations;
+  {
+    EngineOptions options;
+    options.max_rows = 1;
+    ToyEngine toy(options);
+    for (int i = 0; i < 3; ++i) {
+      EngineRequest request = ToyRequest(i, 5, 500);
+      request.sampling.eos_token_ids = {};
+      generations.push_back(*toy.engine->Submit(std::move(request)));
+    }
+  }
+  for (auto& generation : generations) {
+    const Outcome outcome = Collect(*generation);
+    CHECK((outcome.status.code() == ErrorCode::kCanceled || outcome.tokens.size() == 500));
+  }
+}
+
+}  // namespace
+}  // namespace idefics
