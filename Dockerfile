@@ -14,7 +14,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 WORKDIR /work
 # First what changes seldom: these layers hold the compiler and libtorch.
 COPY scripts/setup.sh scripts/environment.sh scripts/requirements*.txt scripts/
-RUN scripts/setup.sh
+RUN if [ "$VARIANT" = cuda ]; then scripts/setup.sh --cuda; else scripts/setup.sh; fi
 COPY docker/collect_runtime.sh docker/
 RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch
 COPY CMakeLists.txt CMakePresets.json ./
@@ -24,12 +24,12 @@ COPY weights weights
 COPY predictor predictor
 COPY server server
 COPY scripts scripts
-RUN scripts/build.sh release idefics-server idefics_ops
-RUN ln -s "$(scripts/demo_bundle.sh)" /cache/demo \
+RUN export IDEFICS_PRESET="$([ "$VARIANT" = cuda ] && echo cuda || echo release)" \
+    && scripts/build.sh "$IDEFICS_PRESET" idefics-server idefics_ops \
     && mkdir -p /out/lib /out/src/.cog \
-    && cp -rL /cache/demo /out/src/weights \
-    && cp build/release/server/idefics-server /out/ \
-    && cp build/release/predictor/ops/libidefics_ops.so /out/lib/ \
+    && cp -rL "$(scripts/demo_bundle.sh)" /out/src/weights \
+    && cp build/$IDEFICS_PRESET/server/idefics-server /out/ \
+    && cp build/$IDEFICS_PRESET/predictor/ops/libidefics_ops.so /out/lib/ \
     && strip /out/idefics-server /out/lib/libidefics_ops.so \
     && scripts/idefics-server --print-openapi >/out/src/.cog/openapi_schema.json
 

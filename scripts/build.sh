@@ -13,8 +13,11 @@ grep -q "\"name\": \"$preset\"" "$ROOT/CMakePresets.json" ||
   die "there is no preset '$preset'; CMakePresets.json has dev, release, cuda, asan, tsan and fuzz"
 
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_BASEDIR=$ROOT
-# A CUDA toolkit beside the compiler's path is found as well.
-[ -z "${CUDA_HOME:-}" ] || PATH=$CUDA_HOME/bin:$PATH
+if [ "$preset" = cuda ]; then
+  toolkit=$(cuda_toolkit)
+  [ -n "$toolkit" ] || die "no CUDA toolkit is here; run scripts/setup.sh --cuda"
+  export CUDACXX=$toolkit/bin/nvcc
+fi
 
 tests=OFF
 [ ! -e "$CATCH2_DIR/include" ] || tests=ON

@@ -11,12 +11,22 @@ key_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
 ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
+# A CUDA toolkit made of wheels, for machines that have none.
+CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0
 CATCH2_DIR=$CACHE/catch2-3.7.1
 
 BUILD_DIR=$ROOT/build/${IDEFICS_PRESET:-release}
 SERVER_BINARY=$BUILD_DIR/server/idefics-server
 OPS_LIBRARY=$BUILD_DIR/predictor/ops/libidefics_ops.so
+
+# The folder of the CUDA toolkit to build with, or nothing.
+cuda_toolkit() {
+  local folder
+  for folder in "${CUDA_HOME:-}" /usr/local/cuda "$CUDA_DIR"; do
+    [ ! -x "$folder/bin/nvcc" ] || { echo "$folder" && return; }
+  done
+}
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Rewrites requirements.txt and requirements-oracle.txt: every wheel by version and sha256.
+"""Rewrites requirements*.txt: every wheel by version and sha256.
 
 Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
 Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
@@ -20,6 +20,9 @@ BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0
 # What the tests compare with (the oracles), and what runs them.
 ORACLE = ("transformers==4.57.6", "pillow==12.3.0", "cog==0.22.0", "coglet==0.22.0",
           "pytest==9.2.0", "requests==2.34.2")
+# nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built with.
+CUDA = ("nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88",
+        "nvidia-cuda-cccl==13.0.85")
 # torch names these, but neither the exporter nor libtorch loads them (0.7 GB).
 LEFT_OUT = ("triton", "cuda-bindings", "cuda-pathfinder", "cuda-toolkit", "nvidia-nvtx",
             "setuptools")
@@ -77,12 +80,15 @@ def main():
     folder = pathlib.Path(__file__).resolve().parent
     base = merged(BASE)
     oracle = merged(BASE + ORACLE)
+    cuda = merged(CUDA)
     for name in base:
         if oracle.pop(name) != base[name]:
             raise SystemExit(f"{name} resolves differently for the oracles: pin it in BASE")
     write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
     write(folder / "requirements-oracle.txt",
           "What the tests compare with; installed over requirements.txt.", oracle)
+    write(folder / "requirements-cuda.txt",
+          "The CUDA compiler; installed over requirements.txt.", cuda)
 
 
 if __name__ == "__main__":

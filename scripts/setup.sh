@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and running needs on Debian 12, Debian 13 or Ubuntu 24.04; does nothing
-# where everything is there already. Give --tests to get what the tests need as well.
+# where everything is there already. Give --tests to get what the tests need as well, --cuda to get
+# a CUDA compiler where there is none.
 # System packages come from apt (as root or with sudo); all else goes to $COG_IDEFICS_CACHE, each
 # thing under a name that holds its version, checked by sha256.
 set -euo pipefail
@@ -75,16 +76,37 @@ make_venv() {
   # Not rm -rf FOLDER/: a developer may have put a link there.
   rm -rf "$folder"
   "$(system_python)" -m venv "$folder"
+  if [ -n "$base" ]; then
+    ls -d "$base"/lib/python3*/site-packages >"$(echo "$folder"/lib/python3*/site-packages)/base.pth"
+  fi
+  pip_install "$folder/bin/python" -r "$requirements"
+  touch "$folder/.complete"
+}
+
+# pip_install PYTHON ARGUMENT…
+pip_install() {
+  local python=$1
+  shift
   # The system's certificates, so that a company's own authority counts.
   if [ -z "${PIP_CERT:-}" ] && [ -e /etc/ssl/certs/ca-certificates.crt ]; then
     export PIP_CERT=/etc/ssl/certs/ca-certificates.crt
   fi
-  if [ -n "$base" ]; then
-    ls -d "$base"/lib/python3*/site-packages >"$(echo "$folder"/lib/python3*/site-packages)/base.pth"
-  fi
-  "$folder/bin/python" -m pip install --disable-pip-version-check --no-cache-dir --no-compile \
-    --require-hashes --no-deps --only-binary=:all: --progress-bar off -r "$requirements"
-  touch "$folder/.complete"
+  "$python" -m pip install --disable-pip-version-check --no-cache-dir --no-compile \
+    --require-hashes --no-deps --only-binary=:all: --progress-bar off "$@"
+}
+
+# nvcc and the headers and libraries of libtorch's own CUDA wheels, laid out as a toolkit.
+install_cuda() {
+  local partial=$CUDA_DIR.partial
+  rm -rf "$CUDA_DIR" "$partial"
+  pip_install "$PYTHON_ENV/bin/python" --target "$partial/wheels" \
+    -r "$ROOT/scripts/requirements-cuda.txt"
+  mv "$partial"/wheels/nvidia/cu13/* "$partial/"
+  rm -rf "$partial/wheels"
+  cp -rsn "$(echo "$PYTHON_ENV"/lib/python3*/site-packages/nvidia/cu13)/." "$partial/"
+  ln -s lib "$partial/lib64"
+  ln -s libcudart.so.13 "$partial/lib/libcudart.so"
+  mv "$partial" "$CUDA_DIR"
 }
 
 system_python() {
@@ -162,17 +184,20 @@ everything() {
   venv_ready "$PYTHON_ENV" || step "fetching libtorch 2.11 and the exporter's Python packages (2 GB)" 60 \
     make_venv "$PYTHON_ENV" "$ROOT/scripts/requirements.txt"
   [ -e "$HTTPLIB_DIR/httplib.h" ] || step "fetching cpp-httplib 0.41.0" 10 install_httplib
+  [ "$with_cuda" = no ] || [ -n "$(cuda_toolkit)" ] ||
+    step "fetching the CUDA 13.0 compiler" 20 install_cuda
   [ "$with_tests" = yes ] || return 0
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
     make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"
 }
 
-with_tests=no
+with_tests=no with_cuda=no
 for argument in "$@"; do
   case $argument in
     --tests) with_tests=yes ;;
-    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests]" ;;
+    --cuda) with_cuda=yes ;;
+    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests] [--cuda]" ;;
   esac
 done
 mkdir -p "$CACHE/log"
