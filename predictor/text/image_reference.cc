@@ -96,7 +96,7 @@ Result<bool> LooksLikeUrl(std::string_view text) {
                        [](char c) { return c != '\t' && c != '\r' && c != '\n'; });
   std::string_view rest = url;
   const size_t colon = rest.find(':');
-  const bool has_scheme = colon != std::string_view::npos && colon > 0 && IsAlpha(rest[0]) &&
+  const bool has_scheme = colon != std::string_view::npos && IsAlpha(rest[0]) &&
                           std::ranges::all_of(rest.substr(0, colon), IsSchemeChar);
   if (has_scheme) rest.remove_prefix(colon + 1);
   if (!rest.starts_with("//")) return false;

@@ -135,12 +135,15 @@ TEST_CASE("a base model takes <end_of_utterance> as text", "[tokenizer]") {
 }
 
 TEST_CASE("of two literals that start together the longer one wins", "[tokenizer]") {
-  SpecialTokens special = SpecialTokens::Released(kTinyPieces, false);
-  special.all.emplace_back("<s>x", 330);
-  const auto tokenizer = std::move(Tokenizer::Create(TinyModel(), special)).value();
-  CHECK(tokenizer->Encode("<s>x<s>", SpecialText::kAll) == Ids{330, 1});
-  CHECK(tokenizer->vocab_size() == 331);
-  CHECK(tokenizer->piece(325).kind == TokenPiece::Kind::kAbsent);
+  const SpecialTokens special = SpecialTokens::Released(kTinyPieces, false);
+  for (const bool listed_first : {true, false}) {
+    SpecialTokens longer = special;
+    longer.all.insert(listed_first ? longer.all.begin() : longer.all.end(), {"<s>x", 330});
+    const auto tokenizer = std::move(Tokenizer::Create(TinyModel(), longer)).value();
+    CHECK(tokenizer->Encode("<s>x<s>", SpecialText::kAll) == Ids{330, 1});
+    CHECK(tokenizer->vocab_size() == 331);
+    CHECK(tokenizer->piece(325).kind == TokenPiece::Kind::kAbsent);
+  }
 }
 
 TEST_CASE("ids without a token decode to nothing and do not split a character", "[tokenizer]") {
