@@ -25,6 +25,10 @@ if(IDEFICS_TORCH)
   target_link_libraries(deps_torch INTERFACE torch_cpu c10 Threads::Threads)
   target_link_options(deps_torch INTERFACE "LINKER:-rpath,${IDEFICS_TORCH_DIR}/lib")
   if(IDEFICS_CUDA)
+    # CUDA 13 has nothing below sm_75, where CMake 3.25 would start; PTX of the last for later chips.
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)
+    endif()
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
     add_library(deps_torch_cuda INTERFACE)
@@ -50,7 +54,7 @@ target_link_libraries(deps_spdlog INTERFACE spdlog::spdlog)
 # nlohmann_json 3.11 (Debian): JSON. Only in server, weights/manifest.cc and weights/safetensors.cc.
 find_package(nlohmann_json 3.11 REQUIRED)
 
-# CLI11 2.1 (Debian): the command line. Only in server/cli/flags.cc.
+# CLI11 2.1 (Debian): the command line. Only in server/cli/command_line.cc.
 find_path(CLI11_INCLUDE_DIR CLI/CLI.hpp REQUIRED)
 add_library(deps_cli11 INTERFACE)
 add_library(deps::cli11 ALIAS deps_cli11)
@@ -60,16 +64,21 @@ target_include_directories(deps_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE_DIR})
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
 
-# OpenCV 4.6 (Debian, imgcodecs only): JPEG, PNG, TIFF, BMP, … pixels. Only in predictor/images.
-# Debian's OpenCVConfig.cmake is in libopencv-dev (1 GB); the two -dev packages used here have none.
-find_path(OPENCV_INCLUDE_DIR opencv2/imgcodecs.hpp PATH_SUFFIXES opencv4 REQUIRED)
+# OpenCV 4.6 (Debian, core only): turning pictures upright. Only in predictor/images. Not imgcodecs:
+# it differs from Pillow and loads GDAL (120 shared objects, 80 ms, 63 MB); predictor/images/README.md.
+# Debian's OpenCVConfig.cmake is in libopencv-dev (1 GB); libopencv-core-dev, used here, has none.
+find_path(OPENCV_INCLUDE_DIR opencv2/core.hpp PATH_SUFFIXES opencv4 REQUIRED)
 add_library(deps_opencv INTERFACE)
 add_library(deps::opencv ALIAS deps_opencv)
 target_include_directories(deps_opencv SYSTEM INTERFACE ${OPENCV_INCLUDE_DIR})
-target_link_libraries(deps_opencv INTERFACE opencv_imgcodecs opencv_imgproc opencv_core)
+target_link_libraries(deps_opencv INTERFACE opencv_core)
 
-# giflib 5.2, libwebp 1.2, libavif 0.11 (Debian): first frames of GIF, animated WebP and AVIF, which
-# OpenCV 4.6 cannot read. Only in predictor/images.
+# libjpeg-turbo 2.1, libpng 1.6 with zlib, libtiff 4.5, giflib 5.2, libwebp 1.2, libavif 0.11 (Debian):
+# the codecs that Pillow itself stands on, for equal pixels. Only in predictor/images.
+find_package(JPEG REQUIRED)
+find_package(PNG REQUIRED)
+find_package(ZLIB REQUIRED)
+find_package(TIFF 4.5 REQUIRED)
 find_package(GIF REQUIRED)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
 pkg_check_modules(avif REQUIRED IMPORTED_TARGET libavif)

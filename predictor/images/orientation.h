@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turning and mirroring pixels as EXIF orientations 1..8 say. Stateless; any thread.
+#pragma once
+
+#include "predictor/images/rgb_image.h"
+
+namespace idefics {
+
+// The upright picture (PIL.ImageOps.exif_transpose); orientations other than 2..8 change nothing.
+RgbImage ApplyOrientation(RgbImage image, int orientation);
+
+}  // namespace idefics
