@@ -84,13 +84,14 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def made_pieces(count: int) -> List[Piece]:
-    """A small byte-fallback BPE of exactly `count` pieces: merges of two letters first, single characters last."""
+    """A byte-fallback BPE of exactly `count` pieces: merges of two letters first, then single characters."""
     letters = [*string.ascii_lowercase, *string.ascii_uppercase, *string.digits, *string.punctuation]
     singles = ["\u2581", *letters][:max(1, (count - 259) * 2 // 3)]
     pairs = [left + right for left in singles for right in singles if right != "\u2581"]
+    pairs += [chr(code) for code in range(0x4E00, 0xD7A4) if not 0xA4D0 <= code < 0xAC00]  # CJK, Hangul
     normal = pairs[:count - 259 - len(singles)] + singles
     if count < 260 or len(normal) < count - 259:
-        raise SystemExit(f"make_checkpoint.py: a made tokenizer has 260 to 9000 pieces, the shape has {count}: give "
+        raise SystemExit(f"make_checkpoint.py: a made tokenizer has 260 to 40000 pieces, the shape has {count}: give "
                          "--tokenizer")
     pieces = [Piece("<unk>", 0.0, UNKNOWN), Piece("<s>", 0.0, CONTROL), Piece("</s>", 0.0, CONTROL)]
     pieces += [Piece(f"<0x{byte:02X}>", 0.0, BYTE) for byte in range(256)]
@@ -254,6 +255,9 @@ def make_checkpoint(options: argparse.Namespace) -> None:
     gates = {f"model.gated_cross_attn_layers.{i}.{name}": (1, 1, h) for i in range(checked.shape.num_cross_layers)
              for name in ("alpha_cross_attn", "alpha_dense")} if options.alpha == "vector" else {}
     parts = [part for target in build_plan(checked, gates) for part in target.parts]
+    # Real checkpoints have this layer norm, which no forward pass uses.
+    parts += [SourceTensor(f"model.vision_model.post_layernorm.{last}", (checked.shape.vision.embed_dim,))
+              for last in ("weight", "bias")]
     write_weights(folder, list({part.name: part for part in parts}.values()), options)
 
 

@@ -78,6 +78,8 @@ class _SafetensorsFile(_WeightFile):
             sizes = {name: self._check(name, entry) for name, entry in header.items()}
         except (ValueError, TypeError, KeyError, RecursionError):
             raise self._broken("its header is not what the format asks for") from None
+        if not raw.startswith(b"{"):
+            raise self._broken("its header is not a JSON object")
         end = max(sizes.values(), default=0)
         if end != data_bytes:
             raise self._broken(f"its header promises {end} bytes of weights, it holds {data_bytes}")

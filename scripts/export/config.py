@@ -163,7 +163,7 @@ def _numbers(values: Any, where: str) -> List[float]:
 
 def _processor(folder: Path, image_size: int) -> Dict[str, Any]:
     path = folder / "preprocessor_config.json"
-    values = read_json(path) if path.exists() else {}
+    values = read_json(path) if path.exists() else {"image_size": image_size}
     size = values.get("image_size", 224)
     if size != image_size:
         raise ExportError(f"preprocessor_config.json makes pictures of image_size {size!r}, the model's "

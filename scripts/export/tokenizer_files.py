@@ -145,8 +145,7 @@ def _model_from_json(folder: Path) -> bytes:
     good = (model.get("type") == "BPE" and model.get("byte_fallback") is True and isinstance(vocab, dict)
             and isinstance(merges, list) and sorted(vocab.values()) == list(range(len(vocab))))
     if good:
-        texts = sorted(vocab, key=vocab.__getitem__)
-        pieces = [_llama_piece(i, text) for i, text in enumerate(texts)]
+        pieces = [_llama_piece(i, text) for i, text in enumerate(sorted(vocab, key=vocab.__getitem__))]
         good = derived_merges(pieces) == [tuple(m.split(" ", 1)) if isinstance(m, str) else tuple(m) for m in merges]
     if not good:
         raise ExportError(f"{path} is not a LLaMA byte-fallback BPE: put the tokenizer.model of the checkpoint beside "
@@ -155,12 +154,12 @@ def _model_from_json(folder: Path) -> bytes:
 
 
 def _llama_piece(number: int, text: str) -> Piece:
-    """<unk>, <s>, </s>, 256 bytes, then pieces whose scores fall by one."""
+    """<unk>, <s>, </s>, 256 bytes, then pieces whose scores fall by one; runs of spaces are merged last."""
     if number < 3:
         return Piece(text, 0.0, UNKNOWN if number == 0 else CONTROL)
     if number < 259:
         return Piece(text, 0.0, BYTE)
-    return Piece(text, float(259 - number), NORMAL)
+    return Piece(text, -1e9 if set(text) == {"\u2581"} else float(259 - number), NORMAL)
 
 
 def derived_merges(pieces: List[Piece]) -> List[Tuple[str, str]]:
