@@ -9,4 +9,4 @@ if [ -z "${IDEFICS_OPS_LIBRARY:-}" ]; then
   "$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}" idefics_ops
   export IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
 fi
-PYTHONPATH=$ROOT/scripts exec "$PYTHON_ENV/bin/python" -m export "$@"
+PYTHONPATH=$ROOT/scripts IDEFICS_PROGRAM_NAME=scripts/export.sh exec "$PYTHON_ENV/bin/python" -m export "$@"

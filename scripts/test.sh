@@ -25,10 +25,16 @@ if [ -e weights/demo/config.json ]; then
   IDEFICS_DEMO_BUNDLE=$("$ROOT/scripts/demo_bundle.sh")
   export IDEFICS_DEMO_BUNDLE
 fi
-IDEFICS_OPS_LIBRARY=$OPS_LIBRARY IDEFICS_SERVER=$ROOT/scripts/idefics-server \
-  PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1 \
-  "$ORACLE_ENV/bin/python" -m pytest tests -p no:cacheprovider --durations=10 \
-  --junitxml="$results/python.xml" || true
+export IDEFICS_BUILD_DIR=$BUILD_DIR IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
+export IDEFICS_SERVER=$ROOT/scripts/idefics-server
+export PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1
+reports=("$results/style.xml" "$results/cpp.xml")
+# One run a folder: each has its own conftest.
+for folder in $(find tests -name 'test_*.py' -printf '%h\n' | sort -u); do
+  reports+=("$results/python-$(tr / - <<<"${folder#tests/}").xml")
+  "$ORACLE_ENV/bin/python" -m pytest "$folder" -p no:cacheprovider --durations=3 --durations-min=5 \
+    --junitxml="${reports[-1]}" || true
+done
 
 say "test: $SECONDS s in all"
-exec python3 "$ROOT/scripts/count_tests.py" "$results"/{style,cpp,python}.xml
+exec python3 "$ROOT/scripts/count_tests.py" "${reports[@]}"
