@@ -85,4 +85,8 @@ Result<std::string> Bundle::ReadFile(const std::string& name) const {
   return ReadWholeFile(path_ / name);
 }
 
+Result<std::string> Bundle::ReadManifestText() const {
+  return ReadWholeFile(path_ / kManifestFile);
+}
+
 }  // namespace idefics

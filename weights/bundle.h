@@ -45,6 +45,8 @@ class Bundle {
   // Its content, e.g. ReadFile("vision.ts"). Fails where the manifest does not name it or it cannot
   // be read.
   Result<std::string> ReadFile(const std::string& name) const;
+  // bundle.json itself.
+  Result<std::string> ReadManifestText() const;
 
  private:
   Bundle() = default;
