@@ -3,7 +3,6 @@
 #include <avif/avif.h>
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -54,12 +53,13 @@ Result<Raster> DecodeAvif(Bytes file, const ImageLimits& limits) {
   decoder->maxThreads = 1;
   decoder->strictFlags &=
       ~static_cast<avifStrictFlags>(AVIF_STRICT_CLAP_VALID | AVIF_STRICT_PIXI_REQUIRED);
-  decoder->imageSizeLimit = static_cast<uint32_t>(
-      std::clamp<int64_t>(limits.max_pixels, 1, AVIF_DEFAULT_IMAGE_SIZE_LIMIT));
   avifResult result = avifDecoderSetIOMemory(decoder.get(), file.data(), file.size());
   if (result == AVIF_RESULT_OK) result = avifDecoderParse(decoder.get());
   if (result != AVIF_RESULT_OK) return Failure(result);
   RETURN_IF_ERROR(CheckSize(decoder->image->width, decoder->image->height, limits));
+  // The pictures inside the container have sizes of their own.
+  decoder->imageSizeLimit = static_cast<uint32_t>(
+      std::clamp<int64_t>(limits.max_pixels, 1, AVIF_DEFAULT_IMAGE_SIZE_LIMIT));
   result = avifDecoderNthImage(decoder.get(), 0);
   if (result != AVIF_RESULT_OK) return Failure(result);
 
