@@ -41,6 +41,9 @@ std::string Escaped(std::string_view text) {
   return out;
 }
 
+// Set once by InitLog, before other threads.
+bool g_console = true;
+
 spdlog::logger& Logger() {
   static const auto logger = [] {
     auto made = spdlog::stderr_logger_mt("idefics");
@@ -62,13 +65,24 @@ LogLevel ParseLogLevel(std::string_view name) {
 void InitLog(LogLevel level, bool console) {
   Logger().set_level(ToSpdlog(level));
   Logger().flush_on(spdlog::level::warn);
+  g_console = console;
   if (!console) {
-    Logger().set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%e%z","severity":"%l","message":"%v"})");
+    // Both naming sets: coglet writes timestamp and level, Replicate reads severity.
+    Logger().set_pattern(R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z","level":"%l","severity":"%l",%v})");
   }
 }
 
-void Log(LogLevel level, std::string_view message) {
-  Logger().log(ToSpdlog(level), "{}", Escaped(message));
+void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, "{}"); }
+
+void LogWithFields(LogLevel level, std::string_view message, std::string_view fields) {
+  const std::string_view members =
+      fields.size() > 2 ? fields.substr(1, fields.size() - 2) : std::string_view();
+  if (g_console) {
+    Logger().log(ToSpdlog(level), "{}{}{}", Escaped(message), members.empty() ? "" : " ", members);
+  } else {
+    Logger().log(ToSpdlog(level), "\"message\":\"{}\"{}{}", Escaped(message),
+                 members.empty() ? "" : ",", members);
+  }
 }
 
 }  // namespace idefics

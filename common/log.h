@@ -20,6 +20,9 @@ void InitLog(LogLevel level, bool console);
 // `message` may hold any bytes: control characters are escaped, so no input forges a log line.
 void Log(LogLevel level, std::string_view message);
 
+// One line with more members: `fields` is the text of a JSON object, written by a JSON library.
+void LogWithFields(LogLevel level, std::string_view message, std::string_view fields);
+
 inline void LogInfo(std::string_view message) { Log(LogLevel::kInfo, message); }
 inline void LogWarning(std::string_view message) { Log(LogLevel::kWarning, message); }
 inline void LogError(std::string_view message) { Log(LogLevel::kError, message); }

@@ -81,6 +81,7 @@ void PrintTable(const std::string& title, const std::vector<Row>& rows, std::ost
       const size_t padding = i + 1 < row.size() ? widths[i] - cell.size() + 2 : 0;
       line += cell + std::string(padding, ' ');
     }
+    line.erase(line.find_last_not_of(' ') + 1);
     out << "  " << line << "\n";
   }
 }

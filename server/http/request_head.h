@@ -51,6 +51,4 @@ std::optional<HeadError> ParseHead(std::string_view bytes, const HeadLimits& lim
 // Percent-decodes one path segment; nullopt when an escape is broken. '+' stays '+'.
 std::optional<std::string> PercentDecode(std::string_view text);
 
-bool IsValidUtf8(std::string_view text);
-
 }  // namespace idefics

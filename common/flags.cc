@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/flags.h"
+
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+
+#include "common/check.h"
+
+namespace idefics {
+namespace {
+
+constexpr double kMaxInt = 2147483647;
+constexpr double kMaxSize = 9007199254740992;  // 2^53
+constexpr unsigned kBoth = kServe | kPredict;
+
+constexpr Flag kFlags[] = {
+    {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
+     "Bundle folder made by scripts/export.sh."},
+    {"engine", "IDEFICS_ENGINE", FlagType::kChoice, "model", 0, 0, "model|fake", kServe,
+     "What answers: the model, or the fake engine that obeys directives in the text (for tests)."},
+    {"device", "IDEFICS_DEVICE", FlagType::kChoice, "auto", 0, 0, "auto|cpu|cuda", kBoth,
+     "Where the model runs; auto takes a GPU where there is one."},
+    {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
+     "Threads of the model on a CPU; 0 takes all cores."},
+    {"max-batch", "IDEFICS_MAX_BATCH", FlagType::kInteger, "8", 1, 4096, "", kBoth,
+     "Sequences that the engine runs at once; each beam is one."},
+    {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger, "4096", 16, kMaxInt,
+     "", kBoth, "Prompt and new tokens of one request."},
+    {"kv-tokens", "IDEFICS_KV_TOKENS", FlagType::kInteger, "8192", 16, kMaxSize, "", kBoth,
+     "Tokens in the KV cache, over all running sequences."},
+    {"image-entries", "IDEFICS_IMAGE_ENTRIES", FlagType::kInteger, "32", 1, kMaxInt, "", kBoth,
+     "Distinct images that the engine keeps ready."},
+    {"verify", "IDEFICS_VERIFY", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Check the sha256 of every file of the bundle at start."},
+    {"host", "IDEFICS_HOST", FlagType::kString, "0.0.0.0", 0, 0, "", kServe,
+     "Address to listen on."},
+    {"port", "IDEFICS_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "", kServe,
+     "Port to listen on; 0 takes any free one."},
+    {"output", "COG_IDEFICS_OUTPUT", FlagType::kChoice, "string", 0, 0, "string|stream", kServe,
+     "Type of a prediction's output: one string, or a list of pieces (Cog's ConcatenateIterator)."},
+    {"max-concurrency", "COG_MAX_CONCURRENCY", FlagType::kInteger, "0", 0, kMaxInt, "", kServe,
+     "Predictions that may run at once, others get 409; 0 is what the engine can batch."},
+    {"setup-timeout", "COG_SETUP_TIMEOUT", FlagType::kNumber, "0", 0, kMaxInt, "", kServe,
+     "Seconds the model may take to load; 0 is no limit."},
+    {"await-explicit-shutdown", "IDEFICS_AWAIT_EXPLICIT_SHUTDOWN", FlagType::kBool, "false", 0, 0,
+     "", kServe, "Ignore SIGTERM; end on POST /shutdown or SIGINT."},
+    {"drain-timeout", "IDEFICS_DRAIN_TIMEOUT", FlagType::kNumber, "30", 0, kMaxInt, "", kServe,
+     "Seconds that running predictions have to end after a stop was asked for."},
+    {"max-body-bytes", "IDEFICS_MAX_BODY_BYTES", FlagType::kInteger, "104857600", 1, kMaxSize, "",
+     kServe, "Longest request body."},
+    {"body-timeout", "IDEFICS_BODY_TIMEOUT", FlagType::kNumber, "60", 0.1, kMaxInt, "", kServe,
+     "Seconds in which a whole request body must arrive."},
+    {"allow-private-urls", "IDEFICS_ALLOW_PRIVATE_URLS", FlagType::kBool, "false", 0, 0, "", kBoth,
+     "Fetch images from loopback, private and link-local addresses too."},
+    {"max-image-bytes", "IDEFICS_MAX_IMAGE_BYTES", FlagType::kInteger, "104857600", 1, kMaxSize, "",
+     kBoth, "Longest image file."},
+    {"max-image-pixels", "IDEFICS_MAX_IMAGE_PIXELS", FlagType::kInteger, "178956970", 1, kMaxSize,
+     "", kBoth, "Width times height of an image file; the default is Pillow's."},
+    {"max-images", "IDEFICS_MAX_IMAGES", FlagType::kInteger, "64", 1, 10000, "", kBoth,
+     "Images in one prompt."},
+    {"connect-timeout", "IDEFICS_CONNECT_TIMEOUT", FlagType::kNumber, "10", 0.1, 3600, "", kBoth,
+     "Seconds to connect to an image server, and the longest silence from it."},
+    {"fetch-timeout", "IDEFICS_FETCH_TIMEOUT", FlagType::kNumber, "60", 0.1, 86400, "", kBoth,
+     "Seconds in which all images of a request must be there."},
+    {"user-agent", "COG_USER_AGENT", FlagType::kString, "cog-idefics", 0, 0, "", kBoth,
+     "User-Agent of image downloads."},
+    {"log-level", "IDEFICS_LOG_LEVEL COG_LOG_LEVEL", FlagType::kChoice, "info", 0, 0,
+     "debug|info|warning|warn|error", kBoth, "Least severe log lines to write."},
+    {"log-format", "LOG_FORMAT", FlagType::kString, "json", 0, 0, "", kBoth,
+     "console writes readable log lines, anything else one JSON object a line."},
+};
+
+bool IsOurs(const std::string& variable) { return variable.rfind("IDEFICS_", 0) == 0; }
+
+std::vector<std::string> Split(const char* text, char separator) {
+  std::vector<std::string> parts;
+  std::istringstream in(text);
+  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
+  return parts;
+}
+
+std::string Short(double value) {
+  std::ostringstream out;
+  out.precision(17);
+  out << value;
+  return out.str();
+}
+
+// "" is a bare --flag.
+Result<std::string> ParseBool(const std::string& value) {
+  for (const char* yes : {"true", "1", "yes", "on", ""}) {
+    if (value == yes) return std::string("true");
+  }
+  for (const char* no : {"false", "0", "no", "off"}) {
+    if (value == no) return std::string("false");
+  }
+  return Status::InvalidInput("use true or false");
+}
+
+Status CheckNumber(const Flag& flag, const std::string& value) {
+  char* end = nullptr;
+  errno = 0;
+  const double number = std::strtod(value.c_str(), &end);
+  const bool whole = flag.type != FlagType::kInteger || number == std::floor(number);
+  if (value.empty() || *end != '\0' || errno != 0 || !std::isfinite(number) || !whole ||
+      number < flag.minimum || number > flag.maximum) {
+    return Status::InvalidInput(std::string("use ") +
+                                (flag.type == FlagType::kInteger ? "a whole number" : "a number") +
+                                " from " + Short(flag.minimum) + " to " + Short(flag.maximum));
+  }
+  return Status::Ok();
+}
+
+Result<std::string> Normalised(const Flag& flag, const std::string& value) {
+  switch (flag.type) {
+    case FlagType::kString:
+      return value;
+    case FlagType::kBool:
+      return ParseBool(value);
+    case FlagType::kInteger:
+    case FlagType::kNumber:
+      RETURN_IF_ERROR(CheckNumber(flag, value));
+      return value;
+    case FlagType::kChoice:
+      for (const std::string& choice : Split(flag.choices, '|')) {
+        if (choice == value) return value;
+      }
+      return Status::InvalidInput(std::string("use one of ") + flag.choices);
+  }
+  return Status::Internal("unknown flag type");
+}
+
+const Flag& Checked(std::string_view name) {
+  const Flag* flag = FindFlag(name);
+  IDEFICS_CHECK(flag != nullptr);
+  return *flag;
+}
+
+}  // namespace
+
+std::span<const Flag> AllFlags() { return kFlags; }
+
+const Flag* FindFlag(std::string_view name) {
+  for (const Flag& flag : kFlags) {
+    if (name == flag.name) return &flag;
+  }
+  return nullptr;
+}
+
+Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
+                                               std::vector<std::string>* warnings) {
+  FlagValues values;
+  for (const Flag& flag : kFlags) {
+    values.values_[flag.name] = flag.default_value;
+    for (const std::string& variable : Split(flag.environment, ' ')) {
+      const char* value = environment(variable.c_str());
+      if (value == nullptr || *value == '\0') continue;
+      const auto normal = Normalised(flag, value);
+      if (normal.ok()) {
+        values.values_[flag.name] = *normal;
+        break;
+      }
+      const std::string sentence =
+          "environment variable " + variable + " is '" + value + "': " + normal.status().message();
+      // Cog's contract ignores bad values of COG_SETUP_TIMEOUT, COG_MAX_CONCURRENCY and the like.
+      if (IsOurs(variable) || variable == "PORT" || variable == "COG_IDEFICS_OUTPUT") {
+        return Status::InvalidInput(sentence);
+      }
+      if (warnings != nullptr) warnings->push_back(sentence + "; it is ignored");
+    }
+  }
+  return values;
+}
+
+Status FlagValues::Set(std::string_view name, const std::string& value) {
+  const Flag& flag = Checked(name);
+  auto normal = Normalised(flag, value);
+  if (!normal.ok()) {
+    return Status::InvalidInput("--" + std::string(name) + " is '" + value +
+                                "': " + normal.status().message());
+  }
+  values_[flag.name] = *normal;
+  return Status::Ok();
+}
+
+const std::string& FlagValues::Text(std::string_view name) const {
+  const FlagType type = Checked(name).type;
+  IDEFICS_CHECK(type == FlagType::kString || type == FlagType::kChoice);
+  return values_.find(name)->second;
+}
+
+int64_t FlagValues::Integer(std::string_view name) const {
+  IDEFICS_CHECK(Checked(name).type == FlagType::kInteger);
+  return static_cast<int64_t>(std::strtod(values_.find(name)->second.c_str(), nullptr));
+}
+
+double FlagValues::Number(std::string_view name) const {
+  IDEFICS_CHECK(Checked(name).type == FlagType::kNumber);
+  return std::strtod(values_.find(name)->second.c_str(), nullptr);
+}
+
+bool FlagValues::Bool(std::string_view name) const {
+  IDEFICS_CHECK(Checked(name).type == FlagType::kBool);
+  return values_.find(name)->second == "true";
+}
+
+std::string FlagsMarkdown() {
+  std::ostringstream out;
+  out << "# Flags\n\nMade by `idefics-server --print-flags` from the table in `common/flags.cc`.\n"
+         "A flag on the command line outranks the environment; of several variables the first that "
+         "is set counts.\n\n"
+         "| flag | environment | default | values | of | what |\n|---|---|---|---|---|---|\n";
+  for (const Flag& flag : kFlags) {
+    out << "| `--" << flag.name << "` |";
+    for (const std::string& variable : Split(flag.environment, ' ')) out << " `" << variable << "`";
+    out << " | " << (*flag.default_value != '\0' ? "`" + std::string(flag.default_value) + "`" : "")
+        << " | ";
+    if (flag.type == FlagType::kChoice) {
+      bool first = true;
+      for (const std::string& choice : Split(flag.choices, '|')) {
+        out << (first ? "" : ", ") << choice;
+        first = false;
+      }
+    } else if (flag.type == FlagType::kBool) {
+      out << "true, false";
+    } else if (flag.type == FlagType::kString) {
+      out << "text";
+    } else {
+      out << Short(flag.minimum) << " … " << Short(flag.maximum);
+    }
+    out << " | " << ((flag.commands & kServe) != 0 ? "serve" : "")
+        << (flag.commands == kBoth ? ", " : "")
+        << ((flag.commands & kPredict) != 0 ? "predict" : "") << " | " << flag.help << " |\n";
+  }
+  return out.str();
+}
+
+}  // namespace idefics

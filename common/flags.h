@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one table of flags. It gives the command line (server/cli/command_line), the environment,
+// --help and docs/flags.md. Values are set before other threads start and read-only afterwards.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/status.h"
+
+namespace idefics {
+
+enum class FlagType { kString, kInteger, kNumber, kBool, kChoice };
+
+// Which subcommands take a flag; values are bits.
+enum FlagCommand : unsigned {
+  kServe = 1,
+  kPredict = 2,
+};
+
+struct Flag {
+  const char* name;         // "--max-body-bytes" is "max-body-bytes"
+  const char* environment;  // variables read in this order, separated by a space
+  FlagType type;
+  const char* default_value;
+  double minimum;  // of kInteger and kNumber
+  double maximum;
+  const char* choices;  // of kChoice, separated by '|'
+  unsigned commands;
+  const char* help;  // one sentence
+};
+
+std::span<const Flag> AllFlags();
+const Flag* FindFlag(std::string_view name);
+
+class FlagValues {
+ public:
+  using Environment = const char* (*)(const char* name);
+
+  // Defaults, overridden by the environment. A variable of ours (IDEFICS_*) with a bad value is an
+  // error; one of Cog's own is then ignored and named in `warnings`, as coglet does.
+  static Result<FlagValues> FromEnvironment(Environment environment,
+                                            std::vector<std::string>* warnings);
+
+  // REQUIRES: the flag is in the table. Error: the value is not of its type or outside its limits.
+  Status Set(std::string_view name, const std::string& value);
+
+  // REQUIRES (all): the flag is in the table and of that type.
+  const std::string& Text(std::string_view name) const;  // kString, kChoice
+  int64_t Integer(std::string_view name) const;
+  double Number(std::string_view name) const;
+  bool Bool(std::string_view name) const;
+
+ private:
+  std::map<std::string, std::string, std::less<>> values_;
+};
+
+// The table as a page: what docs/flags.md holds.
+std::string FlagsMarkdown();
+
+}  // namespace idefics

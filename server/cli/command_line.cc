@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/cli/command_line.h"
+
+#include <algorithm>
+#include <cstdlib>
+
+#include <CLI/CLI.hpp>
+
+#include "server/cog/input_table.h"
+#include "server/cog/openapi.h"
+
+namespace idefics {
+namespace {
+
+constexpr const char* kVersion = "idefics-server 0.1.0 (Cog ";
+
+bool IsBoolWord(const std::string& text) {
+  for (const char* word : {"true", "false", "1", "0", "yes", "no", "on", "off"}) {
+    if (text == word) return true;
+  }
+  return false;
+}
+
+std::string FlagNameOf(const std::string& argument) {
+  if (argument.rfind("--", 0) != 0) return "";
+  return argument.substr(2, argument.find('=') - 2);
+}
+
+// "--verify", "--verify false" and "--verify=false" all become "--verify=…".
+std::vector<std::string> JoinBools(const std::vector<std::string>& arguments) {
+  std::vector<std::string> joined;
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    const Flag* flag = FindFlag(FlagNameOf(argument));
+    if (flag == nullptr || flag->type != FlagType::kBool ||
+        argument.find('=') != std::string::npos) {
+      joined.push_back(argument);
+    } else if (i + 1 < arguments.size() && IsBoolWord(arguments[i + 1])) {
+      joined.push_back(argument + "=" + arguments[++i]);
+    } else {
+      joined.push_back(argument + "=true");
+    }
+  }
+  return joined;
+}
+
+std::string HelpOf(const Flag& flag) {
+  std::string help = flag.help;
+  if (*flag.default_value != '\0') help += " [" + std::string(flag.default_value) + "]";
+  return help + " (" + flag.environment + ")";
+}
+
+// CLI11's objects and where their values go.
+class Parser {
+ public:
+  explicit Parser(CommandLine* out) : out_(*out) {
+    app_.require_subcommand(0, 1);
+    app_.add_flag("--version", version_, "Print the version and end.");
+    app_.add_flag("--print-openapi", print_openapi_, "Print the OpenAPI document and end.");
+    app_.add_flag("--print-flags", print_flags_, "Print docs/flags.md and end.");
+    auto* serve = app_.add_subcommand("serve", "Serve Cog's HTTP API.");
+    AddFlags(*serve, kServe);
+    AddPredict();
+    auto* preprocess = app_.add_subcommand("preprocess", "Show what the model sees of image files.");
+    preprocess->add_option("files", out_.files, "Image files.")->required();
+    preprocess->add_option("--out", out_.output, "Folder for PNG files of what the model sees.");
+    preprocess->add_flag("--as-url", out_.as_url, "Open them as images given by URL.");
+    auto* inspect = app_.add_subcommand("inspect", "Describe a bundle.");
+    inspect->add_option("bundle", out_.bundle, "Bundle folder.")->required();
+    inspect->add_flag("--json", out_.inspect_json, "Print one JSON object instead of tables.");
+  }
+
+  // Throws CLI::ParseError.
+  void Parse(std::vector<std::string> arguments) {
+    std::reverse(arguments.begin(), arguments.end());  // CLI11 takes a stack
+    app_.parse(std::move(arguments));
+  }
+
+  // The help of the subcommand that was named.
+  std::string Help() {
+    const auto named = app_.get_subcommands();
+    return named.empty() ? app_.help() : named.front()->help();
+  }
+
+  Status Finish() {
+    for (const auto& [name, value] : given_) RETURN_IF_ERROR(out_.flags.Set(name, value));
+    if (app_.got_subcommand("predict")) out_.command = CommandLine::Command::kPredict;
+    if (app_.got_subcommand("preprocess")) out_.command = CommandLine::Command::kPreprocess;
+    if (app_.got_subcommand("inspect")) out_.command = CommandLine::Command::kInspect;
+    if (print_openapi_) out_.command = CommandLine::Command::kPrintOpenApi;
+    if (print_flags_) out_.command = CommandLine::Command::kPrintFlags;
+    const bool any = !app_.get_subcommands().empty() || print_openapi_ || print_flags_ || version_;
+    if (!any) return Status::InvalidInput("name one of serve, predict, preprocess, inspect");
+    return CheckPredict();
+  }
+
+  bool wants_version() const { return version_; }
+
+ private:
+  void AddFlags(CLI::App& app, FlagCommand command) {
+    for (const Flag& flag : AllFlags()) {
+      if ((flag.commands & command) == 0) continue;
+      const std::string name = flag.name;
+      app.add_option_function<std::string>(
+          "--" + name, [this, name](const std::string& value) { given_.emplace_back(name, value); },
+          HelpOf(flag));
+    }
+  }
+
+  void AddPredict() {
+    auto* predict = app_.add_subcommand("predict", "Answer one input, or the lines of a JSONL file.");
+    predict->add_option("-i,--input", out_.inputs,
+                        "NAME=VALUE; @FILE is an image file; prompt may be repeated or a JSON list.")
+        ->take_all();
+    predict->add_option("--jsonl", out_.jsonl,
+                        "File with one JSON object of inputs a line, plus an optional id; images may "
+                        "also be file:PATH.");
+    predict->add_option("-o,--out", out_.output, "Where the answers go; with --jsonl required.");
+    predict->add_flag("--details", out_.details,
+                      "Also prompt_token_ids, token_ids, and logprobs: for each new token the five "
+                      "likeliest as [[id, log probability], …].");
+    AddFlags(*predict, kPredict);
+    predict->footer("Inputs:\n" + InputsHelp());
+  }
+
+  Status CheckPredict() const {
+    if (out_.command != CommandLine::Command::kPredict) return Status::Ok();
+    if (out_.jsonl.empty() == out_.inputs.empty()) {
+      return Status::InvalidInput("predict needs either -i NAME=VALUE or --jsonl FILE");
+    }
+    if (!out_.jsonl.empty() && out_.output.empty()) {
+      return Status::InvalidInput("predict --jsonl needs -o FILE for the answers");
+    }
+    return Status::Ok();
+  }
+
+  CommandLine& out_;
+  CLI::App app_{"Serves IDEFICS, a vision-language model, over Cog's HTTP API.", "idefics-server"};
+  std::vector<std::pair<std::string, std::string>> given_;
+  bool version_ = false;
+  bool print_openapi_ = false;
+  bool print_flags_ = false;
+};
+
+CommandLineExit Failure(const std::string& message) {
+  return {"idefics-server: " + message + " (see idefics-server --help).\n", 2};
+}
+
+}  // namespace
+
+std::variant<CommandLine, CommandLineExit> ParseCommandLine(int argc, const char* const* argv) {
+  CommandLine out;
+  const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  auto flags = FlagValues::FromEnvironment(
+      [](const char* name) -> const char* { return std::getenv(name); }, &out.warnings);
+  if (!flags.ok()) return Failure(flags.status().message());
+  out.flags = *flags;
+  Parser parser(&out);
+  try {
+    parser.Parse(JoinBools(arguments));
+  } catch (const CLI::CallForHelp&) {
+    return CommandLineExit{parser.Help(), 0};
+  } catch (const CLI::ParseError& e) {
+    return Failure(e.what());
+  }
+  if (parser.wants_version()) {
+    return CommandLineExit{kVersion + std::string(kCogVersion) + ")\n", 0};
+  }
+  const Status status = parser.Finish();
+  if (!status.ok()) return Failure(status.message());
+  return out;
+}
+
+}  // namespace idefics

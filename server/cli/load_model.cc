@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/cli/load_model.h"
+
+#ifdef IDEFICS_WITH_TORCH
+#include "predictor/model_predictor.h"
+#endif
+
+namespace idefics {
+namespace {
+
+std::chrono::milliseconds Milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
+  if (flags.Text("model").empty()) {
+    return Status::InvalidInput(
+        "no model is named: give a bundle with --model (scripts/export.sh makes one)");
+  }
+#ifdef IDEFICS_WITH_TORCH
+  PredictorOptions options;
+  options.bundle = flags.Text("model");
+  options.device = flags.Text("device");
+  options.num_threads = static_cast<int>(flags.Integer("threads"));
+  options.kv_tokens = flags.Integer("kv-tokens");
+  options.image_entries = static_cast<int32_t>(flags.Integer("image-entries"));
+  options.engine.max_rows = static_cast<int>(flags.Integer("max-batch"));
+  options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
+  options.image_limits.max_bytes = flags.Integer("max-image-bytes");
+  options.image_limits.max_pixels = flags.Integer("max-image-pixels");
+  options.verify_hashes = flags.Bool("verify");
+  options.show_progress = true;
+  return LoadModelPredictor(options);
+#else
+  return Status::InvalidInput(
+      "this build has no model runtime: build with -DIDEFICS_TORCH=ON, or use --engine fake");
+#endif
+}
+
+FetchOptions FetchOptionsFromFlags(const FlagValues& flags) {
+  FetchOptions options;
+  options.allow_private = flags.Bool("allow-private-urls");
+  options.max_bytes = static_cast<uint64_t>(flags.Integer("max-image-bytes"));
+  options.connect_time = Milliseconds(flags.Number("connect-timeout"));
+  options.total_time = Milliseconds(flags.Number("fetch-timeout"));
+  options.user_agent = flags.Text("user-agent");
+  return options;
+}
+
+}  // namespace idefics

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/cli/predict_command.h"
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "server/cli/interrupt.h"
+#include "server/cli/jsonl_run.h"
+#include "server/cli/load_model.h"
+#include "server/cog/input_validation.h"
+#include "server/cog/model_answer.h"
+
+namespace idefics {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kNumLogprobs = 5;
+
+int Fail(const std::string& message, int code) {
+  std::fprintf(stderr, "idefics-server: %s\n", message.c_str());
+  return code;
+}
+
+const InputSpec* FindInput(const std::string& name) {
+  for (const InputSpec& spec : AllInputs()) {
+    if (name == spec.name) return &spec;
+  }
+  return nullptr;
+}
+
+// "@f.jpg" -> "file:/full/path/f.jpg".
+std::string FileReference(const std::string& value) {
+  if (value.empty() || value.front() != '@') return value;
+  return "file:" + std::filesystem::absolute(value.substr(1)).string();
+}
+
+Status SetInput(const std::string& name, const std::string& value, json* input) {
+  const InputSpec* spec = FindInput(name);
+  if (spec == nullptr) {
+    return Status::InvalidInput("there is no input '" + name +
+                                "': idefics-server predict --help lists them");
+  }
+  const bool is_text = spec->schema.value("type", "") == "string";
+  json parsed = json::parse(value, nullptr, /*allow_exceptions=*/false);
+  if (name == "prompt") {
+    json& prompt = (*input)["prompt"];
+    if (prompt.is_null() && parsed.is_array()) {
+      prompt = parsed;
+    } else {
+      prompt.push_back(FileReference(value));
+    }
+  } else if (name == "stop" && !parsed.is_array()) {
+    (*input)[name].push_back(value);
+  } else if (is_text) {
+    (*input)[name] = name == "image" ? FileReference(value) : value;
+  } else {
+    (*input)[name] = parsed.is_discarded() ? json(value) : std::move(parsed);
+  }
+  return Status::Ok();
+}
+
+FetchOptions CommandLineFetch(const FlagValues& flags, const std::filesystem::path& root) {
+  FetchOptions options = FetchOptionsFromFlags(flags);
+  options.file_root = root;
+  return options;
+}
+
+AnswerOptions CommandLineAnswer(const CommandLine& command) {
+  AnswerOptions options;
+  options.max_images = static_cast<int>(command.flags.Integer("max-images"));
+  options.num_logprobs = command.details ? kNumLogprobs : 0;
+  options.origin = InputOrigin::kCommandLine;
+  return options;
+}
+
+int RunOne(const CommandLine& command, Predictor& predictor, Interrupt& interrupt) {
+  auto input = InputFromArguments(command.inputs);
+  if (!input.ok()) return Fail(input.status().message(), 2);
+  const ValidatedInput valid = ValidateInput(*input, InputOrigin::kCommandLine);
+  if (!valid.errors.empty()) return Fail(ErrorSentence(valid.errors), 2);
+  ImageFetcher images(CommandLineFetch(command.flags, std::filesystem::current_path()));
+  const bool to_terminal = command.output.empty() && !command.details;
+  const auto start = std::chrono::steady_clock::now();
+  const ModelAnswer answer =
+      AnswerInput(valid.values, predictor, images, CommandLineAnswer(command), interrupt.token(),
+                  [&](std::string_view piece) {
+                    if (!to_terminal) return;
+                    std::fwrite(piece.data(), 1, piece.size(), stdout);
+                    std::fflush(stdout);
+                  });
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::string text = answer.output;
+  if (command.details) {
+    text = AnswerObject(answer, seconds, true).dump(-1, ' ', false, json::error_handler_t::replace);
+  }
+  if (to_terminal) {
+    std::puts("");
+  } else if (command.output.empty()) {
+    std::puts(text.c_str());
+  } else {
+    std::ofstream out(command.output, std::ios::binary);
+    out << text << "\n";
+    if (!out.flush()) return Fail("the answer cannot be written to '" + command.output + "'", 1);
+  }
+  if (answer.status.ok()) return 0;
+  return Fail(answer.status.message(), interrupt.requested() ? 130 : 1);
+}
+
+}  // namespace
+
+Result<json> InputFromArguments(const std::vector<std::string>& arguments) {
+  json input = json::object();
+  for (const std::string& argument : arguments) {
+    const size_t equals = argument.find('=');
+    if (equals == std::string::npos) {
+      return Status::InvalidInput("-i is '" + argument + "': write -i NAME=VALUE");
+    }
+    RETURN_IF_ERROR(SetInput(argument.substr(0, equals), argument.substr(equals + 1), &input));
+  }
+  return input;
+}
+
+json AnswerObject(const ModelAnswer& answer, double seconds, bool details) {
+  json object = {{"metrics", AnswerMetrics(answer)}};
+  object["metrics"]["predict_time"] = seconds;
+  const bool canceled = answer.status.code() == ErrorCode::kCanceled;
+  object["status"] = answer.status.ok() ? "succeeded" : canceled ? "canceled" : "failed";
+  if (answer.status.ok() || !answer.output.empty()) object["output"] = answer.output;
+  if (!answer.status.ok()) object["error"] = answer.status.message();
+  if (!details) return object;
+  object["prompt_token_ids"] = answer.result.prompt_token_ids;
+  object["token_ids"] = answer.result.token_ids;
+  json logprobs = json::array();
+  for (const TokenLogprobs& token : answer.result.logprobs) logprobs.push_back(token.top);
+  object["logprobs"] = std::move(logprobs);
+  return object;
+}
+
+int RunPredict(const CommandLine& command) {
+  Interrupt interrupt;
+  auto predictor = LoadModel(command.flags);
+  if (!predictor.ok()) return Fail(predictor.status().message(), 1);
+  if (command.jsonl.empty()) return RunOne(command, **predictor, interrupt);
+  const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
+  ImageFetcher images(CommandLineFetch(command.flags, folder));
+  JsonlRun run({command.jsonl, command.output, command.details}, **predictor, images,
+               CommandLineAnswer(command));
+  const Status status = run.Run(interrupt.token());
+  if (interrupt.requested()) return Fail("interrupted; the same command goes on from here", 130);
+  if (!status.ok()) return Fail(status.message(), 1);
+  return 0;
+}
+
+}  // namespace idefics

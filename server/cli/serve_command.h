@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// `idefics-server serve`: builds the server, waits for its end. Returns the exit code.
+#pragma once
+
+#include "server/cli/command_line.h"
+
+namespace idefics {
+
+int RunServe(const CommandLine& command);
+
+}  // namespace idefics

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Streaming str.strip(): what it has emitted so far is always a prefix of the stripped whole.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <string_view>
+
+namespace idefics {
+
+// Python's str.strip(): Unicode white space at both ends. REQUIRES: valid UTF-8.
+std::string PythonStrip(std::string_view text);
+
+// Drops leading white space and holds back white space until text follows it. One thread.
+class StrippingEmitter {
+ public:
+  explicit StrippingEmitter(std::function<void(std::string_view)> emit) : emit_(std::move(emit)) {}
+
+  // `piece`: whole characters.
+  void Add(std::string_view piece);
+
+ private:
+  std::function<void(std::string_view)> emit_;
+  bool started_ = false;
+  std::string held_;
+};
+
+}  // namespace idefics

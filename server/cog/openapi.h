@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// The OpenAPI document (cog-contract.md section 6), made from the input table. Pure.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+namespace idefics {
+
+// What a prediction's `output` is: one string, or a list of pieces (ConcatenateIterator).
+enum class OutputKind { kString, kStream };
+
+// The Cog release whose behaviour this server shows.
+inline constexpr const char* kCogVersion = "0.22.0";
+
+nlohmann::json OpenApiDocument(OutputKind output);
+
+}  // namespace idefics

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/cog/prediction.h"
+
+#include <cstdio>
+#include <ctime>
+#include <utility>
+
+namespace idefics {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxLogBytes = 4 << 20;  // of one prediction; what comes later is dropped
+
+// What a client reads of a failure. Internal ones may name files or devices: those go to the log.
+std::string ClientMessage(const Status& status) {
+  if (status.code() == ErrorCode::kInternal) {
+    return "The prediction failed inside the server; its log says why.";
+  }
+  return status.message();
+}
+
+}  // namespace
+
+const char* PredictionStatusName(PredictionStatus status) {
+  switch (status) {
+    case PredictionStatus::kStarting:
+      return "starting";
+    case PredictionStatus::kProcessing:
+      return "processing";
+    case PredictionStatus::kSucceeded:
+      return "succeeded";
+    case PredictionStatus::kFailed:
+      return "failed";
+    case PredictionStatus::kCanceled:
+      return "canceled";
+  }
+  return "failed";
+}
+
+std::string Rfc3339(std::chrono::system_clock::time_point time) {
+  const auto micros =
+      std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();
+  const std::time_t seconds = micros / 1'000'000;
+  std::tm parts{};
+  gmtime_r(&seconds, &parts);
+  char text[64];
+  const size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
+  std::snprintf(text + size, sizeof text - size, ".%06d+00:00", static_cast<int>(micros % 1'000'000));
+  return text;
+}
+
+Prediction::Prediction(PredictionRequest request, OutputKind output_kind)
+    : request_(std::move(request)), output_kind_(output_kind) {}
+
+void Prediction::Begin() {
+  const std::lock_guard lock(mutex_);
+  status_ = PredictionStatus::kProcessing;
+  begun_at_ = Rfc3339(std::chrono::system_clock::now());
+  AddEvent("start", {{"id", id()}, {"status", "processing"}});
+}
+
+void Prediction::AddEvent(const char* name, json data) {
+  events_.push_back({name, std::move(data)});
+  changed_.notify_all();
+}
+
+void Prediction::Output(std::string_view piece) {
+  const std::lock_guard lock(mutex_);
+  AddEvent("output", {{"chunk", piece}, {"index", pieces_.size()}});
+  pieces_.emplace_back(piece);
+}
+
+void Prediction::Log(std::string_view source, std::string_view text) {
+  const std::lock_guard lock(mutex_);
+  if (logs_.size() + text.size() > kMaxLogBytes) return;
+  logs_ += text;
+  AddEvent("log", {{"source", source}, {"data", text}});
+}
+
+void Prediction::Metric(const std::string& name, json value) {
+  const std::lock_guard lock(mutex_);
+  metrics_[name] = value;
+  AddEvent("metric", {{"name", name}, {"value", std::move(value)}, {"mode", "replace"}});
+}
+
+void Prediction::SetTerminal(const Status& status) {
+  const std::lock_guard lock(mutex_);
+  if (IsTerminal(status_)) return;
+  const auto now = std::chrono::system_clock::now();
+  predict_seconds_ =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
+  metrics_["predict_time"] = predict_seconds_;
+  if (begun_at_.empty()) begun_at_ = Rfc3339(now);
+  completed_at_ = Rfc3339(now);
+  if (status.ok()) {
+    status_ = PredictionStatus::kSucceeded;
+  } else if (status.code() == ErrorCode::kCanceled) {
+    status_ = PredictionStatus::kCanceled;
+  } else {
+    status_ = PredictionStatus::kFailed;
+    error_ = ClientMessage(status);
+  }
+}
+
+void Prediction::AnnounceTerminal() {
+  const std::lock_guard lock(mutex_);
+  announced_ = true;
+  AddEvent("completed", nullptr);  // its snapshot, with a long input maybe, is made when asked for
+}
+
+PredictionStatus Prediction::status() const {
+  const std::lock_guard lock(mutex_);
+  return status_;
+}
+
+double Prediction::predict_seconds() const {
+  const std::lock_guard lock(mutex_);
+  return predict_seconds_;
+}
+
+json Prediction::Snapshot() const {
+  const std::lock_guard lock(mutex_);
+  return SnapshotLocked();
+}
+
+json Prediction::SnapshotLocked() const {
+  json object = {{"id", id()},
+                 {"status", PredictionStatusName(status_)},
+                 {"input", request_.input},
+                 {"logs", logs_},
+                 {"metrics", metrics_},
+                 {"created_at", request_.created_at.value_or(Rfc3339(received_))}};
+  if (!begun_at_.empty()) object["started_at"] = begun_at_;
+  if (!completed_at_.empty()) object["completed_at"] = completed_at_;
+  if (!error_.empty() || status_ == PredictionStatus::kFailed) object["error"] = error_;
+  if (request_.version) object["version"] = *request_.version;
+  // While it runs the output is the list of pieces in both kinds, as coglet shows it.
+  const bool succeeded = status_ == PredictionStatus::kSucceeded;
+  if (IsTerminal(status_) && output_kind_ == OutputKind::kString) {
+    std::string text;
+    for (const std::string& piece : pieces_) text += piece;
+    if (succeeded || !text.empty()) object["output"] = std::move(text);
+  } else if (succeeded || !pieces_.empty()) {
+    object["output"] = pieces_;
+  }
+  return object;
+}
+
+bool Prediction::WaitAnnounced(std::chrono::milliseconds time) const {
+  std::unique_lock lock(mutex_);
+  return changed_.wait_for(lock, time, [this] { return announced_; });
+}
+
+std::vector<PredictionEvent> Prediction::WaitEvents(size_t* next,
+                                                    std::chrono::milliseconds time) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, time, [&] { return events_.size() > *next; });
+  std::vector<PredictionEvent> found;
+  for (; *next < events_.size(); ++*next) {
+    found.push_back(events_[*next]);
+    if (found.back().data.is_null()) found.back().data = SnapshotLocked();
+  }
+  return found;
+}
+
+}  // namespace idefics

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+// One prediction from its acceptance to its end: state, output, logs, metrics, and the events that
+// streams and webhooks are made of. Shared by the thread that runs it and those that look; thread safe.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "server/cog/backend.h"
+#include "server/cog/openapi.h"
+
+namespace idefics {
+
+enum class PredictionStatus { kStarting, kProcessing, kSucceeded, kFailed, kCanceled };
+
+const char* PredictionStatusName(PredictionStatus status);
+inline bool IsTerminal(PredictionStatus status) { return status > PredictionStatus::kProcessing; }
+
+// "2026-08-21T10:00:00.123456+00:00"
+std::string Rfc3339(std::chrono::system_clock::time_point time);
+
+// What happened, in order. `data` is the body of the server-sent event of that name.
+struct PredictionEvent {
+  const char* name;  // "start", "output", "log", "metric", "completed" (data: the snapshot)
+  nlohmann::json data;
+};
+
+struct PredictionRequest {
+  std::string id;
+  nlohmann::json input = nlohmann::json::object();
+  std::optional<std::string> webhook;
+  std::vector<std::string> webhook_events{"start", "output", "logs", "completed"};
+  std::optional<std::string> created_at;
+  std::optional<std::string> version;
+  size_t num_bytes = 0;  // of the body: what keeping this costs
+};
+
+class Prediction final : public PredictionSink {
+ public:
+  Prediction(PredictionRequest request, OutputKind output_kind);
+
+  const std::string& id() const { return request_.id; }
+  const PredictionRequest& request() const { return request_; }
+
+  // The running side: one thread, in this order.
+  void Begin();  // starting -> processing
+  void Output(std::string_view piece) override;
+  void Log(std::string_view source, std::string_view text) override;
+  void Metric(const std::string& name, nlohmann::json value) override;
+  void SetTerminal(const Status& status);  // state only: nobody is told before the slot is free
+  void AnnounceTerminal();                 // wakes waiters, appends "completed"
+
+  // The looking side: any thread.
+  void Cancel() { stop_.request_stop(); }
+  std::stop_token stop_token() const { return stop_.get_token(); }
+  PredictionStatus status() const;
+  nlohmann::json Snapshot() const;  // the prediction object, no null values (cog-contract.md 2.2)
+
+  // True once announced; waits at most `time`.
+  bool WaitAnnounced(std::chrono::milliseconds time) const;
+
+  // Events from number `*next` on, which is advanced; waits at most `time` for the first.
+  std::vector<PredictionEvent> WaitEvents(size_t* next, std::chrono::milliseconds time) const;
+
+  double predict_seconds() const;
+
+ private:
+  void AddEvent(const char* name, nlohmann::json data);  // with mutex_ held
+  nlohmann::json SnapshotLocked() const;
+
+  const PredictionRequest request_;
+  const OutputKind output_kind_;
+  const std::chrono::system_clock::time_point received_ = std::chrono::system_clock::now();
+  const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::stop_source stop_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  PredictionStatus status_ = PredictionStatus::kStarting;
+  bool announced_ = false;
+  std::string begun_at_;
+  std::string completed_at_;
+  double predict_seconds_ = 0;
+  std::vector<std::string> pieces_;
+  std::string logs_;
+  std::string error_;
+  nlohmann::json metrics_ = nlohmann::json::object();
+  std::vector<PredictionEvent> events_;
+};
+
+}  // namespace idefics

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/fetch/image_fetcher.h"
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <map>
+#include <strings.h>
+#include <unistd.h>
+
+#include <curl/curl.h>
+
+#include "server/fetch/data_uri.h"
+#include "server/fetch/url_policy.h"
+
+namespace idefics {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr long kMaxRedirects = 10;
+constexpr long kMaxHostConnections = 8;
+constexpr const char* kFilePrefix = "file:";
+
+bool IsFile(const std::string& reference) {
+  return strncasecmp(reference.c_str(), kFilePrefix, std::strlen(kFilePrefix)) == 0;
+}
+
+struct MultiDeleter {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
+};
+struct EasyDeleter {
+  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+
+// One download. Lives until its easy handle is out of the multi handle.
+struct Transfer {
+  std::string url;
+  const FetchOptions* options = nullptr;
+  std::unique_ptr<CURL, EasyDeleter> easy;
+  std::vector<uint8_t> body;
+  bool denied = false;
+  bool too_large = false;
+  bool done = false;
+  CURLcode code = CURLE_OK;
+};
+
+size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  if (transfer.body.size() + count > transfer.options->max_bytes) {
+    transfer.too_large = true;
+    return 0;
+  }
+  transfer.body.insert(transfer.body.end(), bytes, bytes + count);
+  return count;
+}
+
+// Sees the very address that is about to be connected, at every redirect.
+curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
+  auto& transfer = *static_cast<Transfer*>(user);
+  if (!transfer.options->allow_private && !IsPublicAddress(address->addr)) {
+    transfer.denied = true;
+    return CURL_SOCKET_BAD;
+  }
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+void Configure(Transfer& transfer, milliseconds time_left) {
+  CURL* easy = transfer.easy.get();
+  const FetchOptions& options = *transfer.options;
+  const auto silence_s = std::chrono::ceil<std::chrono::seconds>(options.connect_time).count();
+  curl_easy_setopt(easy, CURLOPT_URL, transfer.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBytes);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OnOpenSocket);
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &transfer);
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, kMaxRedirects);
+  curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
+  curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
+  curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_time.count()));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(silence_s));
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(time_left.count()));
+  curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options.max_bytes));
+}
+
+Status StatusOf(const Transfer& transfer) {
+  const std::string what = "image URL '" + ShownUrl(transfer.url) + "' ";
+  const FetchOptions& options = *transfer.options;
+  if (transfer.too_large || transfer.code == CURLE_FILESIZE_EXCEEDED) {
+    return Status::TooLarge(what + "gives more than " + std::to_string(options.max_bytes) +
+                            " bytes, the limit of --max-image-bytes");
+  }
+  if (transfer.code == CURLE_OK) {
+    long status = 0;
+    curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+    if (status >= 200 && status < 300) return Status::Ok();
+    return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
+  }
+  if (transfer.denied) {
+    return {ErrorCode::kForbiddenUrl,
+            what + "leads to an address that is not public; --allow-private-urls permits it"};
+  }
+  switch (transfer.code) {
+    case CURLE_HTTP_RETURNED_ERROR: {
+      long status = 0;
+      curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+      return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
+    }
+    case CURLE_OPERATION_TIMEDOUT:
+      return {ErrorCode::kFetchFailed,
+              what + "did not answer in time (--connect-timeout, --fetch-timeout)"};
+    case CURLE_TOO_MANY_REDIRECTS:
+      return {ErrorCode::kFetchFailed,
+              what + "redirects more than " + std::to_string(kMaxRedirects) + " times"};
+    case CURLE_UNSUPPORTED_PROTOCOL:
+      return {ErrorCode::kForbiddenUrl, what + "redirects to something else than http and https"};
+    default:
+      return {ErrorCode::kFetchFailed,
+              what + "cannot be fetched: " + curl_easy_strerror(transfer.code)};
+  }
+}
+
+// Runs all transfers on the calling thread. Stops at the first failure.
+class Batch {
+ public:
+  explicit Batch(const FetchOptions& options) : options_(options), multi_(curl_multi_init()) {
+    curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, kMaxHostConnections);
+  }
+  ~Batch() {
+    for (const auto& transfer : transfers_) {
+      curl_multi_remove_handle(multi_.get(), transfer->easy.get());
+    }
+  }
+  Batch(const Batch&) = delete;
+  Batch& operator=(const Batch&) = delete;
+
+  Status Add(const std::string& url) {
+    RETURN_IF_ERROR(CheckUrl(url));
+    auto transfer = std::make_unique<Transfer>();
+    transfer->url = url;
+    transfer->options = &options_;
+    transfer->easy.reset(curl_easy_init());
+    Configure(*transfer, options_.total_time);
+    curl_multi_add_handle(multi_.get(), transfer->easy.get());
+    transfers_.push_back(std::move(transfer));
+    return Status::Ok();
+  }
+
+  Status Run(const std::stop_token& stop) {
+    const std::stop_callback wake(stop, [this] { curl_multi_wakeup(multi_.get()); });
+    const auto deadline = steady_clock::now() + options_.total_time;
+    for (int running = 1; running > 0;) {
+      if (stop.stop_requested()) return {ErrorCode::kCanceled, "canceled while fetching images"};
+      if (steady_clock::now() > deadline) {
+        return {ErrorCode::kFetchFailed, "the images did not arrive in time (--fetch-timeout)"};
+      }
+      curl_multi_perform(multi_.get(), &running);
+      RETURN_IF_ERROR(TakeFinished());
+      constexpr int kPollMs = 200;
+      if (running > 0) curl_multi_poll(multi_.get(), nullptr, 0, kPollMs, nullptr);
+    }
+    return Status::Ok();
+  }
+
+  ImageBytes TakeBody(const std::string& url) {
+    for (const auto& transfer : transfers_) {
+      if (transfer->url == url) {
+        return std::make_shared<const std::vector<uint8_t>>(std::move(transfer->body));
+      }
+    }
+    return nullptr;
+  }
+
+ private:
+  Status TakeFinished() {
+    int left = 0;
+    while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
+      char* user = nullptr;
+      curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
+      auto& transfer = *reinterpret_cast<Transfer*>(user);
+      transfer.done = true;
+      transfer.code = message->data.result;
+      RETURN_IF_ERROR(StatusOf(transfer));
+    }
+    return Status::Ok();
+  }
+
+  const FetchOptions& options_;
+  std::unique_ptr<CURLM, MultiDeleter> multi_;
+  std::vector<std::unique_ptr<Transfer>> transfers_;
+};
+
+}  // namespace
+
+ImageFetcher::ImageFetcher(FetchOptions options) : options_(std::move(options)) {
+  static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
+  static_cast<void>(once);
+}
+
+Result<ImageBytes> ImageFetcher::ReadFile(const std::string& reference) const {
+  if (!options_.file_root) {
+    return Status(ErrorCode::kForbiddenUrl,
+                  "a file: image is read by the command line only; send a data URI");
+  }
+  std::string path = reference.substr(std::strlen(kFilePrefix));
+  if (path.rfind("//", 0) == 0) path.erase(0, 2);  // file:///a/b
+  const std::filesystem::path full = *options_.file_root / path;
+  std::ifstream in(full, std::ios::binary);
+  std::error_code ignored;
+  if (!in || std::filesystem::is_directory(full, ignored)) {
+    return Status::InvalidInput("image file '" + full.string() + "' cannot be read: " +
+                                (in ? "it is a folder" : std::strerror(errno)));
+  }
+  std::vector<uint8_t> bytes;
+  std::array<char, 65536> chunk;
+  while (in.read(chunk.data(), chunk.size()), in.gcount() > 0) {
+    bytes.insert(bytes.end(), chunk.data(), chunk.data() + in.gcount());
+    if (bytes.size() > options_.max_bytes) {
+      return Status::TooLarge("image file '" + full.string() + "' has more than " +
+                              std::to_string(options_.max_bytes) +
+                              " bytes, the limit of --max-image-bytes");
+    }
+  }
+  return std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+}
+
+Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string> references,
+                                                    std::stop_token stop) {
+  std::map<std::string, ImageBytes> images;  // nullptr: being downloaded
+  Batch batch(options_);
+  bool any_download = false;
+  for (const std::string& reference : references) {
+    if (images.count(reference) != 0) continue;
+    if (IsDataUri(reference)) {
+      ASSIGN_OR_RETURN(auto bytes, DecodeDataUri(reference, options_.max_bytes));
+      images[reference] = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+    } else if (IsFile(reference)) {
+      ASSIGN_OR_RETURN(images[reference], ReadFile(reference));
+    } else {
+      RETURN_IF_ERROR(batch.Add(reference));
+      images[reference] = nullptr;
+      any_download = true;
+    }
+  }
+  if (any_download) RETURN_IF_ERROR(batch.Run(stop));
+  std::vector<ImageBytes> result;
+  for (const std::string& reference : references) {
+    ImageBytes& bytes = images[reference];
+    if (bytes == nullptr) bytes = batch.TakeBody(reference);
+    result.push_back(bytes);
+  }
+  return result;
+}
+
+}  // namespace idefics

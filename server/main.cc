@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cstdio>
+#include <iostream>
+#include <variant>
+
+#include "common/log.h"
+#include "server/cli/command_line.h"
+#include "server/cli/inspect_command.h"
+#include "server/cli/predict_command.h"
+#include "server/cli/preprocess_command.h"
+#include "server/cli/serve_command.h"
+#include "server/cog/openapi.h"
+
+namespace idefics {
+namespace {
+
+PreprocessOptions PreprocessFlags(const CommandLine& command) {
+  PreprocessOptions options;
+  options.as_url = command.as_url;
+  options.out_dir = command.output;
+  return options;
+}
+
+InspectOptions InspectFlags(const CommandLine& command) {
+  InspectOptions options;
+  options.path = command.bundle;
+  options.json = command.inspect_json;
+  options.kv_tokens = command.flags.Integer("kv-tokens");
+  options.image_entries = command.flags.Integer("image-entries");
+  return options;
+}
+
+InspectOptions InspectFlags(const CommandLine& command) {
+  InspectOptions options;
+  options.path = command.bundle;
+  options.json = command.as_json;
+  options.kv_tokens = command.flags.Integer("kv-tokens");
+  options.image_entries = command.flags.Integer("image-entries");
+  return options;
+}
+
+int Run(const CommandLine& command) {
+  switch (command.command) {
+    case CommandLine::Command::kServe:
+      return RunServe(command);
+    case CommandLine::Command::kPredict:
+      return RunPredict(command);
+    case CommandLine::Command::kPreprocess:
+      return RunPreprocess(command.files, PreprocessFlags(command), std::cout);
+    case CommandLine::Command::kInspect:
+      return RunInspect(InspectFlags(command), std::cout, std::cerr);
+    case CommandLine::Command::kPrintOpenApi:
+      std::puts(OpenApiDocument(command.flags.Text("output") == "stream" ? OutputKind::kStream
+                                                                         : OutputKind::kString)
+                    .dump()
+                    .c_str());
+      return 0;
+    case CommandLine::Command::kPrintFlags:
+      std::fputs(FlagsMarkdown().c_str(), stdout);
+      return 0;
+  }
+  return 2;
+}
+
+}  // namespace
+}  // namespace idefics
+
+int main(int argc, char** argv) {
+  using namespace idefics;
+  auto parsed = ParseCommandLine(argc, argv);
+  if (const auto* end = std::get_if<CommandLineExit>(&parsed)) {
+    std::fputs(end->text.c_str(), end->code == 0 ? stdout : stderr);
+    return end->code;
+  }
+  const auto& command = std::get<CommandLine>(parsed);
+  InitLog(ParseLogLevel(command.flags.Text("log-level")),
+          command.flags.Text("log-format") == "console");
+  for (const std::string& warning : command.warnings) LogWarning(warning);
+  return Run(command);
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+// A Predictor that answers from a script: remembers each request and plays fixed pieces.
+#pragma once
+
+#include <chrono>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "predictor/predictor.h"
+
+namespace idefics {
+
+class ScriptedPredictor final : public Predictor {
+ public:
+  ScriptedPredictor() {
+    info_.name = "scripted";
+    info_.vocab_size = 100;
+    info_.has_end_of_utterance = true;
+    info_.default_eos_token_ids = {99};
+    info_.default_bad_words_ids = {{98}, {97}};
+    info_.max_images = 8;
+    info_.max_concurrency = 4;
+  }
+
+  const ModelInfo& info() const override { return info_; }
+
+  GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
+                          const TextCallback& on_text) override {
+    {
+      const std::lock_guard lock(mutex_);
+      requests_.push_back(request);
+    }
+    GenerateResult result;
+    result.finish_reason = FinishReason::kEos;
+    for (const std::string& piece : pieces) {
+      if (pause.count() > 0) std::this_thread::sleep_for(pause);
+      if (stop.stop_requested()) {
+        result.status = Status(ErrorCode::kCanceled, "canceled");
+        return result;
+      }
+      result.text += piece;
+      if (on_text) on_text(piece);
+    }
+    result.status = status;
+    result.full_text = full_text_prefix + result.text;
+    result.prompt_token_ids = {1, 2, 3};
+    result.token_ids = {4, 99};
+    if (request.sampling.num_logprobs > 0) result.logprobs = {{{{4, -0.5F}, {5, -1.5F}}}, {{{99, -0.1F}}}};
+    return result;
+  }
+
+  std::vector<GenerateRequest> requests() const {
+    const std::lock_guard lock(mutex_);
+    return requests_;
+  }
+
+  // Set before use.
+  std::vector<std::string> pieces{" A", " dog."};
+  std::string full_text_prefix = "User: hi \nAssistant:";
+  Status status;
+  std::chrono::milliseconds pause{0};
+
+ private:
+  ModelInfo info_;
+  mutable std::mutex mutex_;
+  std::vector<GenerateRequest> requests_;
+};
+
+}  // namespace idefics

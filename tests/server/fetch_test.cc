@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <arpa/inet.h>
+#include <catch2/catch_test_macros.hpp>
+#include <cstring>
+#include <netinet/in.h>
+
+#include "server/fetch/data_uri.h"
+#include "server/fetch/url_policy.h"
+
+namespace idefics {
+namespace {
+
+std::string Decoded(std::string_view uri) {
+  const auto bytes = DecodeDataUri(uri, 1000);
+  return bytes.ok() ? std::string(bytes->begin(), bytes->end()) : "error: " + bytes.status().message();
+}
+
+TEST_CASE("a data URI decodes as Python's urllib does it", "[fetch]") {
+  CHECK(Decoded("data:text/plain;base64,aGk=") == "hi");
+  CHECK(Decoded("DATA:image/png;charset=x;BASE64,aGk=") == "hi");
+  CHECK(Decoded("data:,a%20b") == "a b");
+  CHECK(Decoded("data:;base64,aG k=\n") == "hi");
+  CHECK(Decoded("data:;base64,a-G*k=") == "hi");
+  CHECK(Decoded("data:;base64,aGk%3D") == "hi");
+  CHECK(Decoded("data:;base64,").empty());
+  CHECK(Decoded("data:,%zz%4") == "%zz%4");
+}
+
+TEST_CASE("a broken data URI is an error that says how to write one", "[fetch]") {
+  CHECK(Decoded("data:image/png;base64").find("no comma") != std::string::npos);
+  CHECK(Decoded("data:;base64,aGk").find("breaks off") != std::string::npos);
+  CHECK(Decoded("data:;base64,a").find("breaks off") != std::string::npos);
+  CHECK(Decoded("data:," + std::string(1001, 'x')).find("the limit is 1000") != std::string::npos);
+}
+
+bool IsPublic(const char* text) {
+  sockaddr_storage address{};
+  auto* ipv4 = reinterpret_cast<sockaddr_in*>(&address);
+  auto* ipv6 = reinterpret_cast<sockaddr_in6*>(&address);
+  if (inet_pton(AF_INET, text, &ipv4->sin_addr) == 1) {
+    address.ss_family = AF_INET;
+  } else {
+    REQUIRE(inet_pton(AF_INET6, text, &ipv6->sin6_addr) == 1);
+    address.ss_family = AF_INET6;
+  }
+  return IsPublicAddress(reinterpret_cast<const sockaddr&>(address));
+}
+
+TEST_CASE("only public addresses may be connected", "[fetch]") {
+  for (const char* denied :
+       {"0.0.0.0", "10.1.2.3", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254",
+        "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.168.1.1", "198.18.0.1",
+        "198.19.255.255", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1",
+        "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
+        "2001:db8::1", "fe80::1", "fd00::1", "ff02::1"}) {
+    INFO(denied);
+    CHECK_FALSE(IsPublic(denied));
+  }
+  for (const char* allowed : {"1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1",
+                              "198.17.0.1", "198.20.0.1", "223.255.255.255", "2606:4700::1",
+                              "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"}) {
+    INFO(allowed);
+    CHECK(IsPublic(allowed));
+  }
+}
+
+TEST_CASE("a URL needs http or https, a host, and no user name", "[fetch]") {
+  CHECK(CheckUrl("https://x.org/a b.png").code() == ErrorCode::kForbiddenUrl);
+  CHECK(CheckUrl("https://x.org/a.png").ok());
+  CHECK(CheckUrl("HTTP://x.org").ok());
+  CHECK(CheckUrl("http://x.org/?a=b@c").ok());
+  for (const char* bad : {"ftp://x.org", "file:///etc/passwd", "http://", "http:///x",
+                          "http://user:pw@x.org/", "http://x.org/\n", "gopher://x"}) {
+    INFO(bad);
+    CHECK(CheckUrl(bad).code() == ErrorCode::kForbiddenUrl);
+  }
+}
+
+}  // namespace
+}  // namespace idefics
