@@ -40,8 +40,10 @@ void BanBadWords(const SamplingParams& sampling, std::span<const int32_t> tokens
   for (const auto& word : sampling.bad_words_ids) {
     const auto& eos = sampling.eos_token_ids;
     if (word.size() == 1 && std::find(eos.begin(), eos.end(), word[0]) != eos.end()) continue;
+    // transformers compares with the whole word's length: a sequence that is no longer than the
+    // word's first tokens never completes it.
+    if (word.size() > 1 && word.size() > tokens.size()) continue;
     const size_t prefix = word.size() - 1;
-    if (prefix > tokens.size()) continue;
     if (std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<ptrdiff_t>(prefix))) {
       Ban(scores, word.back());
     }

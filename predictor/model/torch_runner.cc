@@ -12,6 +12,7 @@
 
 #include "common/check.h"
 #include "common/log.h"
+#include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
 
 namespace idefics {
@@ -199,6 +200,7 @@ class TorchRunner : public ModelRunner {
 
 Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
                                                      const TorchRunnerOptions& options) {
+  UseOperators();
   ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
   auto runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
   RETURN_IF_ERROR(runner->Load(bundle));

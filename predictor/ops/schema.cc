@@ -2,7 +2,10 @@
 // Schemas of the idefics:: operators. Every exported bundle refers to them.
 #include <torch/library.h>
 
+#include "predictor/ops/operators.h"
 #include "predictor/ops/reference.h"
+
+void idefics::UseOperators() {}
 
 TORCH_LIBRARY(idefics, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
