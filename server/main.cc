@@ -24,15 +24,6 @@ PreprocessOptions PreprocessFlags(const CommandLine& command) {
 InspectOptions InspectFlags(const CommandLine& command) {
   InspectOptions options;
   options.path = command.bundle;
-  options.json = command.inspect_json;
-  options.kv_tokens = command.flags.Integer("kv-tokens");
-  options.image_entries = command.flags.Integer("image-entries");
-  return options;
-}
-
-InspectOptions InspectFlags(const CommandLine& command) {
-  InspectOptions options;
-  options.path = command.bundle;
   options.json = command.as_json;
   options.kv_tokens = command.flags.Integer("kv-tokens");
   options.image_entries = command.flags.Integer("image-entries");

@@ -67,7 +67,7 @@ class Parser {
     preprocess->add_flag("--as-url", out_.as_url, "Open them as images given by URL.");
     auto* inspect = app_.add_subcommand("inspect", "Describe a bundle.");
     inspect->add_option("bundle", out_.bundle, "Bundle folder.")->required();
-    inspect->add_flag("--json", out_.inspect_json, "Print one JSON object instead of tables.");
+    inspect->add_flag("--json", out_.as_json, "Print one JSON object instead of tables.");
   }
 
   // Throws CLI::ParseError.

@@ -25,7 +25,6 @@ struct CommandLine {
   bool as_url = false;              // preprocess
   std::string bundle;               // inspect
   bool as_json = false;             // inspect
-  bool inspect_json = false;        // inspect: --json
 };
 
 // A text to print and the exit code: 0 for --help and --version, 2 for an error.

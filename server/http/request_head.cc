@@ -35,6 +35,16 @@ bool HasControl(std::string_view text, bool tab_allowed) {
   });
 }
 
+// "http://host/x" is "/x" (RFC 9112 3.2.2); "" for what is neither that nor a path nor "*".
+std::string OriginForm(std::string_view target) {
+  if (target.front() == '/' || target == "*") return std::string(target);
+  constexpr std::string_view kScheme = "http://";
+  if (!EqualsIgnoreCase(target.substr(0, kScheme.size()), kScheme)) return "";
+  const size_t path = target.find_first_of("/?", kScheme.size());
+  if (path == std::string_view::npos) return "/";
+  return (target[path] == '?' ? "/" : "") + std::string(target.substr(path));
+}
+
 std::optional<HeadError> ParseRequestLine(std::string_view line, const HeadLimits& limits,
                                           RequestHead* head) {
   const size_t first = line.find(' ');
@@ -56,11 +66,9 @@ std::optional<HeadError> ParseRequestLine(std::string_view line, const HeadLimit
   if (target.empty() || target.find(' ') != std::string_view::npos || HasControl(target, false)) {
     return HeadError{400, "The request target holds a space or a control character."};
   }
-  if (target.front() != '/' && target != "*") {
-    return HeadError{400, "The request target must begin with '/'."};
-  }
   head->method = method;
-  head->target = target;
+  head->target = OriginForm(target);
+  if (head->target.empty()) return HeadError{400, "The request target must begin with '/'."};
   head->http_1_0 = version == "HTTP/1.0";
   return std::nullopt;
 }

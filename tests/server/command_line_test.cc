@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <catch2/catch_test_macros.hpp>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include "server/cli/command_line.h"
+#include "server/cli/predict_command.h"
+
+namespace idefics {
+namespace {
+
+std::variant<CommandLine, CommandLineExit> Parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "idefics-server");
+  return ParseCommandLine(static_cast<int>(arguments.size()), arguments.data());
+}
+
+// The sentence of an error; "" where there is none.
+std::string Error(std::vector<const char*> arguments) {
+  const auto parsed = Parse(std::move(arguments));
+  const auto* end = std::get_if<CommandLineExit>(&parsed);
+  if (end == nullptr) return "";
+  CHECK(end->code == 2);
+  return end->text;
+}
+
+CommandLine Good(std::vector<const char*> arguments) {
+  auto parsed = Parse(std::move(arguments));
+  REQUIRE(std::holds_alternative<CommandLine>(parsed));
+  return std::get<CommandLine>(parsed);
+}
+
+// Sets a variable for one test.
+class Variable {
+ public:
+  Variable(const char* name, const char* value) : name_(name) { setenv(name, value, 1); }
+  ~Variable() { unsetenv(name_); }
+  Variable(const Variable&) = delete;
+  Variable& operator=(const Variable&) = delete;
+
+ private:
+  const char* name_;
+};
+
+TEST_CASE("the command line outranks the environment, which outranks the default", "[cli]") {
+  CHECK(Good({"serve"}).flags.Integer("port") == 5000);
+  const Variable port("PORT", "8080");
+  CHECK(Good({"serve"}).flags.Integer("port") == 8080);
+  CHECK(Good({"serve", "--port", "9"}).flags.Integer("port") == 9);
+  const Variable ours("IDEFICS_PORT", "8081");
+  CHECK(Good({"serve"}).flags.Integer("port") == 8081);
+}
+
+TEST_CASE("a bool flag may stand alone or take a value in both spellings", "[cli]") {
+  const char* name = "await-explicit-shutdown";
+  CHECK_FALSE(Good({"serve"}).flags.Bool(name));
+  CHECK(Good({"serve", "--await-explicit-shutdown"}).flags.Bool(name));
+  CHECK(Good({"serve", "--await-explicit-shutdown", "true"}).flags.Bool(name));
+  CHECK(Good({"serve", "--await-explicit-shutdown=true", "--port", "1"}).flags.Bool(name));
+  CHECK_FALSE(Good({"serve", "--verify=false"}).flags.Bool("verify"));
+  CHECK_FALSE(Good({"serve", "--verify", "false"}).flags.Bool("verify"));
+}
+
+TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {
+  CHECK(Error({"serve", "--port", "70000"}).find(
+            "--port is '70000': use a whole number from 0 to 65535") != std::string::npos);
+  CHECK(Error({"serve", "--port", "5.5"}).find("whole number") != std::string::npos);
+  CHECK(Error({"serve", "--device", "tpu"}).find("use one of auto|cpu|cuda") != std::string::npos);
+  CHECK_FALSE(Error({"serve", "--no-such-flag"}).empty());
+  CHECK_FALSE(Error({}).empty());
+  CHECK_FALSE(Error({"bake"}).empty());
+  CHECK(Error({"predict"}).find("-i NAME=VALUE or --jsonl") != std::string::npos);
+  CHECK(Error({"predict", "--jsonl", "x"}).find("needs -o") != std::string::npos);
+}
+
+TEST_CASE("Cog's own variables with a bad value are ignored with a warning", "[cli]") {
+  const Variable timeout("COG_SETUP_TIMEOUT", "abc");
+  const CommandLine command = Good({"serve"});
+  CHECK(command.flags.Number("setup-timeout") == 0);
+  CHECK(command.warnings.size() == 1);
+  const Variable port("PORT", "abc");
+  CHECK(Error({"serve"}).find("PORT is 'abc'") != std::string::npos);
+}
+
+TEST_CASE("every flag is in its subcommand's help with its environment", "[cli]") {
+  for (const auto& [command, bit] : {std::pair{"serve", kServe}, std::pair{"predict", kPredict}}) {
+    const auto parsed = Parse({command, "--help"});
+    const std::string help = std::get<CommandLineExit>(parsed).text;
+    for (const Flag& flag : AllFlags()) {
+      if ((flag.commands & bit) == 0) continue;
+      INFO(flag.name);
+      CHECK(help.find("--" + std::string(flag.name)) != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("docs/flags.md is what --print-flags writes", "[cli]") {
+  std::ifstream in(IDEFICS_SOURCE_DIR "/docs/flags.md");
+  std::stringstream text;
+  text << in.rdbuf();
+  CHECK(text.str() == FlagsMarkdown());
+}
+
+TEST_CASE("every default is within its own limits", "[cli]") {
+  auto values = FlagValues::FromEnvironment([](const char*) -> const char* { return nullptr; }, nullptr);
+  REQUIRE(values.ok());
+  for (const Flag& flag : AllFlags()) {
+    INFO(flag.name);
+    CHECK(values->Set(flag.name, flag.default_value).ok());
+  }
+}
+
+TEST_CASE("-i builds the input object", "[cli]") {
+  const auto input = InputFromArguments(
+      {"text=5", "image=@/tmp/a=b.jpg", "max_new_tokens=16", "early_stopping=never"});
+  REQUIRE(input.ok());
+  CHECK((*input)["text"] == "5");
+  CHECK((*input)["image"] == "file:/tmp/a=b.jpg");
+  CHECK((*input)["max_new_tokens"] == 16);
+  CHECK((*input)["early_stopping"] == "never");
+  const auto list = InputFromArguments({R"(prompt=["a", "b"])"});
+  CHECK((*list)["prompt"] == nlohmann::json({"a", "b"}));
+  const auto items = InputFromArguments({"prompt=User:", "prompt=@/x.png", "stop=END"});
+  CHECK((*items)["prompt"] == nlohmann::json({"User:", "file:/x.png"}));
+  CHECK((*items)["stop"] == nlohmann::json::array({"END"}));
+  CHECK_FALSE(InputFromArguments({"txt=hi"}).ok());
+  CHECK_FALSE(InputFromArguments({"text"}).ok());
+}
+
+}  // namespace
+}  // namespace idefics
