@@ -13,25 +13,11 @@
 #include <cmath>
 #include <vector>
 
+#include "predictor/ops/element_type.h"
 #include "predictor/ops/row_math.h"
 
 namespace idefics {
 namespace {
-
-// Calls run(T{}) with the C++ type of `type`.
-template <typename Run>
-void ForElementType(at::ScalarType type, const char* op, const Run& run) {
-  switch (type) {
-    case at::kFloat:
-      return run(float{});
-    case at::kBFloat16:
-      return run(c10::BFloat16{});
-    case at::kHalf:
-      return run(c10::Half{});
-    default:
-      TORCH_CHECK(false, op, " takes f32, bf16 or f16, not ", type);
-  }
-}
 
 // One query head against `count` keys at k, v with `stride` elements between rows; out [dim] in
 // f32.

@@ -1,0 +1,35 @@
+# libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash): tensors, oneDNN, TorchScript.
+# Only in predictor/ops, predictor/model, weights/module_loader. Imported by hand: find_package(Torch)
+# drags nvcc into CPU builds and fails with CMake 3.25 when a CUDA toolkit is installed.
+if(IDEFICS_TORCH)
+  if(NOT IDEFICS_TORCH_DIR)
+    file(SHA256 ${PROJECT_SOURCE_DIR}/scripts/requirements.txt requirements_hash)
+    string(SUBSTRING ${requirements_hash} 0 12 requirements_key)
+    file(GLOB IDEFICS_TORCH_DIR
+      ${IDEFICS_CACHE}/python-${requirements_key}/lib/python3*/site-packages/torch)
+  endif()
+  if(NOT EXISTS ${IDEFICS_TORCH_DIR}/lib/libtorch_cpu.so)
+    message(FATAL_ERROR "libtorch is not in '${IDEFICS_CACHE}': run scripts/setup.sh "
+      "(or give -DIDEFICS_TORCH_DIR=…/site-packages/torch, or -DIDEFICS_TORCH=OFF)")
+  endif()
+  add_library(deps_torch INTERFACE)
+  add_library(deps::torch ALIAS deps_torch)
+  target_include_directories(deps_torch SYSTEM INTERFACE
+    ${IDEFICS_TORCH_DIR}/include ${IDEFICS_TORCH_DIR}/include/torch/csrc/api/include)
+  target_link_directories(deps_torch INTERFACE ${IDEFICS_TORCH_DIR}/lib)
+  target_link_libraries(deps_torch INTERFACE torch_cpu c10 Threads::Threads)
+  target_link_options(deps_torch INTERFACE "LINKER:-rpath,${IDEFICS_TORCH_DIR}/lib")
+  if(IDEFICS_CUDA)
+    # CUDA 13 has nothing below sm_75, where CMake 3.25 would start; PTX of the last for later chips.
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+      set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)
+    endif()
+    enable_language(CUDA)
+    find_package(CUDAToolkit REQUIRED)
+    add_library(deps_torch_cuda INTERFACE)
+    add_library(deps::torch_cuda ALIAS deps_torch_cuda)
+    # --no-as-needed: libtorch_cuda registers its kernels when loaded; no symbol of it is referenced.
+    target_link_libraries(deps_torch_cuda INTERFACE
+      deps::torch "-Wl,--no-as-needed" torch_cuda c10_cuda "-Wl,--as-needed" CUDA::cudart)
+  endif()
+endif()

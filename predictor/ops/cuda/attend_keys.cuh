@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// One query against a range of keys by one block, each key and value read once. Online softmax
+// (arXiv 1805.02867) per group of lanes, then a merge of the groups' parts.
+#pragma once
+
+#include <type_traits>
+
+#include "predictor/ops/cuda/lanes.cuh"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr int kAttendThreads = 128;
+constexpr int kMaxAttendDim = 256;  // 32 lanes of a pack each
+
+template <typename T>
+struct Keys {
+  const T* k;      // row of key 0 of the head
+  const T* v;      // likewise
+  int64_t stride;  // elements from one key to the next
+  int begin;
+  int end;
+};
+
+// Softmax over some keys: Σ exp(score − largest) in total, the same weights · values in sums.
+// largest is −inf where there was no key.
+struct AttendParts {
+  const float* largest;  // [parts]
+  const float* total;    // [parts]
+  const float* sums;     // [parts, sums_stride]
+  int parts;
+  int sums_stride;
+};
+
+struct Merged {
+  float largest;
+  float total;
+  float sum;
+};
+
+// Softmax over all parts, of element `at`.
+__device__ __forceinline__ Merged Merge(const AttendParts& a, int at) {
+  Merged merged{-INFINITY, 0.0f, 0.0f};
+  for (int i = 0; i < a.parts; ++i) merged.largest = fmaxf(merged.largest, a.largest[i]);
+  const float base = merged.largest == -INFINITY ? 0.0f : merged.largest;
+  for (int i = 0; i < a.parts; ++i) {
+    const float keep = expf(a.largest[i] - base);
+    merged.total += a.total[i] * keep;
+    merged.sum += a.sums[i * a.sums_stride + at] * keep;
+  }
+  return merged;
+}
+
+// What a group of kLanes lanes gathers; every lane holds the same largest and total, and its pack
+// of the sums.
+struct GroupState {
+  float largest = -INFINITY;
+  float total = 0.0f;
+  float sums[kPack] = {};
+};
+
+// Lets the groups of the block take turns over keys [begin, end), four keys each: loads of four
+// keys and values are in flight together.
+template <typename T, int kLanes>
+__device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const Keys<T>& keys,
+                                            int dim, bool packed, GroupState& state) {
+  constexpr int kUnroll = 4;
+  constexpr int kGroups = kAttendThreads / kLanes;
+  const int group = static_cast<int>(threadIdx.x) / kLanes;
+  const int first = static_cast<int>(threadIdx.x) % kLanes * kPack;
+  for (int base = keys.begin; base < keys.end; base += kUnroll * kGroups) {
+    Pack<T> k[kUnroll];
+    Pack<T> v[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int key = base + u * kGroups + group;
+      const int size = key < keys.end ? dim : 0;
+      k[u] = LoadPack(keys.k + key * keys.stride, first, size, packed);
+      v[u] = LoadPack(keys.v + key * keys.stride, first, size, packed);
+    }
+    float scores[kUnroll];
+    float largest = state.largest;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      float dot = 0;
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) dot += query[i] * static_cast<float>(k[u].at[i]);
+      dot = GroupSum<kLanes>(dot);
+      scores[u] = base + u * kGroups + group < keys.end ? dot : -INFINITY;
+      largest = fmaxf(largest, scores[u]);
+    }
+    const float shift = largest == -INFINITY ? 0.0f : largest;
+    const float keep = expf(state.largest - shift);
+    state.largest = largest;
+    state.total *= keep;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) state.sums[i] *= keep;
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const float weight = expf(scores[u] - shift);
+      state.total += weight;
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) state.sums[i] += weight * static_cast<float>(v[u].at[i]);
+    }
+  }
+}
+
+// Attends with the whole block and calls store(element, Merged) once for each of the `dim`
+// elements. kLanes · 8 >= dim. All threads of the block take part.
+template <typename T, int kLanes, typename Store>
+__device__ __forceinline__ void AttendBlock(const T* query, const Keys<T>& keys, int dim,
+                                            bool packed, const Store& store) {
+  constexpr int kGroups = kAttendThreads / kLanes;
+  __shared__ float largest[kGroups];
+  __shared__ float total[kGroups];
+  __shared__ float sums[kAttendThreads * kPack];  // [group, lane, pack]
+  const int thread = static_cast<int>(threadIdx.x);
+  const int lane = thread % kLanes;
+  const float scale = 1.0f / sqrtf(static_cast<float>(dim));
+  const Pack<T> raw = LoadPack(query, lane * kPack, dim, packed);
+  float scaled[kPack];
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) scaled[i] = static_cast<float>(raw.at[i]) * scale;
+  GroupState state;
+  AttendGroup<T, kLanes>(scaled, keys, dim, packed, state);
+  if (lane == 0) {
+    largest[thread / kLanes] = state.largest;
+    total[thread / kLanes] = state.total;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) sums[thread * kPack + i] = state.sums[i];
+  __syncthreads();
+  const AttendParts parts{largest, total, sums, kGroups, kLanes * kPack};
+  for (int at = thread; at < dim; at += kAttendThreads) store(at, Merge(parts, at));
+}
+
+// Calls run(kLanes as std::integral_constant) with enough lanes a key for `dim`.
+template <typename Run>
+void ForLanes(int dim, const Run& run) {
+  if (dim <= 4 * kPack) {
+    run(std::integral_constant<int, 4>{});
+  } else if (dim <= 8 * kPack) {
+    run(std::integral_constant<int, 8>{});
+  } else if (dim <= 16 * kPack) {
+    run(std::integral_constant<int, 16>{});
+  } else {
+    run(std::integral_constant<int, 32>{});
+  }
+}
+
+}  // namespace idefics::IDEFICS_TARGET

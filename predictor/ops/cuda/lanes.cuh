@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// Eight neighbouring numbers of a row in one 16-byte (f32: two) load, and sums over lanes.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstdint>
+
+#include "predictor/ops/cuda/host_device.h"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kPack = 8;
+
+template <typename T, int kCount = kPack>
+struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
+  T at[kCount];
+};
+
+// row[first .. first + 8), zeros from `size` on. `packed`: row and size allow whole packs
+// (CanPack).
+template <typename T>
+__device__ __forceinline__ Pack<T> LoadPack(const T* row, int first, int size, bool packed) {
+  Pack<T> pack;
+  if (packed && first < size) {
+    pack = *reinterpret_cast<const Pack<T>*>(row + first);
+    return pack;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) {
+    pack.at[i] = first + i < size ? row[first + i] : static_cast<T>(0.0f);
+  }
+  return pack;
+}
+
+// The inverse of LoadPack; writes nothing from `size` on.
+template <typename T>
+__device__ __forceinline__ void StorePack(const Pack<T>& pack, T* row, int first, int size,
+                                          bool packed) {
+  if (packed && first < size) {
+    *reinterpret_cast<Pack<T>*>(row + first) = pack;
+    return;
+  }
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) {
+    if (first + i < size) row[first + i] = pack.at[i];
+  }
+}
+
+// Sum over aligned groups of kLanes lanes; every lane of the warp takes part and gets its group's.
+template <int kLanes>
+__device__ __forceinline__ float GroupSum(float value) {
+#pragma unroll
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) {
+    value += __shfl_xor_sync(kAllLanes, value, mask);
+  }
+  return value;
+}
+
+template <int kLanes>
+__device__ __forceinline__ float GroupMax(float value) {
+#pragma unroll
+  for (int mask = kLanes / 2; mask > 0; mask /= 2) {
+    value = fmaxf(value, __shfl_xor_sync(kAllLanes, value, mask));
+  }
+  return value;
+}
+
+// Whether rows of `size` elements at `pointer` are whole, aligned packs.
+template <typename T>
+bool CanPack(const T* pointer, int64_t size) {
+  return size % kPack == 0 && reinterpret_cast<uintptr_t>(pointer) % alignof(Pack<T>) == 0;
+}
+
+}  // namespace idefics::IDEFICS_TARGET

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// RMSNorm with the two roundings of spec 2.4: one of the normalised value, one of the product.
+#pragma once
+
+#include "predictor/ops/cuda/lanes.cuh"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr int kNormThreads = 256;
+
+template <typename T>
+struct RmsNormArguments {
+  const T* x;       // [rows, size]
+  const T* weight;  // [size]
+  T* out;           // [rows, size]
+  int64_t rows;
+  int size;
+  float eps;
+  bool packed;
+};
+
+// Sum over the kRowThreads neighbouring threads that share a row.
+template <int kRowThreads>
+__device__ __forceinline__ float RowSum(float value) {
+  value = GroupSum<32>(value);
+  if constexpr (kRowThreads > 32) {
+    static_assert(kRowThreads == kNormThreads, "one row a block");
+    __shared__ float warp_sums[kNormThreads / 32];
+    if (threadIdx.x % 32 == 0) warp_sums[threadIdx.x / 32] = value;
+    __syncthreads();
+    value = 0;
+    for (int warp = 0; warp < kNormThreads / 32; ++warp) value += warp_sums[warp];
+  }
+  return value;
+}
+
+template <typename T, int kRowThreads>
+__global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T> a) {
+  const int64_t row =
+      static_cast<int64_t>(blockIdx.x) * (kNormThreads / kRowThreads) + threadIdx.x / kRowThreads;
+  const int size = row < a.rows ? a.size : 0;  // threads past the end only keep the others company
+  const T* x = a.x + row * a.size;
+  const int first = static_cast<int>(threadIdx.x % kRowThreads) * kPack;
+  float squares = 0;
+  for (int i = first; i < size; i += kRowThreads * kPack) {
+    const Pack<T> pack = LoadPack(x, i, size, a.packed);
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) {
+      const float value = static_cast<float>(pack.at[j]);
+      squares += value * value;
+    }
+  }
+  const float mean = RowSum<kRowThreads>(squares) / static_cast<float>(a.size);
+  const float scale = 1.0f / sqrtf(mean + a.eps);
+  for (int i = first; i < size; i += kRowThreads * kPack) {
+    Pack<T> pack = LoadPack(x, i, size, a.packed);
+    const Pack<T> weight = LoadPack(a.weight, i, size, a.packed);
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) {
+      const T normal = static_cast<T>(static_cast<float>(pack.at[j]) * scale);
+      pack.at[j] = static_cast<T>(static_cast<float>(weight.at[j]) * static_cast<float>(normal));
+    }
+    StorePack(pack, a.out + row * a.size, i, size, a.packed);
+  }
+}
+
+template <typename T>
+void LaunchRmsNorm(RmsNormArguments<T> a, Stream stream) {
+  if (a.rows == 0) return;
+  a.packed = CanPack(a.x, a.size) && CanPack(a.weight, a.size) && CanPack(a.out, a.size);
+  constexpr int kWarpRows = kNormThreads / 32;
+  if (a.size <= 1024) {  // a warp a row: heads of 128 numbers, narrow models
+    const dim3 grid{static_cast<unsigned>((a.rows + kWarpRows - 1) / kWarpRows)};
+    Launch(RmsNormKernel<T, 32>, grid, kNormThreads, stream, a);
+  } else {
+    const dim3 grid{static_cast<unsigned>(a.rows)};
+    Launch(RmsNormKernel<T, kNormThreads>, grid, kNormThreads, stream, a);
+  }
+}
+
+}  // namespace idefics::IDEFICS_TARGET

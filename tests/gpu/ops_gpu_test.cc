@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// The CUDA operators on the device against the reference on the CPU, eagerly and replayed from a
+// CUDA graph, then timings at the 9b shapes. A plain program: it runs where only torch is.
+// Exit status: 0 passed, 1 failed, 77 no GPU.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAEvent.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string_view>
+#include <vector>
+
+#include "tests/model/operators.h"
+#include "tests/model/ragged_step.h"
+
+namespace idefics::test {
+namespace {
+
+constexpr uint64_t kSeed = 20261121;
+constexpr double kEps = 1e-6;
+
+int checks = 0;
+int failures = 0;
+
+void Check(const char* what, const std::string& where, const at::Tensor& mine,
+           const at::Tensor& truth) {
+  ++checks;
+  const Difference difference = Compare(mine, truth);
+  if (difference.largest <= 1) return;
+  ++failures;
+  std::printf("FAILED %s, %s: %s\n", what, where.c_str(), difference.text.c_str());
+}
+
+// Everything that one step computes.
+struct Results {
+  at::Tensor normal, gated, q, attended, seen;
+};
+
+Results Run(const Operators& operators, const RaggedStep& step, const at::Tensor& weight) {
+  Results results;
+  results.normal = operators.rms_norm(step.qkv, weight, kEps);
+  results.gated = operators.swiglu(step.qkv);
+  results.q =
+      operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);
+  results.attended = operators.attend(step.q, step.k_cache, step.v_cache, step.row_starts,
+                                      step.kv_starts, step.kv_lengths);
+  results.seen = operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry);
+  return results;
+}
+
+void CheckStep(const std::string& where, const Results& mine, const RaggedStep& my_step,
+               const Results& truth, const RaggedStep& true_step) {
+  Check("rms_norm", where, mine.normal, truth.normal);
+  Check("swiglu", where, mine.gated, truth.gated);
+  Check("rope_write q", where, mine.q, truth.q);
+  Check("rope_write k", where, my_step.k_cache, true_step.k_cache);
+  Check("rope_write v", where, my_step.v_cache, true_step.v_cache);
+  Check("attend", where, mine.attended, truth.attended);
+  Check("attend_image", where, mine.seen, truth.seen);
+}
+
+void CompareEager(const StepShape& shape, at::ScalarType type) {
+  const RaggedStep host = MakeStep(shape, type, kSeed);
+  const RaggedStep device = host.To(at::kCUDA);
+  const at::Tensor weight = Random({host.qkv.size(1)}, type, kSeed + 9);
+  const Results mine = Run(RegisteredOperators(), device, weight.to(at::kCUDA));
+  const Results truth = Run(ReferenceOperators(), host, weight);
+  CheckStep(shape.name + ", " + at::toString(type), mine, device, truth, host);
+}
+
+// Captures a step, then replays it on other numbers: nothing may have been read at capture.
+void CompareGraph(const StepShape& shape, at::ScalarType type) {
+  const RaggedStep device = MakeStep(shape, type, kSeed).To(at::kCUDA);
+  const at::Tensor weight = Random({device.qkv.size(1)}, type, kSeed + 9);
+  const at::Tensor device_weight = weight.to(at::kCUDA);
+  const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
+  Run(RegisteredOperators(), device, device_weight);
+  at::cuda::CUDAGraph graph;
+  at::cuda::getCurrentCUDAStream().synchronize();
+  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  const Results mine = Run(RegisteredOperators(), device, device_weight);
+  graph.capture_end();
+  StepShape moved = shape;  // the same slots, cut differently into rows: longer and shorter
+  for (size_t r = 0; r + 1 < moved.befores.size(); r += 2) {
+    std::swap(moved.befores[r], moved.befores[r + 1]);
+  }
+  const RaggedStep host = MakeStep(moved, type, kSeed + 50);
+  const RaggedStep fresh = host.To(at::kCUDA);
+  device.qkv.copy_(fresh.qkv);
+  device.q.copy_(fresh.q);
+  device.cos.copy_(fresh.cos);
+  device.sin.copy_(fresh.sin);
+  device.k_cache.copy_(fresh.k_cache);
+  device.v_cache.copy_(fresh.v_cache);
+  device.kv_slots.copy_(fresh.kv_slots);
+  device.kv_starts.copy_(fresh.kv_starts);
+  device.kv_lengths.copy_(fresh.kv_lengths);
+  device.image_k.copy_(fresh.image_k);
+  device.image_v.copy_(fresh.image_v);
+  device.image_entry.copy_(fresh.image_entry);
+  graph.replay();
+  at::cuda::getCurrentCUDAStream().synchronize();
+  const Results truth = Run(ReferenceOperators(), host, weight);
+  CheckStep("graph of " + shape.name + ", " + at::toString(type), mine, device, truth, host);
+}
+
+// Median microseconds of one call, replayed 20 times in a graph.
+template <typename Call>
+double Microseconds(const Call& call) {
+  constexpr int kCalls = 20;
+  c10::cuda::device_synchronize();  // the inputs were made on another stream
+  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
+  auto stream = at::cuda::getCurrentCUDAStream();
+  call();
+  stream.synchronize();
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  for (int i = 0; i < kCalls; ++i) call();
+  graph.capture_end();
+  std::vector<double> times;
+  for (int round = 0; round < 11; ++round) {
+    at::cuda::CUDAEvent begin(cudaEventDefault), end(cudaEventDefault);
+    begin.record(stream);
+    graph.replay();
+    end.record(stream);
+    end.synchronize();
+    times.push_back(1000.0 * begin.elapsed_time(end) / kCalls);
+  }
+  std::nth_element(times.begin(), times.begin() + 5, times.end());
+  return times[5];
+}
+
+void TimeShape(const StepShape& shape) {
+  const RaggedStep step = MakeStep(shape, at::kBFloat16, kSeed).To(at::kCUDA);
+  const Operators operators = RegisteredOperators();
+  int64_t keys = 0;
+  for (size_t r = 0; r < shape.counts.size(); ++r) keys += shape.befores[r] + shape.counts[r];
+  const double bytes = 2.0 * 2.0 * static_cast<double>(keys * shape.heads * shape.dim);
+  const double attend = Microseconds([&] {
+    operators.attend(step.q, step.k_cache, step.v_cache, step.row_starts, step.kv_starts,
+                     step.kv_lengths);
+  });
+  const double image = Microseconds(
+      [&] { operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry); });
+  const double rope = Microseconds([&] {
+    operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);
+  });
+  const at::Tensor x = step.q.reshape({step.q.size(0), -1});
+  const at::Tensor weight = x[0].clone();
+  const double norm = Microseconds([&] { operators.rms_norm(x, weight, kEps); });
+  const at::Tensor gate_up = at::randn({x.size(0), 22016}, x.options());
+  const double gate = Microseconds([&] { operators.swiglu(gate_up); });
+  std::printf(
+      "%-34s attend %8.1f us (keys and values once: %6.0f GB/s), image %6.1f, rope %5.1f, "
+      "norm %5.1f, swiglu %5.1f us\n",
+      shape.name.c_str(), attend, bytes / attend / 1000, image, rope, norm, gate);
+}
+
+int Main(bool quick) {
+  if (!at::cuda::is_available()) {
+    std::printf("no GPU on this machine: nothing was compared\n");
+    return 77;
+  }
+  const auto* device = at::cuda::getCurrentDeviceProperties();
+  std::printf("%s, sm_%d%d\n", device->name, device->major, device->minor);
+  const std::vector<StepShape> wide = {
+      {"9b decode, 1 row of 1000", {1}, {1000}, 32, 128, 64},
+      {"9b decode, 8 rows of 1000", std::vector<int64_t>(8, 1), std::vector<int64_t>(8, 1000), 32,
+       128, 64},
+      {"9b prompt of 512", {512}, {0}, 32, 128, 64},
+      {"9b prompt of 256 and 8 rows",
+       {256, 1, 1, 1, 1, 1, 1, 1, 1},
+       {0, 500, 500, 500, 500, 500, 500, 500, 500},
+       32,
+       128,
+       64},
+  };
+  std::vector<StepShape> shapes = StepShapes();
+  shapes.insert(shapes.end(), wide.begin(), wide.end());
+  for (const StepShape& shape : shapes) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      CompareEager(shape, type);
+      CompareGraph(shape, type);
+    }
+  }
+  std::printf("%d checks, %d failures\n", checks, failures);
+  if (!quick) {
+    for (const StepShape& shape : wide) TimeShape(shape);
+  }
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace idefics::test
+
+int main(int argc, char** argv) {
+  const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
+  return idefics::test::Main(quick);
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/ops/cuda/host_blocks.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <stdexcept>
+#include <vector>
+
+namespace idefics::host_cuda {
+namespace {
+
+// Mirrors 64 numbers through memory shared by the block, with or without a barrier in between.
+std::vector<unsigned> Mirror(bool barrier, TurnOrder order) {
+  std::vector<unsigned> shared(64), out(64);
+  turn_order = order;
+  RunBlocks({}, 64, [&] {
+    shared[threadIdx.x] = threadIdx.x + 1;
+    if (barrier) __syncthreads();
+    out[threadIdx.x] = shared[63 - threadIdx.x];
+  });
+  turn_order = TurnOrder::kForward;
+  return out;
+}
+
+TEST_CASE("every thread of every block runs once with its own indices", "[host_blocks]") {
+  std::vector<int> runs(3 * 2 * 2 * 64);
+  RunBlocks({3, 2, 2}, 64, [&] {
+    REQUIRE(blockDim.x == 64);
+    REQUIRE(gridDim.y == 2);
+    ++runs[((blockIdx.z * 2 + blockIdx.y) * 3 + blockIdx.x) * 64 + threadIdx.x];
+  });
+  CHECK(runs == std::vector<int>(3 * 2 * 2 * 64, 1));
+}
+
+TEST_CASE("a barrier lets threads see what all others wrote, in either order", "[host_blocks]") {
+  std::vector<unsigned> mirrored;
+  for (unsigned i = 64; i > 0; --i) mirrored.push_back(i);
+  CHECK(Mirror(true, TurnOrder::kForward) == mirrored);
+  CHECK(Mirror(true, TurnOrder::kBackward) == mirrored);
+}
+
+TEST_CASE("a missing barrier shows as a difference between the two orders", "[host_blocks]") {
+  CHECK(Mirror(false, TurnOrder::kForward) != Mirror(false, TurnOrder::kBackward));
+}
+
+TEST_CASE("a shuffle exchanges values inside a warp only", "[host_blocks]") {
+  std::vector<float> sums(96);
+  RunBlocks({}, 96, [&] {
+    auto value = static_cast<float>(threadIdx.x);
+    for (int mask = 16; mask > 0; mask /= 2) value += __shfl_xor_sync(~0u, value, mask);
+    sums[threadIdx.x] = value;
+  });
+  for (unsigned i = 0; i < 96; ++i) CHECK(sums[i] == 496.0f + 1024.0f * static_cast<float>(i / 32));
+}
+
+TEST_CASE("a barrier that some threads never reach is an error", "[host_blocks]") {
+  CHECK_THROWS_AS(RunBlocks({}, 64,
+                            [] {
+                              if (threadIdx.x != 5) __syncthreads();
+                            }),
+                  std::logic_error);
+  CHECK_THROWS_AS(RunBlocks({}, 33, [] {}), std::logic_error);
+}
+
+}  // namespace
+}  // namespace idefics::host_cuda

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one place where the CUDA kernels are compiled for the host.
+#include "predictor/ops/cuda/operators.cuh"
+#include "tests/model/operators.h"
+
+namespace idefics::test {
+
+Operators HostCudaOperators() {
+  return {"CUDA on the host", host_cuda::RmsNorm,     host_cuda::RopeWrite,
+          host_cuda::Attend,  host_cuda::AttendImage, host_cuda::Swiglu};
+}
+
+void SetHostProcessors(int processors) { host_cuda::host_processors = processors; }
+
+void SetHostTurnsBackward(bool backward) {
+  host_cuda::turn_order =
+      backward ? host_cuda::TurnOrder::kBackward : host_cuda::TurnOrder::kForward;
+}
+
+}  // namespace idefics::test

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/model/operators.h"
+
+#include <ATen/core/dispatch/Dispatcher.h>
+
+#include "predictor/ops/reference.h"
+
+namespace idefics::test {
+namespace {
+
+// Calls the operator `name` as TorchScript does.
+template <typename Signature, typename... Arguments>
+at::Tensor Call(const char* name, const Arguments&... arguments) {
+  return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>().call(
+      arguments...);
+}
+
+using at::Tensor;
+
+Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
+  return Call<Tensor(const Tensor&, const Tensor&, double)>("idefics::rms_norm", x, weight, eps);
+}
+
+Tensor RopeWrite(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& kv_slots,
+                 Tensor k_cache, Tensor v_cache) {
+  return Call<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor, Tensor)>(
+      "idefics::rope_write", qkv, cos, sin, kv_slots, k_cache, v_cache);
+}
+
+Tensor Attend(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
+              const Tensor& row_starts, const Tensor& kv_starts, const Tensor& kv_lengths) {
+  return Call<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                     const Tensor&)>("idefics::attend", q, k_cache, v_cache, row_starts, kv_starts,
+                                     kv_lengths);
+}
+
+Tensor AttendImage(const Tensor& q, const Tensor& image_k, const Tensor& image_v,
+                   const Tensor& image_entry) {
+  return Call<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(
+      "idefics::attend_image", q, image_k, image_v, image_entry);
+}
+
+Tensor Swiglu(const Tensor& gate_up) {
+  return Call<Tensor(const Tensor&)>("idefics::swiglu", gate_up);
+}
+
+}  // namespace
+
+Operators ReferenceOperators() {
+  return {"reference",       reference::RmsNorm,     reference::RopeWrite,
+          reference::Attend, reference::AttendImage, reference::Swiglu};
+}
+
+Operators RegisteredOperators() {
+  return {"registered", RmsNorm, RopeWrite, Attend, AttendImage, Swiglu};
+}
+
+}  // namespace idefics::test

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// The versions of the idefics:: operators under test, each as one table of functions.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <string>
+
+namespace idefics::test {
+
+struct Operators {
+  std::string name;
+  at::Tensor (*rms_norm)(const at::Tensor& x, const at::Tensor& weight, double eps);
+  at::Tensor (*rope_write)(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                           const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache);
+  at::Tensor (*attend)(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
+                       const at::Tensor& row_starts, const at::Tensor& kv_starts,
+                       const at::Tensor& kv_lengths);
+  at::Tensor (*attend_image)(const at::Tensor& q, const at::Tensor& image_k,
+                             const at::Tensor& image_v, const at::Tensor& image_entry);
+  at::Tensor (*swiglu)(const at::Tensor& gate_up);
+};
+
+Operators ReferenceOperators();
+
+// What TorchScript calls: the registered version of the tensors' device.
+Operators RegisteredOperators();
+
+// The CUDA kernels, compiled for the host; see predictor/ops/cuda/host_device.h. Not thread safe.
+Operators HostCudaOperators();
+
+// How many processors HostCudaOperators' attend believes in: more of them split the keys further.
+void SetHostProcessors(int processors);
+
+// Whether fibers and blocks take their turns backwards.
+void SetHostTurnsBackward(bool backward);
+
+}  // namespace idefics::test
