@@ -5,6 +5,7 @@
   train_demo.py write-eval DIR             fresh scenes: pictures and questions (JSON lines)
   train_demo.py eval --checkpoint DIR      write, answer and score in one go
   train_demo.py score DIR ANSWERS          score given answers
+  train_demo.py assets                     pictures and answers for the README and the tests
 """
 import argparse
 import json
@@ -83,6 +84,12 @@ def score(options) -> None:
          options.folder)
 
 
+def assets(options) -> None:
+    """Pictures with questions for the README and the tests."""
+    from demo.assets import make
+    make(options.checkpoint, os.path.abspath(options.folder), os.path.join(options.work, "assets"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,6 +122,11 @@ def main() -> None:
     p.add_argument("answers")
     p.add_argument("--wrong", action="store_true", help="the answers are to wrong-pictures.jsonl")
     p.set_defaults(run=score)
+    p = commands.add_parser("assets")
+    p.add_argument("--checkpoint", default=os.path.join(ROOT, "weights", "demo"))
+    p.add_argument("--folder", default=os.path.join(ROOT, "tests", "assets"))
+    p.add_argument("--work", default=DEFAULT_WORK)
+    p.set_defaults(run=assets)
     options = parser.parse_args()
     options.run(options)
 

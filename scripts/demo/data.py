@@ -9,18 +9,20 @@ import torch
 
 from . import questions
 from .model import Packed
-from .vocabulary import COLOR_NAMES, WORDS
-from .world import SIZE, Scene, sample_scene, training_pixels
+from .vocabulary import CHARACTERS, COLOR_NAMES, WORDS
+from .world import SIZE, Scene, sample_scene, text_places, training_pixels
 
 FIRST_SEED = 1_000_000_000        # training scenes; test scenes use seeds below this
 SIDE, GRID = 112, 8
+NUMBER_SHARE = 0.6               # of the pictures with text
+TEXT_SHARE = 0.45                 # of pictures in phase A, and of the single ones in B
 
 
 def scene_labels(scene: Scene) -> dict:
     """What the latents and patches of a scene should hold; 0 = nothing, -1 = not asked."""
     labels = {"cell": np.zeros((9, 2), np.int8), "patch": np.zeros((GRID ** 2, 2), np.int8),
               "word": 0, "digit": np.zeros(2, np.int8), "text_color": 0,
-              "count": len(scene.things)}
+              "count": len(scene.things), **text_labels(scene)}
     if scene.kind != "objects":
         labels["patch"][:] = -1
         labels["text_color"] = 1 + COLOR_NAMES.index(scene.text_color)
@@ -35,6 +37,21 @@ def scene_labels(scene: Scene) -> dict:
         far = np.hypot(centre[:, None] - thing.y, centre[None] - thing.x).reshape(-1)
         labels["patch"][far < thing.radius + 8] = value
         labels["patch"][far.argmin()] = value
+    return labels
+
+
+def text_labels(scene: Scene) -> dict:
+    """Which character has its middle in each patch, and the letters of a word in order."""
+    labels = {"char": np.full(GRID ** 2, -1, np.int8), "letters": np.full(6, -1, np.int8)}
+    if scene.kind == "objects":
+        return labels
+    labels["char"][:] = 0
+    for character, x, y in text_places(scene):
+        row, column = (int(np.clip(v * GRID / SIZE, 0, GRID - 1)) for v in (y, x))
+        labels["char"][row * GRID + column] = 1 + CHARACTERS.index(character.lower())
+    if scene.kind == "word":
+        labels["letters"][:] = 0
+        labels["letters"][:len(scene.text)] = [1 + CHARACTERS.index(c) for c in scene.text]
     return labels
 
 
@@ -87,15 +104,29 @@ class Pictures:
         self.pixels = np.memmap(os.path.join(folder, "pictures.u8"), np.uint8, "r",
                                 shape=(count, SIDE, SIDE, 3))
         single = np.array([questions.is_single(s) for s in self.scenes])
-        self.single, self.several = np.flatnonzero(single), np.flatnonzero(~single)
+        text = np.array([s.kind != "objects" for s in self.scenes])
+        number = np.array([s.kind == "number" for s in self.scenes])
+        self.objects = np.flatnonzero(~text)
+        self.words, self.numbers = np.flatnonzero(text & ~number), np.flatnonzero(number)
+        self.one, self.several = np.flatnonzero(single & ~text), np.flatnonzero(~single)
 
     def pick(self, rng, count: int, single_share: float) -> np.ndarray:
         """`count` picture numbers in pairs of like kind."""
         pairs = []
         for _ in range(count // 2):
-            pool = self.single if rng.random() < single_share else self.several
-            pairs += list(rng.choice(pool, 2, replace=False))
+            if rng.random() >= single_share:
+                pairs += list(rng.choice(self.several, 2, replace=False))
+            else:
+                pairs += list(self.mix(rng, 2, self.one))
         return np.array(pairs)
+
+    def mix(self, rng, count: int, others=None) -> np.ndarray:
+        """`count` picture numbers, TEXT_SHARE of them with text, more numbers than words
+        since digits are learnt last."""
+        others = self.objects if others is None else others
+        text = np.where(rng.random(count) < NUMBER_SHARE, rng.choice(self.numbers, count),
+                        rng.choice(self.words, count))
+        return np.where(rng.random(count) < TEXT_SHARE, text, rng.choice(others, count))
 
     def tensors(self, chosen):
         """(pixels, labels) of the chosen pictures as tensors."""

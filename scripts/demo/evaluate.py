@@ -77,8 +77,8 @@ def write_eval(folder: str, per_family: int, seed: int) -> None:
             row, scenes = test_row(family, (seed * 1000 + number) * 100_000 + k)
             lines.append(_line(row, scenes, f"{number:02d}-{k:04d}", folder))
     progress("writing", 1.0, "\n")
-    _write_lines(os.path.join(folder, "questions.jsonl"), lines)
-    _write_lines(os.path.join(folder, "wrong-pictures.jsonl"), _swap_pictures(lines))
+    write_lines(os.path.join(folder, "questions.jsonl"), lines)
+    write_lines(os.path.join(folder, "wrong-pictures.jsonl"), _swap_pictures(lines))
 
 
 def _line(row, scenes, name: str, folder: str) -> dict:
@@ -113,7 +113,7 @@ def _swap_pictures(lines: list) -> list:
     return wrong
 
 
-def _write_lines(path: str, lines: list) -> None:
+def write_lines(path: str, lines: list) -> None:
     with open(path, "w") as file:
         file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
@@ -148,7 +148,7 @@ def answer_transformers(checkpoint: str, source: str, target: str, batch: int = 
                     for l, t in zip(group, texts)]
         progress("answering", len(answers) / len(lines))
     progress("answering", 1.0, "\n")
-    _write_lines(target, answers)
+    write_lines(target, answers)
 
 
 def answer_cpp(root: str, bundle: str, source: str, target: str) -> None:

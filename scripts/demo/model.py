@@ -12,7 +12,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 
-from .vocabulary import CLASSES, COLOR_NAMES, WORDS
+from .vocabulary import CHARACTERS, CLASSES, COLOR_NAMES, WORDS
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,8 @@ class Heads(nn.Module):
         self.digit = nn.Linear(d.vision, 11)
         self.text_color = nn.Linear(d.vision, len(COLOR_NAMES) + 1)
         self.count = nn.Linear(d.vision, 6)
+        self.char = nn.Linear(d.vision, len(CHARACTERS) + 1)
+        self.letters = nn.Linear(d.vision, 6 * 27)
 
 
 class SmallIdefics(nn.Module):

@@ -34,5 +34,5 @@ def rates(plan: Plan, answering: bool, share: float) -> tuple:
     cool = 1.0
     if share > hot:
         cool = 0.5 * (1 + math.cos(math.pi * min(1.0, (share - hot) / plan.cool_share)))
-    weight = 0.3 * max(0.1, 1 - share / hot)
+    weight = max(0.2, 1 - share / hot)
     return muon * warm * cool, plan.adam * warm * cool, weight

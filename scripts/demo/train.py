@@ -20,7 +20,7 @@ from .tokenizer import Encoder
 WORKERS = 2
 ELAPSED, STEP, ANSWERING, STOP = range(4)          # places in Shared.control
 EMPTY_WEIGHT = {"cell": 0.2, "cell color": 0.1, "patch": 0.2, "patch color": 0.1,
-                "word": 0.3, "digit": 0.3, "text color": 0.5}
+                "char": 0.1, "letters": 0.3, "word": 0.3, "digit": 0.3, "text color": 0.5}
 FAMILIES = 64                                      # room in the statistics
 
 
@@ -34,7 +34,9 @@ def head_loss(heads, features, latents, labels):
         "patch": (patch[..., :classes], labels["patch"][..., 0], 0.5),
         "patch color": (patch[..., classes:], labels["patch"][..., 1], 0.25),
         "word": (heads.word(latents[:, 9]), labels["word"], 0.6),
-        "digit": (heads.digit(latents[:, 10:12]), labels["digit"], 0.6),
+        "digit": (heads.digit(latents[:, 10:12]), labels["digit"], 2.0),
+        "char": (heads.char(features[:, 1:]), labels["char"], 1.0),
+        "letters": (heads.letters(latents[:, 9]).unflatten(-1, (6, 27)), labels["letters"], 0.6),
         "count": (heads.count(latents[:, 12]), labels["count"], 0.3),
         "text color": (heads.text_color(latents[:, 13]), labels["text_color"], 0.2),
     }
@@ -93,7 +95,7 @@ class Worker:
         """The loss of one fresh batch."""
         plan, rng = self.plan, self.rng
         if not answering:
-            chosen = rng.choice(len(self.pictures.scenes), plan.see_pictures, replace=False)
+            chosen = self.pictures.mix(rng, plan.see_pictures)
         else:
             chosen = self.pictures.pick(rng, plan.answer_pictures, 0.5)
         pixels, labels = self.pictures.tensors(np.sort(chosen) if not answering else chosen)
@@ -160,6 +162,7 @@ class Clock:
         if share >= 1 and not answering:
             self.run.write_places(worker)
             control[ANSWERING], control[ELAPSED], share = 1, 0, 0
+            self.saved = 0.0
         elif share >= 1:
             control[STOP] = 1
         if now - self.saved > 180 or share >= 1:
@@ -265,7 +268,8 @@ def statistic_names() -> list:
     for table in (questions.ONE, questions.SEVERAL, questions.WORD, questions.NUMBER):
         names += [n for n in table if n not in names]
     return names + ["(" + n + ")" for n in ("cell", "cell color", "patch", "patch color",
-                                            "word", "digit", "count", "text color")]
+                                            "word", "digit", "count", "text color",
+                                            "char", "letters")]
 
 
 @torch.no_grad()

@@ -36,6 +36,8 @@ WORDS = [
     "rain", "snow", "gold", "news", "free", "school",
 ]
 
+CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
+
 NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
                 "nine", "ten"]
 

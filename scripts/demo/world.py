@@ -68,7 +68,7 @@ def sample_scene(seed: int, kind: str | None = None, count: int | None = None,
     """The scene of `seed`; `kind` and `count` fix what is otherwise drawn by chance."""
     rng = np.random.default_rng([7, seed])
     if kind is None:
-        kind = rng.choice(["objects", "word", "number"], p=[0.74, 0.16, 0.10])
+        kind = rng.choice(["objects", "word", "number"], p=[0.60, 0.16, 0.24])
     if kind != "objects":
         fonts = HELD_OUT_FONTS if held_out_fonts else TRAIN_FONTS
         text = str(rng.choice(WORDS)) if kind == "word" else str(int(rng.integers(100)))
@@ -222,10 +222,11 @@ def _font(path: str, size: int):
     return ImageFont.truetype(path, size)
 
 
-def _draw_text(image: Image.Image, scene: Scene, rng) -> None:
-    """Write the scene's text at a free place and size, turned by up to 5 degrees."""
+def _draw_text(image: Image.Image, scene: Scene, rng) -> list:
+    """Write the scene's text at a free place and size, turned by up to 5 degrees; returns
+    (character, x, y) of the middle of each."""
     text = scene.text.upper() if scene.upper else scene.text
-    size = int(rng.integers(20, 48)) * 4
+    size = int(rng.integers(27, 48)) * 4
     while True:
         font = _font(scene.font, size)
         left, top, right, bottom = font.getbbox(text)
@@ -235,11 +236,26 @@ def _draw_text(image: Image.Image, scene: Scene, rng) -> None:
     pad = 24
     mask = Image.new("L", (right - left + 2 * pad, bottom - top + 2 * pad))
     ImageDraw.Draw(mask).text((pad - left, pad - top), text, font=font, fill=255)
-    mask = mask.rotate(rng.uniform(-5, 5), Image.BILINEAR)
+    angle = rng.uniform(-5, 5)
+    mask = mask.rotate(angle, Image.BILINEAR)
     color = np.clip(np.array(COLORS[scene.text_color]) + rng.integers(-12, 13, 3), 0, 255)
     x = int(rng.uniform(-pad + 6, max(SIZE - mask.width + pad - 6, -pad + 7)))
     y = int(rng.uniform(-pad + 6, SIZE - mask.height + pad - 6))
     image.paste(tuple(int(v) for v in color), (x, y), mask)
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    places = []
+    for k, character in enumerate(text):
+        along = (font.getlength(text[:k]) + font.getlength(text[:k + 1])) / 2 - left
+        along -= (right - left) / 2
+        places.append((character, x + mask.width / 2 + cos * along,
+                       y + mask.height / 2 - sin * along))
+    return places
+
+
+def text_places(scene: Scene) -> list:
+    """(character, x, y) of the text of a scene, as `draw` puts it."""
+    rng = np.random.default_rng([13, scene.seed])
+    return _draw_text(_background(rng), scene, rng)
 
 
 def draw(scene: Scene) -> Image.Image:
