@@ -16,7 +16,7 @@ class Progress:
         self._done = 0
         self._terminal = sys.stderr.isatty()
         self._start = self._last = time.monotonic()
-        self._next_decile = 0
+        self._next_decile = 1  # at zero there is nothing to say
         self._drawn = False
 
     def advance(self, amount: int) -> None:
