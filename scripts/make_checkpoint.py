@@ -70,8 +70,8 @@ def _config(options: argparse.Namespace) -> Dict[str, Any]:
         "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "use_cache": True,
         "vision_config": {**shape["vision_config"], "model_type": "idefics_vision", "num_channels": 3,
                           "hidden_act": options.vision_act, "layer_norm_eps": 1e-5},
-        "perceiver_config": {**shape["perceiver_config"], "model_type": "idefics_perciever",
-                             "qk_layer_norms_perceiver": options.qk_norms}}
+        "perceiver_config": {"model_type": "idefics_perciever", "qk_layer_norms_perceiver": options.qk_norms,
+                             **shape["perceiver_config"]}}
     for key, value in (("cross_layer_interval", options.interval), ("num_hidden_layers", options.layers),
                        ("hidden_size", options.hidden), ("num_attention_heads", options.heads)):
         if value:

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checkpoints by seed, their bundles, and our program's answers about them, made once per test run."""
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts/goldens")]
+THREADS = "1"  # matrix products in one order, whatever else runs on the machine
+
+
+def ops_library() -> Path:
+    return Path(os.environ.get("IDEFICS_OPS_LIBRARY") or ROOT / "build/release/predictor/ops/libidefics_ops.so")
+
+
+def find_tool() -> Path:
+    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
+    found = [path for folder in folders for path in folder.glob("**/logits_tool") if path.is_file()]
+    if not found:
+        pytest.skip("logits_tool is not built: build the tests, or set IDEFICS_BUILD_DIR")
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def golden_names():
+    from parity_cases import MODELS
+    return [case.name for case in MODELS] + ["demo"]
+
+
+def read_golden(name: str):
+    from parity_cases import DEMO, GOLDENS
+    path = GOLDENS / f"model_{name}.json"
+    if name == "demo" and not (DEMO / "config.json").exists():
+        pytest.skip(f"no {DEMO}/config.json: the demo checkpoint is not there")
+    if not path.exists():
+        pytest.skip(f"no {path}: make it by scripts/oracle.sh --write")
+    return json.loads(path.read_text())
+
+
+def logits_of(answer):
+    """[positions, vocab] f32."""
+    import numpy
+    values = numpy.frombuffer(base64.b64decode(answer["logits"]), "<f4")
+    return values.reshape(len(answer["positions"]), -1)
+
+
+class Ours:
+    """A bundle, asked through logits_tool."""
+
+    def __init__(self, bundle: Path, pictures: Path):
+        self.bundle = bundle
+        self.pictures = pictures
+
+    def prompt(self, prompt) -> dict:
+        parts = [{"text": part} if isinstance(part, str) else {"image": str(self.pictures / f"{part[1]}.ppm")}
+                 for part in prompt.parts]
+        return {"prompt_parts": parts, "add_end_of_utterance": prompt.add_end_of_utterance}
+
+    def ask(self, requests, threads: str = THREADS):
+        """One answer per request."""
+        lines = "".join(json.dumps(request) + "\n" for request in requests)
+        done = subprocess.run([find_tool(), str(self.bundle), threads], input=lines, capture_output=True, text=True,
+                              timeout=1200, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+        assert done.returncode == 0, done.stderr
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        for answer in answers:
+            for one in answer if isinstance(answer, list) else [answer]:
+                assert not one["error"], one["error"]
+        assert len(answers) == len(requests)
+        return answers
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """checkpoint(name) -> the folder of a model of parity_cases, made once."""
+    made = {}
+
+    def make(name: str) -> Path:
+        from parity_cases import DEMO, MODELS, make_checkpoint
+        if name == "demo":
+            return DEMO
+        if name not in made:
+            case = next(case for case in MODELS if case.name == name)
+            made[name] = make_checkpoint(case, tmp_path_factory.mktemp(name) / "checkpoint")
+        return made[name]
+    return make
+
+
+@pytest.fixture(scope="session")
+def export(tmp_path_factory):
+    """export(checkpoint folder, dtype) -> bundle folder."""
+    pytest.importorskip("torch", reason="torch, which export needs, is not installed")
+    if not ops_library().is_file():
+        pytest.skip(f"{ops_library()} is not built: build idefics_ops or set IDEFICS_OPS_LIBRARY")
+
+    def run(folder: Path, dtype: str = "f32") -> Path:
+        from export.export_bundle import ExportOptions, export_bundle
+        os.environ["IDEFICS_OPS_LIBRARY"] = str(ops_library())
+        bundle = tmp_path_factory.mktemp("bundle") / "bundle"
+        export_bundle(ExportOptions(folder, bundle, dtype=dtype))
+        return bundle
+    return run
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    from parity_cases import write_pictures
+    folder = tmp_path_factory.mktemp("pictures")
+    write_pictures(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ours(checkpoint, export, pictures):
+    """ours(name, dtype) -> Ours, exported once."""
+    made = {}
+
+    def make(name: str, dtype: str = "f32") -> Ours:
+        find_tool()
+        if (name, dtype) not in made:
+            made[name, dtype] = Ours(export(checkpoint(name), dtype), pictures)
+        return made[name, dtype]
+    return make
