@@ -5,6 +5,8 @@
 #include <ctime>
 #include <utility>
 
+#include "server/fetch/data_uri.h"
+
 namespace idefics {
 namespace {
 
@@ -50,8 +52,33 @@ std::string Rfc3339(std::chrono::system_clock::time_point time) {
   return text;
 }
 
+json ShortenDataUris(const json& input) {
+  constexpr size_t kLongBytes = 1024;
+  constexpr size_t kShownBytes = 64;
+  if (input.is_string()) {
+    const auto& text = input.get_ref<const std::string&>();
+    if (text.size() <= kLongBytes || !IsDataUri(text)) return input;
+    size_t end = kShownBytes;
+    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;
+    return text.substr(0, end) + "… (" + std::to_string(text.size()) + " bytes)";
+  }
+  if (!input.is_structured()) return input;
+  json shortened = input.is_array() ? json::array() : json::object();
+  for (const auto& [key, value] : input.items()) {
+    if (input.is_array()) {
+      shortened.push_back(ShortenDataUris(value));
+    } else {
+      shortened[key] = ShortenDataUris(value);
+    }
+  }
+  return shortened;
+}
+
 Prediction::Prediction(PredictionRequest request, OutputKind output_kind)
-    : request_(std::move(request)), output_kind_(output_kind) {}
+    : request_(std::move(request)),
+      input_(std::move(request_.input)),
+      echo_(ShortenDataUris(input_)),
+      output_kind_(output_kind) {}
 
 void Prediction::Begin() {
   const std::lock_guard lock(mutex_);
@@ -88,9 +115,8 @@ void Prediction::SetTerminal(const Status& status) {
   const std::lock_guard lock(mutex_);
   if (IsTerminal(status_)) return;
   const auto now = std::chrono::system_clock::now();
-  predict_seconds_ =
+  metrics_["predict_time"] =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count();
-  metrics_["predict_time"] = predict_seconds_;
   if (begun_at_.empty()) begun_at_ = Rfc3339(now);
   completed_at_ = Rfc3339(now);
   if (status.ok()) {
@@ -114,9 +140,12 @@ PredictionStatus Prediction::status() const {
   return status_;
 }
 
-double Prediction::predict_seconds() const {
+size_t Prediction::num_bytes() const {
   const std::lock_guard lock(mutex_);
-  return predict_seconds_;
+  constexpr size_t kFixedBytes = 4096;
+  size_t bytes = kFixedBytes + 2 * logs_.size();  // texts are in the events too
+  for (const std::string& piece : pieces_) bytes += 2 * piece.size() + sizeof(PredictionEvent);
+  return bytes;
 }
 
 json Prediction::Snapshot() const {
@@ -127,7 +156,7 @@ json Prediction::Snapshot() const {
 json Prediction::SnapshotLocked() const {
   json object = {{"id", id()},
                  {"status", PredictionStatusName(status_)},
-                 {"input", request_.input},
+                 {"input", echo_},
                  {"logs", logs_},
                  {"metrics", metrics_},
                  {"created_at", request_.created_at.value_or(Rfc3339(received_))}};

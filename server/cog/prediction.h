@@ -10,6 +10,7 @@
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -40,15 +41,20 @@ struct PredictionRequest {
   std::vector<std::string> webhook_events{"start", "output", "logs", "completed"};
   std::optional<std::string> created_at;
   std::optional<std::string> version;
-  size_t num_bytes = 0;  // of the body: what keeping this costs
 };
+
+// Data URIs over 1 KiB keep their header and first bytes: an answer need not send an image back.
+nlohmann::json ShortenDataUris(const nlohmann::json& input);
 
 class Prediction final : public PredictionSink {
  public:
   Prediction(PredictionRequest request, OutputKind output_kind);
 
   const std::string& id() const { return request_.id; }
-  const PredictionRequest& request() const { return request_; }
+  const PredictionRequest& request() const { return request_; }  // without its input
+
+  // The validated input; it may be long and is not kept once it was taken. REQUIRES: called once.
+  nlohmann::json TakeInput() { return std::move(input_); }
 
   // The running side: one thread, in this order.
   void Begin();  // starting -> processing
@@ -70,13 +76,16 @@ class Prediction final : public PredictionSink {
   // Events from number `*next` on, which is advanced; waits at most `time` for the first.
   std::vector<PredictionEvent> WaitEvents(size_t* next, std::chrono::milliseconds time) const;
 
-  double predict_seconds() const;
+  // Roughly what keeping this costs.
+  size_t num_bytes() const;
 
  private:
   void AddEvent(const char* name, nlohmann::json data);  // with mutex_ held
   nlohmann::json SnapshotLocked() const;
 
-  const PredictionRequest request_;
+  PredictionRequest request_;
+  nlohmann::json input_;       // until TakeInput
+  const nlohmann::json echo_;  // the input as answers show it: long data URIs shortened
   const OutputKind output_kind_;
   const std::chrono::system_clock::time_point received_ = std::chrono::system_clock::now();
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
@@ -88,7 +97,6 @@ class Prediction final : public PredictionSink {
   bool announced_ = false;
   std::string begun_at_;
   std::string completed_at_;
-  double predict_seconds_ = 0;
   std::vector<std::string> pieces_;
   std::string logs_;
   std::string error_;

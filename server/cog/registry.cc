@@ -7,7 +7,7 @@ namespace idefics {
 namespace {
 
 constexpr size_t kMaxFinished = 256;
-constexpr size_t kMaxFinishedBytes = 64 << 20;  // of their requests: data URIs are long
+constexpr size_t kMaxFinishedBytes = 64 << 20;
 constexpr auto kFinishedTime = std::chrono::minutes(5);
 constexpr auto kCancelTime = std::chrono::seconds(5);  // for canceled predictions to end
 
@@ -32,8 +32,9 @@ void Registry::Complete(const std::shared_ptr<Prediction>& prediction, const Sta
     prediction->SetTerminal(status);
     in_flight_.erase(prediction->id());
     --used_slots_;
-    finished_.push_back({prediction, std::chrono::steady_clock::now() + kFinishedTime});
-    finished_bytes_ += prediction->request().num_bytes;
+    finished_.push_back(
+        {prediction, prediction->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
+    finished_bytes_ += finished_.back().num_bytes;
     DropOld();
   }
   prediction->AnnounceTerminal();
@@ -45,7 +46,7 @@ void Registry::DropOld() {
   while (!finished_.empty() &&
          (finished_.size() > kMaxFinished || finished_bytes_ > kMaxFinishedBytes ||
           finished_.front().until <= now)) {
-    finished_bytes_ -= finished_.front().prediction->request().num_bytes;
+    finished_bytes_ -= finished_.front().num_bytes;
     finished_.pop_front();
   }
 }

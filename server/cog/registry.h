@@ -52,6 +52,7 @@ class Registry {
   std::unordered_map<std::string, std::shared_ptr<Prediction>> in_flight_;
   struct Finished {
     std::shared_ptr<Prediction> prediction;
+    size_t num_bytes = 0;
     std::chrono::steady_clock::time_point until;
   };
   std::deque<Finished> finished_;

@@ -37,11 +37,12 @@ void Runner::Start(std::shared_ptr<Prediction> prediction) {
 }
 
 void Runner::Run(const std::shared_ptr<Prediction>& prediction) {
+  const nlohmann::json input = prediction->TakeInput();
   Status status(ErrorCode::kCanceled, "canceled before it began");
   if (!prediction->stop_token().stop_requested()) {
     prediction->Begin();
     try {
-      status = backend_.Run(prediction->request().input, *prediction, prediction->stop_token());
+      status = backend_.Run(input, *prediction, prediction->stop_token());
     } catch (const std::exception& e) {
       status = Status::Internal(e.what());
     }
