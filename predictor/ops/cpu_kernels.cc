@@ -19,24 +19,31 @@
 namespace idefics {
 namespace {
 
-// One query head against `count` keys at k, v with `stride` elements between rows; out [dim] in
-// f32.
+// Keys and values of one head: `count` rows, `stride` elements apart.
 template <typename T>
-void AttendOne(const T* q, const T* k, const T* v, int64_t count, int64_t stride, int64_t dim,
-               float* wide_q, float* out) {
+struct KeyRows {
+  const T* k;
+  const T* v;
+  int64_t count;
+  int64_t stride;
+};
+
+// One query head against its keys; out [dim] in f32. scratch: [dim].
+template <typename T>
+void AttendOne(const T* q, const KeyRows<T>& rows, int64_t dim, float* scratch, float* out) {
   const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  for (int64_t i = 0; i < dim; ++i) wide_q[i] = static_cast<float>(q[i]) * scale;
+  for (int64_t i = 0; i < dim; ++i) scratch[i] = static_cast<float>(q[i]) * scale;
   std::fill(out, out + dim, 0.0f);
   float largest = -INFINITY;
   float total = 0;
-  for (int64_t j = 0; j < count; ++j) {
-    const float score = Dot(wide_q, k + j * stride, dim);
+  for (int64_t j = 0; j < rows.count; ++j) {
+    const float score = Dot(scratch, rows.k + j * rows.stride, dim);
     const float new_largest = std::max(largest, score);
     const float keep = std::exp(largest - new_largest);
     const float weight = std::exp(score - new_largest);
     total = total * keep + weight;
     largest = new_largest;
-    ScaleAdd(out, keep, weight, v + j * stride, dim);
+    ScaleAdd(out, keep, weight, rows.v + j * rows.stride, dim);
   }
   const float inverse = 1.0f / total;
   for (int64_t i = 0; i < dim; ++i) out[i] *= inverse;
@@ -85,7 +92,8 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
       for (int64_t i = begin; i < end; ++i) {
         const KeyRange range = ranges[i / heads];
         const int64_t offset = range.start * stride + (i % heads) * dim;
-        AttendOne(queries + i * dim, keys + offset, values + offset, range.count, stride, dim,
+        AttendOne(queries + i * dim,
+                  KeyRows<T>{keys + offset, values + offset, range.count, stride}, dim,
                   scratch.data(), scratch.data() + dim);
         std::copy_n(scratch.data() + dim, dim, result + i * dim);
       }
@@ -115,7 +123,7 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
         const int64_t image = entry[i / heads];
         if (image < 0) continue;
         const int64_t offset = (image * heads + i % heads) * latents * dim;
-        AttendOne(queries + i * dim, keys + offset, values + offset, latents, dim, dim,
+        AttendOne(queries + i * dim, KeyRows<T>{keys + offset, values + offset, latents, dim}, dim,
                   scratch.data(), scratch.data() + dim);
         std::copy_n(scratch.data() + dim, dim, result + i * dim);
       }
