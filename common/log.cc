@@ -68,7 +68,8 @@ void InitLog(LogLevel level, bool console) {
   g_console = console;
   if (!console) {
     // Both naming sets: coglet writes timestamp and level, Replicate reads severity.
-    Logger().set_pattern(R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z","level":"%l","severity":"%l",%v})");
+    Logger().set_pattern(
+        R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z","level":"%l","severity":"%l",%v})");
   }
 }
 
@@ -78,7 +79,8 @@ void LogWithFields(LogLevel level, std::string_view message, std::string_view fi
   const std::string_view members =
       fields.size() > 2 ? fields.substr(1, fields.size() - 2) : std::string_view();
   if (g_console) {
-    Logger().log(ToSpdlog(level), "{}{}{}", Escaped(message), members.empty() ? "" : " ", members);
+    Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
+                 members.empty() ? "" : " {" + std::string(members) + "}");
   } else {
     Logger().log(ToSpdlog(level), "\"message\":\"{}\"{}{}", Escaped(message),
                  members.empty() ? "" : ",", members);

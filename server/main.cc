@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <variant>
@@ -64,8 +65,11 @@ int main(int argc, char** argv) {
     return end->code;
   }
   const auto& command = std::get<CommandLine>(parsed);
-  InitLog(ParseLogLevel(command.flags.Text("log-level")),
-          command.flags.Text("log-format") == "console");
+  // Only a server's lines are read by machines; the others share the terminal with their output.
+  const bool serves = command.command == CommandLine::Command::kServe;
+  const LogLevel level = ParseLogLevel(command.flags.Text("log-level"));
+  InitLog(serves || level == LogLevel::kDebug ? level : std::max(level, LogLevel::kWarning),
+          !serves || command.flags.Text("log-format") == "console");
   for (const std::string& warning : command.warnings) LogWarning(warning);
   return Run(command);
 }

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cli/command_line.h"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
-
-#include <CLI/CLI.hpp>
 
 #include "server/cog/input_table.h"
 #include "server/cog/openapi.h"
@@ -61,7 +60,8 @@ class Parser {
     auto* serve = app_.add_subcommand("serve", "Serve Cog's HTTP API.");
     AddFlags(*serve, kServe);
     AddPredict();
-    auto* preprocess = app_.add_subcommand("preprocess", "Show what the model sees of image files.");
+    auto* preprocess =
+        app_.add_subcommand("preprocess", "Show what the model sees of image files.");
     preprocess->add_option("files", out_.files, "Image files.")->required();
     preprocess->add_option("--out", out_.output, "Folder for PNG files of what the model sees.");
     preprocess->add_flag("--as-url", out_.as_url, "Open them as images given by URL.");
@@ -102,19 +102,24 @@ class Parser {
       if ((flag.commands & command) == 0) continue;
       const std::string name = flag.name;
       app.add_option_function<std::string>(
-          "--" + name, [this, name](const std::string& value) { given_.emplace_back(name, value); },
-          HelpOf(flag));
+             "--" + name,
+             [this, name](const std::string& value) { given_.emplace_back(name, value); },
+             HelpOf(flag))
+          ->take_last();
     }
   }
 
   void AddPredict() {
-    auto* predict = app_.add_subcommand("predict", "Answer one input, or the lines of a JSONL file.");
-    predict->add_option("-i,--input", out_.inputs,
-                        "NAME=VALUE; @FILE is an image file; prompt may be repeated or a JSON list.")
+    auto* predict =
+        app_.add_subcommand("predict", "Answer one input, or the lines of a JSONL file.");
+    predict
+        ->add_option("-i,--input", out_.inputs,
+                     "NAME=VALUE; @FILE is an image file; prompt may be repeated or a JSON list.")
         ->take_all();
-    predict->add_option("--jsonl", out_.jsonl,
-                        "File with one JSON object of inputs a line, plus an optional id; images may "
-                        "also be file:PATH.");
+    predict->add_option(
+        "--jsonl", out_.jsonl,
+        "File with one JSON object of inputs a line, plus an optional id; images may "
+        "also be file:PATH.");
     predict->add_option("-o,--out", out_.output, "Where the answers go; with --jsonl required.");
     predict->add_flag("--details", out_.details,
                       "Also prompt_token_ids, token_ids, and logprobs: for each new token the five "

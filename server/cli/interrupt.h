@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// SIGINT and SIGTERM as a stop token, for commands that run to an end of their own. A second signal
-// ends the process at once.
+// SIGINT and SIGTERM as a stop token, for commands that run to an end of their own. Before Arm, and
+// the second time, a signal ends the process at once.
 #pragma once
 
 #include <atomic>
@@ -16,6 +16,9 @@ class Interrupt {
  public:
   Interrupt() : watch_([this](const std::stop_token& end) { Watch(end); }) {}
 
+  // From here on there is something to end in order.
+  void Arm() { armed_ = true; }
+
   std::stop_token token() const { return source_.get_token(); }
   bool requested() const { return source_.stop_requested(); }
 
@@ -24,12 +27,13 @@ class Interrupt {
     while (!end.stop_requested()) {
       if (signals_.Wait(std::chrono::milliseconds(50)) == StopSignals::Event::kNone) continue;
       constexpr int kInterruptedExit = 130;
-      if (!source_.request_stop()) std::_Exit(kInterruptedExit);
+      if (!armed_ || !source_.request_stop()) std::_Exit(kInterruptedExit);
     }
   }
 
   StopSignals signals_;
   std::stop_source source_;
+  std::atomic<bool> armed_{false};
   std::jthread watch_;  // last: it uses the others
 };
 

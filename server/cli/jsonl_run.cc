@@ -116,8 +116,8 @@ json JsonlRun::Answer(const std::string& text, uint64_t number, const std::stop_
     if (!valid.errors.empty()) {
       answer.status = Status::InvalidInput(ErrorSentence(valid.errors));
     } else {
-      answer = AnswerInput(valid.values, predictor_, images_, options_, stop,
-                           [](std::string_view) {});
+      answer =
+          AnswerInput(valid.values, predictor_, images_, options_, stop, [](std::string_view) {});
     }
   }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Answers the lines of a JSONL file. Several lines run at once; each answer is written the moment it is
-// there, so a stop loses only what was running; when all are there the file is put in input order.
+// Answers the lines of a JSONL file. Several lines run at once; each answer is written the moment
+// it is there, so a stop loses only what was running; when all are there the file is put in input
+// order.
 //
-// The output is its own journal: a line holds the number of its input line ("line", from 1). A second
-// run skips those, after cutting off a torn last line.
+// The output is its own journal: a line holds the number of its input line ("line", from 1). A
+// second run skips those, after cutting off a torn last line.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +13,10 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <stop_token>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "common/progress.h"
 #include "server/cog/model_answer.h"
@@ -52,9 +52,9 @@ class JsonlRun {
   Predictor& predictor_;
   ImageSource& images_;
   const AnswerOptions options_;
-  uint64_t num_lines_ = 0;                       // with something on them
-  std::map<uint64_t, std::string> done_;         // line number -> id in the output so far
-  std::mutex mutex_;                             // of all below
+  uint64_t num_lines_ = 0;                // with something on them
+  std::map<uint64_t, std::string> done_;  // line number -> id in the output so far
+  std::mutex mutex_;                      // of all below
   std::ifstream in_;
   std::ofstream out_;
   uint64_t next_line_ = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cli/load_model.h"
 
+#include <unistd.h>
+
 #ifdef IDEFICS_WITH_TORCH
 #include "predictor/model_predictor.h"
 #endif
@@ -31,7 +33,8 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");
   options.verify_hashes = flags.Bool("verify");
-  options.show_progress = true;
+  // Bars would be no JSON among JSON lines.
+  options.show_progress = flags.Text("log-format") == "console" || isatty(STDERR_FILENO) == 1;
   return LoadModelPredictor(options);
 #else
   return Status::InvalidInput(

@@ -144,6 +144,7 @@ int RunPredict(const CommandLine& command) {
   Interrupt interrupt;
   auto predictor = LoadModel(command.flags);
   if (!predictor.ok()) return Fail(predictor.status().message(), 1);
+  interrupt.Arm();
   if (command.jsonl.empty()) return RunOne(command, **predictor, interrupt);
   const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
   ImageFetcher images(CommandLineFetch(command.flags, folder));

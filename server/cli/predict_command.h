@@ -12,7 +12,8 @@ namespace idefics {
 
 int RunPredict(const CommandLine& command);
 
-// {"id":…, "status":…, "output":…, "error":…, "metrics":{…}}; with details also token ids and logprobs.
+// {"id":…, "status":…, "output":…, "error":…, "metrics":{…}}; with details also token ids and
+// logprobs.
 struct ModelAnswer;
 nlohmann::json AnswerObject(const ModelAnswer& answer, double seconds, bool details);
 

@@ -120,6 +120,10 @@ class CogServer {
 
 int RunServe(const CommandLine& command) {
   const FlagValues& flags = command.flags;
+  if (flags.Text("engine") == "model" && flags.Text("model").empty()) {
+    LogError("No model is named: give a bundle with --model (scripts/export.sh makes one).");
+    return 2;
+  }
   StopSignals signals;
   CogServer server(flags, signals);
   const Status started = server.Start();

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cli/signals.h"
 
-#include <csignal>
-#include <cstdint>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
+
+#include <csignal>
+#include <cstdint>
 
 namespace idefics {
 

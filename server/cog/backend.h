@@ -2,12 +2,11 @@
 // What runs a prediction, as the Cog layer sees it: the model (model_backend.h) or the fake engine.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
-
-#include <nlohmann/json.hpp>
 
 #include "common/status.h"
 
@@ -28,7 +27,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Loads what is slow to load; called once, before Run. A requested stop ends it early where it can.
+  // Loads what is slow to load; called once, before Run. A requested stop ends it early where it
+  // can.
   virtual Status Setup(std::stop_token stop) = 0;
 
   // How many predictions Run can usefully run at once. REQUIRES: Setup was ok.

@@ -76,7 +76,8 @@ void CogRoutes::AddTo(Router& router) {
   router.Add("POST", "/predictions", [this](HttpRequest& r) { return Predict(r, nullptr); });
   router.Add("PUT", "/predictions/{id}",
              [this](HttpRequest& r) { return Predict(r, &r.path_parameters[0]); });
-  router.Add("GET", "/predictions/{id}", [this](HttpRequest& r) { return Get(r.path_parameters[0]); });
+  router.Add("GET", "/predictions/{id}",
+             [this](HttpRequest& r) { return Get(r.path_parameters[0]); });
   router.Add("POST", "/predictions/{id}/cancel",
              [this](HttpRequest& r) { return Cancel(r.path_parameters[0]); });
   router.Add("POST", "/shutdown", [this](HttpRequest&) {
@@ -86,8 +87,7 @@ void CogRoutes::AddTo(Router& router) {
 }
 
 HttpResponse CogRoutes::Health() {
-  return HttpResponse::Json(200,
-                            Dump(HealthBody(parts_.setup, parts_.registry, parts_.backend)));
+  return HttpResponse::Json(200, Dump(HealthBody(parts_.setup, parts_.registry, parts_.backend)));
 }
 
 HttpResponse CogRoutes::Get(const std::string& id) {

@@ -34,7 +34,8 @@ class CogRoutes {
   HttpResponse Health();
   HttpResponse Predict(HttpRequest& request, const std::string* path_id);
   HttpResponse Claim(PredictionRequest prediction_request, const HttpRequest& request);
-  HttpResponse WaitForEnd(const std::shared_ptr<Prediction>& prediction, const HttpRequest& request);
+  HttpResponse WaitForEnd(const std::shared_ptr<Prediction>& prediction,
+                          const HttpRequest& request);
   HttpResponse Get(const std::string& id);
   HttpResponse Cancel(const std::string& id);
 

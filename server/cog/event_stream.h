@@ -12,8 +12,8 @@ namespace idefics {
 // `text/event-stream` among the types of Accept; "*/*" is not enough. Case-sensitive, as coglet.
 bool WantsEventStream(const HttpRequest& request);
 
-// All events from the first on, then the live ones, until "completed". `cancel_when_left`: the stream
-// that created the prediction; when its client goes, so does the prediction.
+// All events from the first on, then the live ones, until "completed". `cancel_when_left`: the
+// stream that created the prediction; when its client goes, so does the prediction.
 HttpResponse EventStream(std::shared_ptr<Prediction> prediction, bool cancel_when_left);
 
 }  // namespace idefics

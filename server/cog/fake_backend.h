@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fake engine: obeys directives at the start of the text, so that the whole contract can be tested
-// in milliseconds without a model. Its language is in README.md of this folder.
+// The fake engine: obeys directives at the start of the text, so that the whole contract can be
+// tested in milliseconds without a model. Its language is in README.md of this folder.
 #pragma once
 
 #include <memory>
@@ -13,8 +13,8 @@ namespace idefics {
 
 struct FakeOptions {
   double setup_delay_s = 0;
-  std::string setup_fail;   // not empty: set-up fails with this
-  std::string health;       // "", "false", "raise", "hang"
+  std::string setup_fail;  // not empty: set-up fails with this
+  std::string health;      // "", "false", "raise", "hang"
   int max_concurrency = 1;
 };
 

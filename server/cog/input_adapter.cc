@@ -133,8 +133,9 @@ Status PlanSampling(const json& input, SamplingParams* sampling) {
         "0: use Greedy");
   }
   if (sampling->num_beams > 1) {
-    return Status::InvalidInput("num_beams is " + std::to_string(sampling->num_beams) +
-                                " and decoding_strategy is Top P Sampling: beam search needs Greedy");
+    return Status::InvalidInput(
+        "num_beams is " + std::to_string(sampling->num_beams) +
+        " and decoding_strategy is Top P Sampling: beam search needs Greedy");
   }
   return Status::Ok();
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// A validated input -> what the predictor is asked. The last place that sees JSON on the way in. Pure.
+// A validated input -> what the predictor is asked. The last place that sees JSON on the way in.
+// Pure.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "predictor/predictor.h"
 #include "server/cog/input_table.h"

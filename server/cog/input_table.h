@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one table of inputs. Validation, defaults, the OpenAPI document and the help of `predict` are all
-// read from it. Immutable; any thread.
+// The one table of inputs. Validation, defaults, the OpenAPI document and the help of `predict` are
+// all read from it. Immutable; any thread.
 #pragma once
 
-#include <span>
-
 #include <nlohmann/json.hpp>
+#include <span>
 
 namespace idefics {
 

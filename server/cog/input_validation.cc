@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cog/input_validation.h"
 
-#include <cmath>
 #include <strings.h>
+
+#include <cmath>
 
 #include "server/cog/schema_check.h"
 
@@ -49,7 +50,8 @@ void CheckPresence(const json& input, std::vector<InputError>* errors) {
   }
   for (const char* name : {"image", "text"}) {
     if (input.contains(name)) {
-      errors->push_back({name, "cannot be combined with prompt; make it an item of prompt instead"});
+      errors->push_back(
+          {name, "cannot be combined with prompt; make it an item of prompt instead"});
     }
   }
 }

@@ -3,10 +3,9 @@
 // (cog-contract.md 5.1, 5.2, 11). Pure.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "server/cog/input_table.h"
 
@@ -20,7 +19,7 @@ struct InputError {
 };
 
 struct ValidatedInput {
-  nlohmann::json values;             // unknown keys removed, integers as integers, defaults filled in
+  nlohmann::json values;  // unknown keys removed, integers as integers, defaults filled in
   std::vector<std::string> dropped;  // the unknown keys
   std::vector<InputError> errors;    // empty: `values` is good
 };

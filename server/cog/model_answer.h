@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A validated input in, an answer out: plan, fetch, generate, post-process. HTTP and the command line
-// both end here. Thread safe.
+// A validated input in, an answer out: plan, fetch, generate, post-process. HTTP and the command
+// line both end here. Thread safe.
 #pragma once
 
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <stop_token>
 #include <string>
 #include <string_view>
-
-#include <nlohmann/json.hpp>
 
 #include "predictor/predictor.h"
 #include "server/cog/input_table.h"

@@ -6,7 +6,8 @@
 
 namespace idefics {
 
-ModelBackend::ModelBackend(Loader loader, std::unique_ptr<ImageSource> images, AnswerOptions options)
+ModelBackend::ModelBackend(Loader loader, std::unique_ptr<ImageSource> images,
+                           AnswerOptions options)
     : loader_(std::move(loader)), images_(std::move(images)), options_(options) {}
 
 Status ModelBackend::Setup(std::stop_token) {

@@ -66,21 +66,20 @@ json OutputSchema(OutputKind output) {
 }
 
 json Enumeration(const std::string& title, const json& values) {
-  return {{"description", "An enumeration."}, {"enum", values}, {"title", title}, {"type", "string"}};
+  return {
+      {"description", "An enumeration."}, {"enum", values}, {"title", title}, {"type", "string"}};
 }
 
 void AddObjects(json& schemas) {
-  json request = {{"id", StringField("Id")},
-                  {"input", Ref("Input")},
-                  {"created_at", DateField("Created At")},
-                  {"context", {{"title", "Context"},
-                               {"type", "object"},
-                               {"additionalProperties", {{"type", "string"}}}}},
-                  {"webhook", {{"title", "Webhook"}, {"type", "string"}, {"format", "uri"}}},
-                  {"webhook_events_filter",
-                   {{"title", "Webhook Events Filter"},
-                    {"type", "array"},
-                    {"items", Ref("WebhookEvent")}}}};
+  json request = {
+      {"id", StringField("Id")},
+      {"input", Ref("Input")},
+      {"created_at", DateField("Created At")},
+      {"context",
+       {{"title", "Context"}, {"type", "object"}, {"additionalProperties", {{"type", "string"}}}}},
+      {"webhook", {{"title", "Webhook"}, {"type", "string"}, {"format", "uri"}}},
+      {"webhook_events_filter",
+       {{"title", "Webhook Events Filter"}, {"type", "array"}, {"items", Ref("WebhookEvent")}}}};
   schemas["PredictionRequest"] = {
       {"properties", std::move(request)}, {"title", "PredictionRequest"}, {"type", "object"}};
   json response = {{"completed_at", DateField("Completed At")},
@@ -107,13 +106,12 @@ void AddObjects(json& schemas) {
   const json location = {{"items", {{"anyOf", {{{"type", "string"}}, {{"type", "integer"}}}}}},
                          {"title", "Location"},
                          {"type", "array"}};
-  schemas["ValidationError"] = {{"properties",
-                                 {{"loc", location},
-                                  {"msg", StringField("Message")},
-                                  {"type", StringField("Error Type")}}},
-                                {"required", {"loc", "msg", "type"}},
-                                {"title", "ValidationError"},
-                                {"type", "object"}};
+  schemas["ValidationError"] = {
+      {"properties",
+       {{"loc", location}, {"msg", StringField("Message")}, {"type", StringField("Error Type")}}},
+      {"required", {"loc", "msg", "type"}},
+      {"title", "ValidationError"},
+      {"type", "object"}};
 }
 
 json Answer(const json& schema, const std::string& description) {
@@ -151,8 +149,8 @@ json Paths(OutputKind output) {
   paths["/shutdown"]["post"] = Operation("shutdown_shutdown_post", "Shutdown", json::object());
   paths["/predictions"]["post"] = Predict("predict_predictions_post", "Predict", output);
   json& by_id = paths["/predictions/{prediction_id}"];
-  by_id["put"] = Predict("predict_idempotent_predictions__prediction_id__put",
-                         "Predict Idempotent", output);
+  by_id["put"] =
+      Predict("predict_idempotent_predictions__prediction_id__put", "Predict Idempotent", output);
   by_id["put"]["parameters"] = PathParameter();
   by_id["get"] = Operation("get_prediction_predictions__prediction_id__get", "Get Prediction",
                            Ref("PredictionResponse"));

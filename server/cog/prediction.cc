@@ -48,7 +48,8 @@ std::string Rfc3339(std::chrono::system_clock::time_point time) {
   gmtime_r(&seconds, &parts);
   char text[64];
   const size_t size = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text + size, sizeof text - size, ".%06d+00:00", static_cast<int>(micros % 1'000'000));
+  std::snprintf(text + size, sizeof text - size, ".%06d+00:00",
+                static_cast<int>(micros % 1'000'000));
   return text;
 }
 
@@ -154,12 +155,10 @@ json Prediction::Snapshot() const {
 }
 
 json Prediction::SnapshotLocked() const {
-  json object = {{"id", id()},
-                 {"status", PredictionStatusName(status_)},
-                 {"input", echo_},
-                 {"logs", logs_},
-                 {"metrics", metrics_},
-                 {"created_at", request_.created_at.value_or(Rfc3339(received_))}};
+  json object = {
+      {"id", id()},          {"status", PredictionStatusName(status_)},
+      {"input", echo_},      {"logs", logs_},
+      {"metrics", metrics_}, {"created_at", request_.created_at.value_or(Rfc3339(received_))}};
   if (!begun_at_.empty()) object["started_at"] = begun_at_;
   if (!completed_at_.empty()) object["completed_at"] = completed_at_;
   if (!error_.empty() || status_ == PredictionStatus::kFailed) object["error"] = error_;

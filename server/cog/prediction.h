@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // One prediction from its acceptance to its end: state, output, logs, metrics, and the events that
-// streams and webhooks are made of. Shared by the thread that runs it and those that look; thread safe.
+// streams and webhooks are made of. Shared by the thread that runs it and those that look; thread
+// safe.
 #pragma once
 
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 #include "server/cog/backend.h"
 #include "server/cog/openapi.h"

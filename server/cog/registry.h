@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which predictions are in flight, and the slots they hold: one lock for both, so that of any number of
-// racing requests with one id exactly one runs. Keeps a few finished ones for GET. Thread safe.
+// Which predictions are in flight, and the slots they hold: one lock for both, so that of any
+// number of racing requests with one id exactly one runs. Keeps a few finished ones for GET. Thread
+// safe.
 #pragma once
 
 #include <atomic>

@@ -76,14 +76,15 @@ std::variant<json, HttpResponse> ReadJson(HttpRequest& request) {
   }
   if (const std::string* encoding = request.Header("Content-Encoding");
       encoding != nullptr && *encoding != "identity") {
-    return HttpResponse::Text(415, "Content-Encoding is '" + *encoding +
-                                       "': send the body without compression.");
+    return HttpResponse::Text(
+        415, "Content-Encoding is '" + *encoding + "': send the body without compression.");
   }
   auto body = request.peer->ReadBody();
   if (!body.ok()) return BodyFailure(body.status());
   // coglet ignores a body without a Content-Type; older servers parsed it. An object is parsed.
   const size_t start = body->find_first_not_of(" \t\r\n");
-  if (type == nullptr && (start == std::string::npos || (*body)[start] != '{')) return json::object();
+  if (type == nullptr && (start == std::string::npos || (*body)[start] != '{'))
+    return json::object();
   if (start == std::string::npos) return SyntaxError("the body is empty");
   if (TooDeep(*body)) return SyntaxError("recursion limit exceeded");
   std::string duplicate;
@@ -171,10 +172,9 @@ std::variant<PredictionRequest, HttpResponse> ReadPredictionRequest(HttpRequest&
 
 std::string NewPredictionId() {
   static std::atomic<uint64_t> last{0};
-  const auto now = static_cast<uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(
-          std::chrono::system_clock::now().time_since_epoch())
-          .count());
+  const auto now = static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                             std::chrono::system_clock::now().time_since_epoch())
+                                             .count());
   uint64_t before = last.load();
   uint64_t mine = 0;
   do {

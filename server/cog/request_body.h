@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The body of POST and PUT /predictions -> PredictionRequest, with coglet's statuses for what is wrong
-// (cog-contract.md 1.5, 2.1, 11).
+// The body of POST and PUT /predictions -> PredictionRequest, with coglet's statuses for what is
+// wrong (cog-contract.md 1.5, 2.1, 11).
 #pragma once
 
 #include <variant>

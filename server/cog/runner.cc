@@ -31,8 +31,8 @@ Runner::Runner(Backend& backend, Registry& registry)
 
 void Runner::Start(std::shared_ptr<Prediction> prediction) {
   if (!threads_.Run([this, prediction] { Run(prediction); })) {
-    registry_.Complete(prediction, Status(ErrorCode::kOverloaded,
-                                          "the system gives no more threads; try again"));
+    registry_.Complete(
+        prediction, Status(ErrorCode::kOverloaded, "the system gives no more threads; try again"));
   }
 }
 

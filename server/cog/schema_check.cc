@@ -66,8 +66,8 @@ void CheckArray(const json& value, const json& schema, std::vector<SchemaViolati
   if (!schema.contains("items")) return;
   for (size_t i = 0; i < value.size(); ++i) {
     for (SchemaViolation& violation : CheckSchema(value[i], schema["items"])) {
-      violation.pointer = std::to_string(i) + (violation.pointer.empty() ? "" : "/") +
-                          violation.pointer;
+      violation.pointer =
+          std::to_string(i) + (violation.pointer.empty() ? "" : "/") + violation.pointer;
       out->push_back(std::move(violation));
     }
   }

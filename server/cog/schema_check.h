@@ -3,10 +3,9 @@
 // (cog-contract.md 5.2). Pure.
 #pragma once
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
-
-#include <nlohmann/json.hpp>
 
 namespace idefics {
 

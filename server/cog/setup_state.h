@@ -4,9 +4,8 @@
 
 #include <functional>
 #include <mutex>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "server/cog/backend.h"
 #include "server/cog/registry.h"

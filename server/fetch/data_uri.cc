@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/fetch/data_uri.h"
 
-#include <array>
 #include <strings.h>
+
+#include <array>
 
 namespace idefics {
 namespace {

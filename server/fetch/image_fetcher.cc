@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/fetch/image_fetcher.h"
 
+#include <curl/curl.h>
+#include <strings.h>
+#include <unistd.h>
+
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <map>
-#include <strings.h>
-#include <unistd.h>
-
-#include <curl/curl.h>
 
 #include "server/fetch/data_uri.h"
 #include "server/fetch/url_policy.h"
@@ -86,7 +86,8 @@ void Configure(Transfer& transfer, milliseconds time_left) {
   curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
   curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
-  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(options.connect_time.count()));
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(options.connect_time.count()));
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
   curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(silence_s));
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(time_left.count()));
@@ -114,7 +115,8 @@ Status StatusOf(const Transfer& transfer) {
     case CURLE_HTTP_RETURNED_ERROR: {
       long status = 0;
       curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
-      return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
+      return {ErrorCode::kFetchFailed,
+              what + "answered with HTTP status " + std::to_string(status)};
     }
     case CURLE_OPERATION_TIMEDOUT:
       return {ErrorCode::kFetchFailed,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetches images by http(s), several at once, with limits on bytes, time, redirects and addresses;
-// decodes data URIs; reads file: only where the options allow it. libcurl is not seen outside the .cc.
+// decodes data URIs; reads file: only where the options allow it. libcurl is not seen outside the
+// .cc.
 #pragma once
 
 #include <chrono>

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/fetch/url_policy.h"
 
+#include <netinet/in.h>
+#include <strings.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
-#include <netinet/in.h>
-#include <strings.h>
 
 namespace idefics {
 namespace {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which URLs and addresses a request may make this server fetch (SSRF guard). The address counts, not
-// the text: it is judged when a socket is about to be connected, at every redirect. Pure; any thread.
+// Which URLs and addresses a request may make this server fetch (SSRF guard). The address counts,
+// not the text: it is judged when a socket is about to be connected, at every redirect. Pure; any
+// thread.
 #pragma once
 
-#include <string>
 #include <sys/socket.h>
+
+#include <string>
 
 #include "common/status.h"
 

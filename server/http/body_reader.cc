@@ -6,7 +6,7 @@
 namespace idefics {
 namespace {
 
-constexpr size_t kMaxLineBytes = 4096;    // of a chunk header or a trailer
+constexpr size_t kMaxLineBytes = 4096;  // of a chunk header or a trailer
 constexpr size_t kMaxTrailerLines = 100;
 
 // "1a" or "1a;name=value" -> 26. At most 15 digits: no overflow, no sign, no blank.

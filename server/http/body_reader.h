@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads one request's body off a connection, strictly: what follows the body stays in the buffer for
-// the next request, and a chunk header that two parsers could read differently is refused.
+// Reads one request's body off a connection, strictly: what follows the body stays in the buffer
+// for the next request, and a chunk header that two parsers could read differently is refused.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One accepted socket with the bytes read but not yet used. The event loop owns it while it is parked,
-// one worker while its request runs; never both.
+// One accepted socket with the bytes read but not yet used. The event loop owns it while it is
+// parked, one worker while its request runs; never both.
 #pragma once
 
 #include <atomic>
@@ -18,8 +18,8 @@ class Connection {
   using Clock = std::chrono::steady_clock;
 
   // kParked: in the event loop, waiting for a head.  kRunning: with a worker.
-  // kLingering: answered and shut for writing; what still arrives is dropped, so that the last answer
-  // is not lost to a reset.  kDone: to be closed by the event loop.
+  // kLingering: answered and shut for writing; what still arrives is dropped, so that the last
+  // answer is not lost to a reset.  kDone: to be closed by the event loop.
   enum class State { kParked, kRunning, kLingering, kDone };
 
   explicit Connection(int fd) : fd_(fd) {}

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // cpp-httplib 0.41 percent-decodes header values, reads bodies leniently, serves Range on JSON and
-// answers 400 to methods it does not know. So the request is parsed and its body read by our own strict
-// code, and httplib gets a canonical head without a body; what it does here is to write the answer.
+// answers 400 to methods it does not know. So the request is parsed and its body read by our own
+// strict code, and httplib gets a canonical head without a body; what it does here is to write the
+// answer.
 #include "server/http/exchange.h"
 
-#include <utility>
-
 #include <httplib.h>
+
+#include <utility>
 
 namespace idefics {
 namespace {
@@ -98,7 +99,8 @@ void SetBody(HttpResponse response, const Exchange& exchange, httplib::Response&
     out.body = std::move(response.body);
     return;
   }
-  auto provider = [stream = std::move(response.stream), &exchange](size_t, httplib::DataSink& sink) {
+  auto provider = [stream = std::move(response.stream), &exchange](size_t,
+                                                                   httplib::DataSink& sink) {
     SinkWriter writer(sink, exchange.connection);
     stream(writer);
     if (writer.ok()) sink.done();
@@ -123,7 +125,8 @@ class AnswerWriter final : public httplib::Server {
     set_post_routing_handler([](const httplib::Request&, httplib::Response& out) {
       const Exchange& exchange = *current_exchange;
       // httplib closes after every status >= 400 and invents these three; the wish is ours.
-      for (const char* name : {"Connection", "Keep-Alive", "Accept-Ranges"}) out.headers.erase(name);
+      for (const char* name : {"Connection", "Keep-Alive", "Accept-Ranges"})
+        out.headers.erase(name);
       if (!exchange.keep) out.set_header("Connection", "close");
       if (exchange.keep && exchange.head.http_1_0) out.set_header("Connection", "keep-alive");
     });

@@ -1,13 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/http/http_server.h"
 
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cerrno>
-#include <condition_variable>
-#include <cstring>
-#include <mutex>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -15,8 +8,16 @@
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <thread>
 #include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -74,9 +75,8 @@ int BoundPort(int fd) {
   sockaddr_storage address{};
   socklen_t size = sizeof address;
   getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.ss_family == AF_INET6
-                   ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                   : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                                             : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
 }
 
 }  // namespace
@@ -120,7 +120,7 @@ class HttpServer::Loop {
   int epoll_ = -1;
   int wake_ = -1;
   int port_ = 0;
-  bool accepting_paused_ = false;                                  // loop thread
+  bool accepting_paused_ = false;                                     // loop thread
   std::unordered_map<int, std::unique_ptr<Connection>> connections_;  // loop thread
   std::atomic<bool> draining_{false};
   std::atomic<bool> stop_{false};
@@ -183,8 +183,8 @@ void HttpServer::Loop::Run() {
   std::array<epoll_event, 256> events;
   auto next_sweep = Clock::now() + kSweepTime;
   while (!stop_) {
-    const int n = epoll_wait(epoll_, events.data(), events.size(),
-                             static_cast<int>(kSweepTime.count()));
+    const int n =
+        epoll_wait(epoll_, events.data(), events.size(), static_cast<int>(kSweepTime.count()));
     for (int i = 0; i < n; ++i) HandleEvent(events[i].data.fd, events[i].events);
     TakeReturned();
     if (draining_ && listener_ >= 0) BeginDrain();
@@ -282,12 +282,12 @@ void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
     const std::lock_guard lock(mutex_);
     ++running_;
   }
-  const bool accepted = (quick ? quick_pool_ : request_pool_)
-                            ->Run([this, &connection, head = std::move(head)] {
-                              Serve(connection, head);
-                              const std::lock_guard lock(mutex_);
-                              if (--running_ == 0) ended_.notify_all();
-                            });
+  const bool accepted =
+      (quick ? quick_pool_ : request_pool_)->Run([this, &connection, head = std::move(head)] {
+        Serve(connection, head);
+        const std::lock_guard lock(mutex_);
+        if (--running_ == 0) ended_.notify_all();
+      });
   if (accepted) return;
   {
     const std::lock_guard lock(mutex_);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The HTTP/1.1 server. A connection holds a thread only while one of its requests runs: one event-loop
-// thread owns all others (epoll), so thousands of idle or half-sent ones cost only a descriptor each.
-// cpp-httplib writes the answers; the wall around it is http_server.cc.
+// The HTTP/1.1 server. A connection holds a thread only while one of its requests runs: one
+// event-loop thread owns all others (epoll), so thousands of idle or half-sent ones cost only a
+// descriptor each. cpp-httplib writes the answers; the wall around it is http_server.cc.
 #pragma once
 
 #include <chrono>
@@ -21,9 +21,9 @@ struct HttpServerOptions {
   int port = 5000;  // 0: any free one
   HeadLimits head;
   BodyLimits body;
-  std::chrono::milliseconds head_time{10'000};       // from the first byte of a head to its last
+  std::chrono::milliseconds head_time{10'000};        // from the first byte of a head to its last
   std::chrono::milliseconds keep_alive_time{75'000};  // idle; longer than a director's 5 s polling
-  std::chrono::milliseconds write_stall{30'000};     // a client that takes no byte for so long is left
+  std::chrono::milliseconds write_stall{30'000};  // a client that takes no byte for so long is left
   int max_connections = 20'000;
   int max_request_threads = 1024;  // requests with a body
   int max_quick_threads = 64;      // GET and HEAD: never behind the others

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the HTTP layer hands to a route and what a route hands back. Plain values; httplib is not seen
-// here. A request belongs to the worker thread that runs its route.
+// What the HTTP layer hands to a route and what a route hands back. Plain values; httplib is not
+// seen here. A request belongs to the worker thread that runs its route.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ class HttpPeer {
   virtual ~HttpPeer() = default;
 
   // The body, de-chunked, within the server's size and time limits; empty when there is none.
-  // Errors: kTooLarge (413), kInvalidInput (400, broken framing), kDeadline (408), kCanceled (gone).
-  // REQUIRES: called at most once.
+  // Errors: kTooLarge (413), kInvalidInput (400, broken framing), kDeadline (408), kCanceled
+  // (gone). REQUIRES: called at most once.
   virtual Result<std::string> ReadBody() = 0;
 
   // True once the client closed its sending side or the connection broke.
@@ -57,7 +57,8 @@ struct HttpResponse {
     return {status, {{"Content-Type", "application/json"}}, std::move(body), nullptr, false};
   }
   static HttpResponse Text(int status, std::string body) {
-    return {status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::move(body), nullptr, false};
+    return {
+        status, {{"Content-Type", "text/plain; charset=utf-8"}}, std::move(body), nullptr, false};
   }
   static HttpResponse Empty(int status) { return {status, {}, "", nullptr, false}; }
 

@@ -177,8 +177,8 @@ std::optional<HeadError> ParseHead(std::string_view bytes, const HeadLimits& lim
     const std::string_view value = Trim(line.substr(colon + 1));
     if (HasControl(value, true)) return HeadError{400, "A header value holds a control character."};
     if (head->headers.size() == limits.max_headers) {
-      return HeadError{431, "The request has more than " + std::to_string(limits.max_headers) +
-                                " headers."};
+      return HeadError{
+          431, "The request has more than " + std::to_string(limits.max_headers) + " headers."};
     }
     head->headers.emplace_back(line.substr(0, colon), value);
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The strict parser of a request's head. It judges the raw bytes before httplib sees them: everything
-// that two parsers could read differently (request smuggling) is refused. Pure functions.
+// The strict parser of a request's head. It judges the raw bytes before httplib sees them:
+// everything that two parsers could read differently (request smuggling) is refused. Pure
+// functions.
 #pragma once
 
 #include <cstddef>

@@ -15,8 +15,8 @@ class Router {
   // exactly one non-empty segment. GET routes also answer HEAD.
   void Add(std::string method, const std::string& pattern, HttpHandler handler);
 
-  // 404 with an empty body for an unknown path, 405 with Allow for a known one; 400 for an escape in
-  // the path that is not UTF-8. An exception in a route becomes a 500 and a log line.
+  // 404 with an empty body for an unknown path, 405 with Allow for a known one; 400 for an escape
+  // in the path that is not UTF-8. An exception in a route becomes a 500 and a log line.
   HttpResponse Route(HttpRequest& request) const;
 
  private:

@@ -40,7 +40,8 @@ bool WorkerPool::Run(std::function<void()> job) {
 void WorkerPool::Work() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    const bool woken = work_.wait_for(lock, kIdleTime, [this] { return stopping_ || !jobs_.empty(); });
+    const bool woken =
+        work_.wait_for(lock, kIdleTime, [this] { return stopping_ || !jobs_.empty(); });
     if (jobs_.empty()) {
       if (!stopping_ && (woken || threads_ <= keep_)) continue;
       --idle_;

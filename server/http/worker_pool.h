@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that run jobs; one is added whenever a job would have to wait, up to a limit, and one that
-// was idle for a while ends. Thread safe.
+// Threads that run jobs; one is added whenever a job would have to wait, up to a limit, and one
+// that was idle for a while ends. Thread safe.
 #pragma once
 
 #include <condition_variable>

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cog's routes without a socket: a Router, a scripted predictor, a scripted client.
+#include "server/cog/cog_routes.h"
+
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <thread>
 
-#include "server/cog/cog_routes.h"
 #include "server/cog/model_backend.h"
 #include "tests/server/doubles/scripted_images.h"
 #include "tests/server/doubles/scripted_predictor.h"
@@ -33,8 +34,8 @@ class CogFixture {
     auto source = std::make_unique<ScriptedImages>();
     images = source.get();
     backend = std::make_unique<ModelBackend>(
-        [this, keep = std::make_shared<std::unique_ptr<Predictor>>(std::move(made))]()
-            -> Result<std::unique_ptr<Predictor>> {
+        [this, keep = std::make_shared<std::unique_ptr<Predictor>>(
+                   std::move(made))]() -> Result<std::unique_ptr<Predictor>> {
           if (!load_error.ok()) return load_error;
           return std::move(*keep);
         },
@@ -52,7 +53,8 @@ class CogFixture {
     setup.Succeed("");
   }
 
-  HttpResponse Send(const std::string& method, const std::string& path, const std::string& body = "",
+  HttpResponse Send(const std::string& method, const std::string& path,
+                    const std::string& body = "",
                     HttpHeaders headers = {{"Content-Type", "application/json"}}) {
     ScriptedPeer peer(body);
     return SendFrom(peer, method, path, std::move(headers));
@@ -103,13 +105,15 @@ TEST_CASE_METHOD(CogFixture, "a prediction answers with the stripped new text", 
   CHECK(body["started_at"] <= body["completed_at"]);
 }
 
-TEST_CASE_METHOD(CogFixture, "prompt answers with the new text, return_full_text with all", "[cog]") {
+TEST_CASE_METHOD(CogFixture, "prompt answers with the new text, return_full_text with all",
+                 "[cog]") {
   GetReady();
-  CHECK(json::parse(Send("POST", "/predictions", R"({"input":{"prompt":["hi"]}})").body)["output"] ==
-        " A dog.");
-  CHECK(json::parse(Send("POST", "/predictions",
-                         R"({"input":{"prompt":["hi"],"return_full_text":true}})")
-                        .body)["output"] == "User: hi \nAssistant: A dog.");
+  CHECK(
+      json::parse(Send("POST", "/predictions", R"({"input":{"prompt":["hi"]}})").body)["output"] ==
+      " A dog.");
+  CHECK(json::parse(
+            Send("POST", "/predictions", R"({"input":{"prompt":["hi"],"return_full_text":true}})")
+                .body)["output"] == "User: hi \nAssistant: A dog.");
 }
 
 TEST_CASE_METHOD(CogFixture, "an answer that ends at once is empty, not the prompt", "[cog]") {
@@ -178,8 +182,8 @@ TEST_CASE_METHOD(CogFixture, "bodies get coglet's statuses", "[cog]") {
 
 TEST_CASE_METHOD(CogFixture, "a 422 names the field as clients parse it", "[cog]") {
   GetReady();
-  const HttpResponse response =
-      Send("POST", "/predictions", R"({"input":{"image":"data:,x","text":"a","max_new_tokens":7}})");
+  const HttpResponse response = Send(
+      "POST", "/predictions", R"({"input":{"image":"data:,x","text":"a","max_new_tokens":7}})");
   CHECK(response.status == 422);
   CHECK(json::parse(response.body) ==
         json::parse(R"({"detail":[{"loc":["body","input","max_new_tokens"],

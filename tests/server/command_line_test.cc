@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "server/cli/command_line.h"
+
 #include <catch2/catch_test_macros.hpp>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
-#include "server/cli/command_line.h"
 #include "server/cli/predict_command.h"
 
 namespace idefics {
@@ -47,6 +48,7 @@ TEST_CASE("the command line outranks the environment, which outranks the default
   const Variable port("PORT", "8080");
   CHECK(Good({"serve"}).flags.Integer("port") == 8080);
   CHECK(Good({"serve", "--port", "9"}).flags.Integer("port") == 9);
+  CHECK(Good({"serve", "--port", "9", "--port", "10"}).flags.Integer("port") == 10);
   const Variable ours("IDEFICS_PORT", "8081");
   CHECK(Good({"serve"}).flags.Integer("port") == 8081);
 }
@@ -62,8 +64,8 @@ TEST_CASE("a bool flag may stand alone or take a value in both spellings", "[cli
 }
 
 TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {
-  CHECK(Error({"serve", "--port", "70000"}).find(
-            "--port is '70000': use a whole number from 0 to 65535") != std::string::npos);
+  CHECK(Error({"serve", "--port", "70000"})
+            .find("--port is '70000': use a whole number from 0 to 65535") != std::string::npos);
   CHECK(Error({"serve", "--port", "5.5"}).find("whole number") != std::string::npos);
   CHECK(Error({"serve", "--device", "tpu"}).find("use one of auto|cpu|cuda") != std::string::npos);
   CHECK_FALSE(Error({"serve", "--no-such-flag"}).empty());
@@ -102,7 +104,8 @@ TEST_CASE("docs/flags.md is what --print-flags writes", "[cli]") {
 }
 
 TEST_CASE("every default is within its own limits", "[cli]") {
-  auto values = FlagValues::FromEnvironment([](const char*) -> const char* { return nullptr; }, nullptr);
+  auto values =
+      FlagValues::FromEnvironment([](const char*) -> const char* { return nullptr; }, nullptr);
   REQUIRE(values.ok());
   for (const Flag& flag : AllFlags()) {
     INFO(flag.name);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <cstring>
-#include <netinet/in.h>
 
 #include "server/fetch/data_uri.h"
 #include "server/fetch/url_policy.h"
@@ -12,7 +13,8 @@ namespace {
 
 std::string Decoded(std::string_view uri) {
   const auto bytes = DecodeDataUri(uri, 1000);
-  return bytes.ok() ? std::string(bytes->begin(), bytes->end()) : "error: " + bytes.status().message();
+  return bytes.ok() ? std::string(bytes->begin(), bytes->end())
+                    : "error: " + bytes.status().message();
 }
 
 TEST_CASE("a data URI decodes as Python's urllib does it", "[fetch]") {
@@ -47,18 +49,22 @@ bool IsPublic(const char* text) {
 }
 
 TEST_CASE("only public addresses may be connected", "[fetch]") {
-  for (const char* denied :
-       {"0.0.0.0", "10.1.2.3", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254",
-        "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.168.1.1", "198.18.0.1",
-        "198.19.255.255", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1",
-        "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "2001::1",
-        "2001:db8::1", "fe80::1", "fd00::1", "ff02::1"}) {
+  for (const char* denied : {"0.0.0.0",          "10.1.2.3",    "100.64.0.1",
+                             "100.127.255.255",  "127.0.0.1",   "127.255.255.254",
+                             "169.254.169.254",  "172.16.0.1",  "172.31.255.255",
+                             "192.0.0.8",        "192.168.1.1", "198.18.0.1",
+                             "198.19.255.255",   "224.0.0.1",   "240.0.0.1",
+                             "255.255.255.255",  "::",          "::1",
+                             "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
+                             "2002:7f00:1::",    "2001::1",     "2001:db8::1",
+                             "fe80::1",          "fd00::1",     "ff02::1"}) {
     INFO(denied);
     CHECK_FALSE(IsPublic(denied));
   }
-  for (const char* allowed : {"1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1",
-                              "198.17.0.1", "198.20.0.1", "223.255.255.255", "2606:4700::1",
-                              "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::"}) {
+  for (const char* allowed :
+       {"1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "198.17.0.1",
+        "198.20.0.1", "223.255.255.255", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808",
+        "2002:808:808::"}) {
     INFO(allowed);
     CHECK(IsPublic(allowed));
   }

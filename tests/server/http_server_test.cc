@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HTTP server over real loopback sockets: framing, limits, keep-alive, streaming, drain.
+#include "server/http/http_server.h"
+
 #include <arpa/inet.h>
-#include <atomic>
-#include <catch2/catch_test_macros.hpp>
 #include <netinet/in.h>
-#include <string>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <thread>
 #include <unistd.h>
 
-#include "server/http/http_server.h"
+#include <atomic>
+#include <catch2/catch_test_macros.hpp>
+#include <string>
+#include <thread>
 
 namespace idefics {
 namespace {
@@ -68,7 +69,8 @@ class HttpFixture {
     router.Add("GET", "/ok", [](HttpRequest&) { return HttpResponse::Text(200, "fine;"); });
     router.Add("POST", "/echo", EchoSize);
     router.Add("POST", "/ignore", [](HttpRequest&) { return HttpResponse::Text(200, "ignored;"); });
-    router.Add("GET", "/throw", [](HttpRequest&) -> HttpResponse { throw std::runtime_error("x"); });
+    router.Add("GET", "/throw",
+               [](HttpRequest&) -> HttpResponse { throw std::runtime_error("x"); });
     router.Add("GET", "/stream", [](HttpRequest&) {
       HttpResponse response = HttpResponse::Text(200, "");
       response.stream = [](BodyWriter& writer) {
@@ -113,9 +115,9 @@ bool HasStatus(const std::string& answer, int status) {
 }
 
 TEST_CASE_METHOD(HttpFixture, "three pipelined requests get three answers in order", "[http]") {
-  const std::string answer = Ask(
-      "GET /ok HTTP/1.1\r\n\r\nPOST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-      "GET /nope HTTP/1.1\r\nConnection: close\r\n\r\n");
+  const std::string answer =
+      Ask("GET /ok HTTP/1.1\r\n\r\nPOST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
+          "GET /nope HTTP/1.1\r\nConnection: close\r\n\r\n");
   const size_t first = answer.find("fine;");
   const size_t second = answer.find("size=3;");
   const size_t third = answer.find("404 Not Found");
@@ -130,7 +132,8 @@ TEST_CASE_METHOD(HttpFixture, "an error status keeps the connection", "[http]") 
   CHECK(answer.find("fine;") != std::string::npos);
 }
 
-TEST_CASE_METHOD(HttpFixture, "a chunked body arrives whole and leaves the next request", "[http]") {
+TEST_CASE_METHOD(HttpFixture, "a chunked body arrives whole and leaves the next request",
+                 "[http]") {
   const std::string answer = Ask(
       "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n"
       "0\r\nTrailer: x\r\n\r\nGET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
@@ -168,9 +171,8 @@ TEST_CASE_METHOD(HttpFixture, "what two parsers could read differently is refuse
 TEST_CASE_METHOD(HttpFixture, "bad chunk sizes are refused and closed", "[http]") {
   for (const char* size : {"-2", "+5", " 5", "0x5", "5x", "", "fffffffffffffffff", "ffffffff"}) {
     INFO(size);
-    const std::string answer =
-        Ask("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(size) +
-            "\r\nabcde\r\n0\r\n\r\n");
+    const std::string answer = Ask("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" +
+                                   std::string(size) + "\r\nabcde\r\n0\r\n\r\n");
     CHECK((HasStatus(answer, 400) || HasStatus(answer, 413)));
     CHECK(answer.find("Connection: close") != std::string::npos);
   }
@@ -199,8 +201,9 @@ TEST_CASE_METHOD(HttpFixture, "floods of headers and long targets are refused", 
 }
 
 TEST_CASE_METHOD(HttpFixture, "an unread body is not taken for the next request", "[http]") {
-  const std::string answer = Ask(
-      "POST /ignore HTTP/1.1\r\nContent-Length: 50\r\n\r\nGET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+  const std::string answer =
+      Ask("POST /ignore HTTP/1.1\r\nContent-Length: 50\r\n\r\nGET /ok HTTP/1.1\r\nConnection: "
+          "close\r\n\r\n");
   CHECK(answer.find("ignored;") != std::string::npos);
   CHECK(answer.find("fine;") == std::string::npos);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "server/cog/input_adapter.h"
+
 #include <catch2/catch_test_macros.hpp>
 
-#include "server/cog/input_adapter.h"
 #include "server/cog/input_validation.h"
 #include "tests/server/doubles/scripted_predictor.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <catch2/catch_test_macros.hpp>
-
 #include "server/cog/input_validation.h"
+
+#include <catch2/catch_test_macros.hpp>
 
 namespace idefics {
 namespace {
@@ -44,7 +44,8 @@ TEST_CASE("an input that is no object is named __root__", "[cog]") {
 }
 
 TEST_CASE("limits are inclusive and told in coglet's words", "[cog]") {
-  CHECK(ErrorsWith("max_new_tokens", 7) == Texts{"max_new_tokens: 7 is less than the minimum of 8"});
+  CHECK(ErrorsWith("max_new_tokens", 7) ==
+        Texts{"max_new_tokens: 7 is less than the minimum of 8"});
   CHECK(ErrorsWith("max_new_tokens", 8).empty());
   CHECK(ErrorsWith("max_new_tokens", 1024).empty());
   CHECK(ErrorsWith("max_new_tokens", 1025) ==

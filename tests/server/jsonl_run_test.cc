@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "server/cli/jsonl_run.h"
+
+#include <unistd.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <thread>
-#include <unistd.h>
 
-#include "server/cli/jsonl_run.h"
 #include "tests/server/doubles/scripted_images.h"
 #include "tests/server/doubles/scripted_predictor.h"
 
@@ -17,8 +19,9 @@ using nlohmann::json;
 
 class JsonlFixture {
  public:
-  JsonlFixture() : folder_(std::filesystem::temp_directory_path() /
-                           ("idefics-jsonl-" + std::to_string(getpid()))) {
+  JsonlFixture()
+      : folder_(std::filesystem::temp_directory_path() /
+                ("idefics-jsonl-" + std::to_string(getpid()))) {
     std::filesystem::create_directories(folder_);
     std::filesystem::remove(Path("out"));
     options.origin = InputOrigin::kCommandLine;
@@ -129,7 +132,8 @@ TEST_CASE_METHOD(JsonlFixture, "an output that belongs to another input is left 
   CHECK(Text("out") == "precious text\n");
 }
 
-TEST_CASE_METHOD(JsonlFixture, "details hold token ids and the largest log probabilities", "[cli]") {
+TEST_CASE_METHOD(JsonlFixture, "details hold token ids and the largest log probabilities",
+                 "[cli]") {
   details = true;
   options.num_logprobs = 5;
   Put("in", Lines(1));

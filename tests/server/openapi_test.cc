@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "server/cog/openapi.h"
+
 #include <catch2/catch_test_macros.hpp>
 
 #include "server/cog/input_table.h"
-#include "server/cog/openapi.h"
 
 namespace idefics {
 namespace {
@@ -42,12 +43,12 @@ TEST_CASE("the seven original inputs are as cog build writes them", "[cog]") {
 TEST_CASE("image and text, or prompt, are required", "[cog]") {
   const json input = Schemas(OpenApiDocument(OutputKind::kString))["Input"];
   CHECK_FALSE(input.contains("required"));
-  CHECK(input["anyOf"] == json::parse(R"([{"required":["image","text"]},{"required":["prompt"]}])"));
+  CHECK(input["anyOf"] ==
+        json::parse(R"([{"required":["image","text"]},{"required":["prompt"]}])"));
 }
 
 TEST_CASE("every input is described and in the order of the table", "[cog]") {
-  const json properties =
-      Schemas(OpenApiDocument(OutputKind::kString))["Input"]["properties"];
+  const json properties = Schemas(OpenApiDocument(OutputKind::kString))["Input"]["properties"];
   CHECK(properties.size() == AllInputs().size());
   int order = 0;
   for (const InputSpec& spec : AllInputs()) {

@@ -47,7 +47,8 @@ class ScriptedPredictor final : public Predictor {
     result.full_text = full_text_prefix + result.text;
     result.prompt_token_ids = {1, 2, 3};
     result.token_ids = {4, 99};
-    if (request.sampling.num_logprobs > 0) result.logprobs = {{{{4, -0.5F}, {5, -1.5F}}}, {{{99, -0.1F}}}};
+    if (request.sampling.num_logprobs > 0)
+      result.logprobs = {{{{4, -0.5F}, {5, -1.5F}}}, {{{99, -0.1F}}}};
     return result;
   }
 

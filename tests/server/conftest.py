@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starts the real server: with the fake engine (always) and with the demo model (IDEFICS_DEMO_BUNDLE)."""
+
+import base64
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
+PICTURES = ROOT / "tests/assets/pixels"
+
+
+def data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+class Server:
+    def __init__(self, *flags, **environment):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [SERVER, "serve", "--host", "127.0.0.1", "--port", str(self.port), *flags]
+        self.process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE)
+        self.log = []
+        threading.Thread(target=self._read_log, daemon=True).start()
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            self.log.append(line.decode(errors="replace"))
+
+    def connect(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def ask(self, method, path, body=None, **headers):
+        """-> (status, parsed body or text)"""
+        connection = self.connect()
+        if body is not None and not isinstance(body, (str, bytes)):
+            body = json.dumps(body)
+            headers.setdefault("Content-Type", "application/json")
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        is_json = (response.getheader("Content-Type") or "").startswith("application/json")
+        return response.status, json.loads(text) if is_json else text
+
+    def predict(self, _path="/predictions", _method="POST", _headers=None, **inputs):
+        return self.ask(_method, _path, {"input": inputs}, **(_headers or {}))
+
+    def health(self):
+        return self.ask("GET", "/health-check")[1]["status"]
+
+    def wait_until(self, status, seconds=60):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if self.health() == status:
+                    return
+            except OSError:
+                assert self.process.poll() is None, "".join(self.log)
+            time.sleep(0.02)
+        raise AssertionError(f"not {status} after {seconds} s: {''.join(self.log)}")
+
+    def stop(self, with_signal=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def start():
+    """start("--flag", …, NAME="value", …) -> a Server, stopped at the end of the test."""
+    started = []
+
+    def run(*flags, **environment):
+        started.append(Server(*flags, **environment))
+        return started[-1]
+    yield run
+    for server in started:
+        server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def fake():
+    server = Server("--engine", "fake", "--max-concurrency", "2", "--allow-private-urls")
+    server.wait_until("READY")
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="session")
+def demo():
+    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
+    if not bundle:
+        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+    server = Server("--model", bundle, "--allow-private-urls")
+    server.wait_until("READY", 120)
+    yield server
+    assert server.stop() == 0
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """/NAME.png: a file of tests/assets/pixels; /slow: never ends; /loop: redirects to itself; /to?URL."""
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        if path == "/slow":
+            self.send_response(200)
+            self.end_headers()
+            self.server.stopped.wait(30)
+            return
+        if path in ("/loop", "/to"):
+            self.send_response(302)
+            self.send_header("Location", query or "/loop")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        file = PICTURES / path[1:]
+        found = file.is_file()
+        content = file.read_bytes() if found else b"no such picture"
+        self.server.agents.append(self.headers.get("User-Agent"))
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """An image server; .url is its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    server.url = f"http://127.0.0.1:{server.server_address[1]}"
+    server.agents = []
+    server.stopped = threading.Event()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.stopped.set()
+    server.shutdown()

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo model behind HTTP and on the command line gives the same answers in both."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from conftest import SERVER, data_uri, ROOT
+
+SCENE = ROOT / "tests/assets/scene.png"
+QUESTION = "What is in this image?"
+
+
+def prompt(*images):
+    return ["User: " + QUESTION, *images, "<end_of_utterance>", "\nAssistant:"]
+
+
+@pytest.fixture
+def scene():
+    if not SCENE.is_file():
+        pytest.skip("tests/assets/scene.png is not there: scripts/train_demo.py assets writes it")
+    return data_uri(SCENE)
+
+
+def test_prompt_and_image_text_give_the_same_answer(demo, scene):
+    by_prompt = demo.predict(prompt=prompt(scene))[1]
+    by_text = demo.predict(image=scene, text=QUESTION)[1]
+    assert by_prompt["status"] == by_text["status"] == "succeeded"
+    assert by_prompt["output"].strip() == by_text["output"] != ""
+    assert by_text["metrics"]["image_count"] == 1
+    full = demo.predict(prompt=prompt(scene), return_full_text=True)[1]["output"]
+    assert QUESTION in full and full.endswith(by_prompt["output"])
+
+
+def test_text_only_prompts_are_answered(demo):
+    body = demo.predict(prompt=["User: Hello.", "<end_of_utterance>", "\nAssistant:"])[1]
+    assert body["status"] == "succeeded" and body["metrics"]["image_count"] == 0
+
+
+def test_a_broken_image_fails_the_prediction_and_the_server_goes_on(demo):
+    body = demo.predict(image="data:image/png;base64,aGVsbG8=", text="hi")[1]
+    assert body["status"] == "failed" and body["error"]
+    assert demo.health() == "READY"
+
+
+def test_event_stream_pieces_join_to_the_output(demo):
+    connection = demo.connect()
+    connection.request("POST", "/predictions", json.dumps({"input": {"prompt": prompt()}}),
+                       {"Content-Type": "application/json", "Accept": "text/event-stream"})
+    events = [block.split("\n") for block in connection.getresponse().read().decode().strip().split("\n\n")]
+    data = [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in events]
+    pieces = "".join(value["chunk"] for kind, value in data if kind == "output")
+    assert data[0][0] == "start" and data[-1][0] == "completed"
+    assert data[-1][1]["output"] == pieces
+
+
+def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
+    lines = [{"id": f"q{i}", "prompt": prompt(), "max_new_tokens": i + 1} for i in range(12)]
+    lines.append({"id": "bad", "text": "no image"})
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = [SERVER, "predict", "--model", os.environ["IDEFICS_DEMO_BUNDLE"], "--jsonl", tmp_path / "in.jsonl",
+               "-o", tmp_path / "out.jsonl", "--details"]
+    subprocess.run(command, check=True)
+    whole = (tmp_path / "out.jsonl").read_text()
+    answers = [json.loads(line) for line in whole.splitlines()]
+    assert [answer["id"] for answer in answers] == [line["id"] for line in lines]
+    assert answers[-1]["status"] == "failed" and "Field required" in answers[-1]["error"]
+    for answer, line in zip(answers[7:12], lines[7:12]):
+        assert answer["output"] == demo.predict(prompt=line["prompt"], max_new_tokens=line["max_new_tokens"])[1]["output"]
+        assert len(answer["logprobs"]) == len(answer["token_ids"])
+        assert all(len(top) == 5 for top in answer["logprobs"])
+    (tmp_path / "out.jsonl").write_text("".join(whole.splitlines(keepends=True)[:5]) + whole.splitlines()[5][:9])
+    subprocess.run(command, check=True)
+    again = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [answer["id"] for answer in again] == [line["id"] for line in lines]
+    assert [answer.get("output") for answer in again] == [answer.get("output") for answer in answers]
