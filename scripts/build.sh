@@ -12,7 +12,7 @@ folder=$ROOT/build/$preset
 grep -q "\"name\": \"$preset\"" "$ROOT/CMakePresets.json" ||
   die "there is no preset '$preset'; CMakePresets.json has dev, release, cuda, asan, tsan and fuzz"
 
-export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_BASEDIR=$ROOT
+export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_BASEDIR=${CCACHE_BASEDIR-$ROOT}
 if [ "$preset" = cuda ]; then
   toolkit=$(cuda_toolkit)
   [ -n "$toolkit" ] || die "no CUDA toolkit is here; run scripts/setup.sh --cuda"

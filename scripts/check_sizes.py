@@ -3,7 +3,8 @@
 """Checks sizes: files, functions, parameters, line lengths of our C++, Python and shell sources.
 
 A file may have 400 lines (600 with a first comment that says "Long because"), a header 200, a
-function 60 lines and (in C++) 6 parameters, a line 120 columns (clang-format holds C++ to 100).
+function 60 lines (a table: any, with such a comment before it) and in C++ 6 parameters, a line 130
+columns (clang-format holds C++ to 100).
 Prints one line a violation; exit status 1 if there is any. Functions of C++ are found by their
 braces, not by a compiler; a TEST_CASE counts as one.
 """
@@ -14,7 +15,7 @@ import re
 import sys
 
 FILE_LINES, LONG_FILE_LINES, HEADER_LINES = 400, 600, 200
-FUNCTION_LINES, PARAMETERS, COLUMNS = 60, 6, 120
+FUNCTION_LINES, PARAMETERS, COLUMNS = 60, 6, 130
 SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".py", ".sh")
 NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "sizeof", "alignas", "decltype",
                  "noexcept", "requires"}
@@ -106,7 +107,7 @@ def violations(path, text):
     else:
         functions = ()
     for line, name, length, parameters in functions:
-        if length > FUNCTION_LINES:
+        if length > FUNCTION_LINES and "Long because" not in "\n".join(lines[max(line - 4, 0):line]):
             yield f"{path}:{line}: {name} has {length} lines, the limit is {FUNCTION_LINES}"
         if parameters > PARAMETERS:
             yield f"{path}:{line}: {name} has {parameters} parameters, the limit is {PARAMETERS}"

@@ -84,8 +84,8 @@ wait_for() {
 ready() { curl --silent --max-time 2 "http://127.0.0.1:$1/health-check" | grep -q '"READY"'; }
 
 question() {
-  printf '{"input": {"prompt": ["User: What is in this image?", "data:image/png;base64,%s", %s]}}' \
-    "$(base64 -w0 "$ROOT/tests/assets/scene.png")" '"<end_of_utterance>", "\nAssistant:"'
+  printf '{"input": {"prompt": ["User: What do you see?", "data:image/jpeg;base64,%s", %s]}}' \
+    "$(base64 -w0 "$ROOT/tests/assets/several.jpg")" '"<end_of_utterance>", "\nAssistant:"'
 }
 
 test_image() {

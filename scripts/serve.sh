@@ -36,9 +36,9 @@ announce() {
 READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
 "
   if [ "${demo:-no}" = yes ]; then
-    local picture="data:image/png;base64,'\"\$(base64 -w0 '$ROOT/tests/assets/scene.png')\"'"
+    local picture="data:image/jpeg;base64,'\"\$(base64 -w0 '$ROOT/tests/assets/several.jpg')\"'"
     printf '%s\n\n' "curl -s $url/predictions -H 'Content-Type: application/json' -d '{\"input\": {\"prompt\":\
- [\"User: What is in this image?\", \"$picture\", \"<end_of_utterance>\", \"\\nAssistant:\"]}}'"
+ [\"User: What do you see?\", \"$picture\", \"<end_of_utterance>\", \"\\nAssistant:\"]}}'"
   else
     say "curl -s $url/"
   fi
