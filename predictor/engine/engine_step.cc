@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One step of the engine: plan, run, commit. Nothing is visible to a caller before the commit.
 #include <algorithm>
+#include <cmath>
 
 #include "common/check.h"
 #include "common/log.h"
@@ -97,6 +98,11 @@ void Engine::Commit(const StepPlan& plan, std::span<const float> logits) {
 }
 
 void Engine::CommitRequest(Running& running, std::span<const float> logits) {
+  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
+    return Finish(running, Status::Internal("the model computed infinite or undefined logits: its "
+                                            "weights are damaged, or its activations overflow "
+                                            "(export it with --dtype bf16 or f32)"));
+  }
   const SearchStep step = running.search->Advance(logits, limits_.vocab_size);
   if (running.search->finished()) return Finish(running, Status::Ok());
   if (const Status status = MoveRows(running, step); !status.ok()) return Finish(running, status);

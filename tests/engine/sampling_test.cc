@@ -43,6 +43,15 @@ TEST_CASE("a bad word of several tokens bans its last one only after the others"
   CHECK(scores == std::vector<float>{1, 1, kOut, kOut, 1});
 }
 
+TEST_CASE("a bad word longer than the whole sequence is not looked for, as in transformers",
+          "[processors]") {
+  SamplingParams sampling;
+  sampling.bad_words_ids = {{1, 2}, {3}};
+  std::vector<float> scores(4, 1.0f);
+  ApplyProcessors(sampling, std::vector<int32_t>{1}, 1, scores);
+  CHECK(scores == std::vector<float>{1, 1, 1, kOut});
+}
+
 TEST_CASE("eos is banned until min_new_tokens are there", "[processors]") {
   SamplingParams sampling;
   sampling.min_new_tokens = 2;
