@@ -21,11 +21,9 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from oracle_model import Oracle  # noqa: E402
-from parity_cases import (DEMO, GOLDENS, MODELS, NEAR_TIE, PROMPTS, ModelCase, base_sampling, beam_settings,  # noqa: E402
-                          changed_settings, columns, make_checkpoint)
+from parity_cases import (DEMO, DEMO_CASE, GOLDENS, MODELS, NEAR_TIE, PROMPTS, ModelCase, base_sampling,  # noqa: E402
+                          beam_settings, changed_settings, columns, make_checkpoint)
 
-NUM_CHANGED = 36  # greedy generations with processors, per model
-NUM_BEAMS = 24
 NUM_WITH_LOGPROBS = 8
 
 
@@ -48,7 +46,7 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
     plain = {p.name: oracle.greedy(inputs[p.name], base, 0)["token_ids"] for p in prompts}
     settings = [(p.name, base) for p in prompts]
     settings += [(name := prompts[i % len(prompts)].name, changed_settings(rng, base, plain[name]))
-                 for i in range(NUM_CHANGED)]
+                 for i in range(case.num_changed)]
     greedy, beams = [], []
     near_ties = {"greedy": 0, "beams": 0}
     for i, (name, sampling) in enumerate(settings):
@@ -57,7 +55,7 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
             near_ties["greedy"] += 1
         else:
             greedy.append({"prompt": name, "sampling": sampling, **result})
-    for i in range(NUM_BEAMS):
+    for i in range(case.num_beams):
         name = prompts[i % len(prompts)].name
         sampling = beam_settings(rng, base, plain[name])
         result = oracle.beams(inputs[name], sampling)
@@ -113,7 +111,7 @@ def main() -> None:
                 make_golden(case, checkpoint, options.out, Path(work))
     if options.only in (None, "demo") and (DEMO / "config.json").exists():
         with tempfile.TemporaryDirectory() as work:
-            make_golden(ModelCase("demo", 7, {}), DEMO, options.out, Path(work))
+            make_golden(DEMO_CASE, DEMO, options.out, Path(work))
 
 
 if __name__ == "__main__":

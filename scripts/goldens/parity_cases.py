@@ -4,6 +4,7 @@
 Shared by make_model_goldens.py, which asks transformers, and tests/model, which asks our program. No transformers here.
 """
 
+import os
 import random
 import sys
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 GOLDENS = ROOT / "tests/goldens"
-DEMO = ROOT / "weights/demo"
+DEMO = Path(os.environ.get("IDEFICS_DEMO_CHECKPOINT") or ROOT / "weights/demo")
 NUM_COLUMNS = 8  # logits per position that a golden keeps; of the last position it keeps all
 NEAR_TIE = 1e-4  # of f32 logits: closer than this, either token is right
 
@@ -28,6 +29,8 @@ class ModelCase:
     shape: Dict[str, Any]
     flags: Tuple[str, ...] = ()
     end_of_utterance: bool = True
+    num_changed: int = 36  # greedy generations with processors
+    num_beams: int = 24  # beam searches
 
 
 def _shape(hidden, heads, layers, interval, vision, perceiver, vocab=320):
@@ -52,6 +55,9 @@ MODELS = [
     ModelCase("no_resampler", 105, _shape(64, 8, 6, 3, (32, 28, 14, 4), (4, 2, 24, None)),
               ("--no-resampler", "--vocabulary", "base", "--vision-act", "quick_gelu"), end_of_utterance=False),
 ]
+
+
+DEMO_CASE = ModelCase("demo", 7, {}, num_changed=15, num_beams=8)
 
 
 def make_checkpoint(case: ModelCase, folder: Path) -> Path:
