@@ -76,21 +76,17 @@ AnswerOptions CommandLineAnswer(const CommandLine& command) {
   return options;
 }
 
-int RunOne(const CommandLine& command, Predictor& predictor, Interrupt& interrupt) {
-  auto input = InputFromArguments(command.inputs);
-  if (!input.ok()) return Fail(input.status().message(), 2);
-  const ValidatedInput valid = ValidateInput(*input, InputOrigin::kCommandLine);
-  if (!valid.errors.empty()) return Fail(ErrorSentence(valid.errors), 2);
+int RunOne(const CommandLine& command, const json& input, Predictor& predictor,
+           Interrupt& interrupt) {
   ImageFetcher images(CommandLineFetch(command.flags, std::filesystem::current_path()));
   const bool to_terminal = command.output.empty() && !command.details;
   const auto start = std::chrono::steady_clock::now();
-  const ModelAnswer answer =
-      AnswerInput(valid.values, predictor, images, CommandLineAnswer(command), interrupt.token(),
-                  [&](std::string_view piece) {
-                    if (!to_terminal) return;
-                    std::fwrite(piece.data(), 1, piece.size(), stdout);
-                    std::fflush(stdout);
-                  });
+  const ModelAnswer answer = AnswerInput(input, predictor, images, CommandLineAnswer(command),
+                                         interrupt.token(), [&](std::string_view piece) {
+                                           if (!to_terminal) return;
+                                           std::fwrite(piece.data(), 1, piece.size(), stdout);
+                                           std::fflush(stdout);
+                                         });
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   std::string text = answer.output;
@@ -98,7 +94,7 @@ int RunOne(const CommandLine& command, Predictor& predictor, Interrupt& interrup
     text = AnswerObject(answer, seconds, true).dump(-1, ' ', false, json::error_handler_t::replace);
   }
   if (to_terminal) {
-    std::puts("");
+    if (answer.status.ok() || !answer.output.empty()) std::puts("");
   } else if (command.output.empty()) {
     std::puts(text.c_str());
   } else {
@@ -141,11 +137,19 @@ json AnswerObject(const ModelAnswer& answer, double seconds, bool details) {
 }
 
 int RunPredict(const CommandLine& command) {
+  json input;
+  if (command.jsonl.empty()) {  // judged before the model is loaded
+    auto given = InputFromArguments(command.inputs);
+    if (!given.ok()) return Fail(given.status().message(), 2);
+    ValidatedInput valid = ValidateInput(*given, InputOrigin::kCommandLine);
+    if (!valid.errors.empty()) return Fail(ErrorSentence(valid.errors), 2);
+    input = std::move(valid.values);
+  }
   Interrupt interrupt;
   auto predictor = LoadModel(command.flags);
   if (!predictor.ok()) return Fail(predictor.status().message(), 1);
   interrupt.Arm();
-  if (command.jsonl.empty()) return RunOne(command, **predictor, interrupt);
+  if (command.jsonl.empty()) return RunOne(command, input, **predictor, interrupt);
   const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
   ImageFetcher images(CommandLineFetch(command.flags, folder));
   JsonlRun run({command.jsonl, command.output, command.details}, **predictor, images,

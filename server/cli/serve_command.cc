@@ -78,7 +78,12 @@ class CogServer {
   void Drain() {
     setup_thread_.request_stop();
     const milliseconds time = Milliseconds(flags_.Number("drain-timeout"));
-    std::thread close([&] { registry_.Close(time); });
+    std::thread close([&] {
+      if (registry_.Close(time)) return;
+      LogError("Stopped although predictions did not end when they were canceled.");
+      std::fflush(nullptr);
+      std::_Exit(1);
+    });
     constexpr auto kAnswerTime = std::chrono::seconds(6);  // canceled ones still answer
     http_->Stop(time + kAnswerTime);
     close.join();
@@ -121,7 +126,10 @@ class CogServer {
 int RunServe(const CommandLine& command) {
   const FlagValues& flags = command.flags;
   if (flags.Text("engine") == "model" && flags.Text("model").empty()) {
-    LogError("No model is named: give a bundle with --model (scripts/export.sh makes one).");
+    std::fputs(
+        "idefics-server: no model is named: give a bundle with --model (scripts/export.sh makes "
+        "one).\n",
+        stderr);
     return 2;
   }
   StopSignals signals;

@@ -9,6 +9,23 @@ namespace {
 constexpr auto kPeerCheckTime = std::chrono::milliseconds(50);
 constexpr auto kKeepAliveTime = std::chrono::seconds(15);
 
+// Cancels a prediction whose stream is dropped before its end, also when it never began.
+class StreamOwner {
+ public:
+  explicit StreamOwner(std::shared_ptr<Prediction> prediction)
+      : prediction_(std::move(prediction)) {}
+  ~StreamOwner() {
+    if (!finished) prediction_->Cancel();
+  }
+  StreamOwner(const StreamOwner&) = delete;
+  StreamOwner& operator=(const StreamOwner&) = delete;
+
+  bool finished = false;
+
+ private:
+  std::shared_ptr<Prediction> prediction_;
+};
+
 void WriteEvents(const Prediction& prediction, BodyWriter& writer) {
   size_t next = 0;
   auto last_write = std::chrono::steady_clock::now();
@@ -51,9 +68,10 @@ bool WantsEventStream(const HttpRequest& request) {
 HttpResponse EventStream(std::shared_ptr<Prediction> prediction, bool cancel_when_left) {
   HttpResponse response;
   response.headers = {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}};
-  response.stream = [prediction = std::move(prediction), cancel_when_left](BodyWriter& writer) {
+  const auto owner = cancel_when_left ? std::make_shared<StreamOwner>(prediction) : nullptr;
+  response.stream = [prediction = std::move(prediction), owner](BodyWriter& writer) {
     WriteEvents(*prediction, writer);
-    if (cancel_when_left && writer.PeerGone()) prediction->Cancel();
+    if (owner != nullptr) owner->finished = !writer.PeerGone();
   };
   return response;
 }

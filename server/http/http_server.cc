@@ -35,7 +35,7 @@ using State = Connection::State;
 
 constexpr int kBacklog = 4096;
 constexpr auto kSweepTime = std::chrono::milliseconds(250);
-constexpr auto kLingerTime = std::chrono::seconds(2);
+constexpr auto kLingerTime = std::chrono::seconds(10);
 constexpr int kKeptRequestThreads = 8;
 constexpr int kKeptQuickThreads = 4;
 
