@@ -16,7 +16,7 @@ import numpy
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-GOLDENS = ROOT / "tests/goldens"
+GOLDENS = Path(os.environ.get("IDEFICS_GOLDENS") or ROOT / "tests/goldens")
 DEMO = Path(os.environ.get("IDEFICS_DEMO_CHECKPOINT") or ROOT / "weights/demo")
 NUM_COLUMNS = 8  # logits per position that a golden keeps; of the last position it keeps all
 NEAR_TIE = 1e-4  # of f32 logits: closer than this, either token is right
