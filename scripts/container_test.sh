@@ -83,6 +83,11 @@ wait_for() {
 
 ready() { curl --silent --max-time 2 "http://127.0.0.1:$1/health-check" | grep -q '"READY"'; }
 
+ready_or_ended() {
+  ready "$1" ||
+    [ "$("$docker" inspect --format '{{.State.Running}}' idefics-test-image)" = false ]
+}
+
 question() {
   printf '{"input": {"prompt": ["User: What do you see?", "data:image/jpeg;base64,%s", %s]}}' \
     "$(base64 -w0 "$ROOT/tests/assets/several.jpg")" '"<end_of_utterance>", "\nAssistant:"'
@@ -97,7 +102,8 @@ test_image() {
 
   "$docker" rm -f idefics-test-image >/dev/null 2>&1 || true
   "$docker" run --detach --name idefics-test-image -p 127.0.0.1:$port:5000 "$IMAGE" >/dev/null
-  wait_for 120 ready $port || die "the container is not READY after 120 s:
+  wait_for 120 ready_or_ended $port
+  ready $port || die "the container is not READY:
 $("$docker" logs idefics-test-image 2>&1 | tail -n 20)"
   passed "the container is READY"
   question | curl --silent --fail -H 'Content-Type: application/json' --data-binary @- \
