@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train and measure the demo model: a small genuine IDEFICS on rendered scenes.
 
-  train_demo.py train                      the whole run (about 75 minutes on 2 cores), resumable
+  train_demo.py train                      the whole run (about 85 minutes on 2 cores), resumable
   train_demo.py write-eval DIR             fresh scenes: pictures and questions (JSON lines)
   train_demo.py eval --checkpoint DIR      write, answer and score in one go
   train_demo.py score DIR ANSWERS          score given answers
@@ -98,9 +98,9 @@ def main() -> None:
     p.add_argument("--work", default=DEFAULT_WORK, help="pictures, checkpoints and logs")
     p.add_argument("--out", default=os.path.join(ROOT, "weights", "demo"))
     p.add_argument("--seed", type=int, default=1)
-    p.add_argument("--pictures", type=int, default=80000)
-    p.add_argument("--see-minutes", type=float, default=8)
-    p.add_argument("--answer-minutes", type=float, default=62)
+    p.add_argument("--pictures", type=int, default=60000)
+    p.add_argument("--see-minutes", type=float, default=14)
+    p.add_argument("--answer-minutes", type=float, default=68)
     p.add_argument("--see-muon", type=float, default=4e-3)
     p.set_defaults(run=train)
     p = commands.add_parser("write-eval")

@@ -15,7 +15,7 @@ from .world import SIZE, Scene, sample_scene, text_places, training_pixels
 FIRST_SEED = 1_000_000_000        # training scenes; test scenes use seeds below this
 SIDE, GRID = 112, 8
 NUMBER_SHARE = 0.6               # of the pictures with text
-TEXT_SHARE = 0.45                 # of pictures in phase A, and of the single ones in B
+TEXT_SHARE = 0.65                 # of pictures in phase A, and of the single ones in B
 
 
 def scene_labels(scene: Scene) -> dict:

@@ -10,8 +10,8 @@ import math
 @dataclass(frozen=True)
 class Plan:
     """Minutes and rates of a run."""
-    see_minutes: float = 9.0        # phase A: vision and perceiver only
-    answer_minutes: float = 70.0    # phase B: everything, with questions
+    see_minutes: float = 14.0        # phase A: vision and perceiver only
+    answer_minutes: float = 68.0    # phase B: everything, with questions
     see_muon: float = 4e-3
     answer_muon: float = 2e-3
     answer_muon_late: float = 1.3e-3
