@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Train and measure the demo model: a small genuine IDEFICS on rendered scenes.
 
   train_demo.py train                      the whole run (about 85 minutes on 2 cores), resumable

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of scripts/train_demo.py: the rendered world, its questions, the model and its training."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small fresh-scene pictures with a question and its answer, for the README and the tests."""
 import json
 import os

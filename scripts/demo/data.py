@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Training data: the drawn pictures with their labels, and packed batches of rows."""
 from concurrent.futures import ProcessPoolExecutor
 import os

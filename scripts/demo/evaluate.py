@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fresh test scenes, answering them with transformers or the C++ predictor, and scores."""
 from collections import defaultdict
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Write the model as a Hugging Face checkpoint folder that transformers loads unchanged."""
 import json
 import os

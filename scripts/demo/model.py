@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A small IDEFICS for training: the mathematics and parameter names of transformers'
 IdeficsForVisionText2Text, arranged for speed on a CPU.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parameters shared by the worker processes, and their optimizer.
 
 All parameters live in one shared flat tensor, each worker has its own flat gradient. After

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions about scenes and their one right answer.
 
 A `Row` is one training or test sample: a list of items in the order of an IDEFICS prompt

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the training does at a given time: phases, rates and loss weights.
 
 Everything follows the wall clock, so that the last phase always cools down to zero in the

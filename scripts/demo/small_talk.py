@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text-only exchanges of the demo world."""
 
 TALK = [

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demo's own tokenizer: a small sentencepiece BPE vocabulary with byte fallback.
 
 `build` trains it on sentences of the world and writes the Hugging Face files; `Encoder`

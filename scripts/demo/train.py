@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The training run: two one-thread workers on shared parameters, resumable.
 
 Phase A teaches vision and resampler through throwaway heads; then the places are written

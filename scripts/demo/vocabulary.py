@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The nouns, colours, words, places and fonts of the demo world."""
 
 SHAPES = ["circle", "square", "triangle", "star", "heart", "cross"]

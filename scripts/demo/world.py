@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Scenes of the demo world and how they are drawn.
 
 A scene is one of: 1-5 objects (coloured shapes and emoji) at free positions and sizes, a

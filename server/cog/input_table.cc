@@ -11,7 +11,7 @@ namespace {
 using nlohmann::json;
 
 // Names, order, defaults and limits of the first seven: the original predictor
-// (chenxwh/cog-idefics). All others carry transformers' names.
+// (chenxwh/cog-idefics). All others carry transformers' names. Long because it is one table.
 std::vector<InputSpec> MakeTable() {
   const json token = {{"type", "integer"}, {"minimum", 0}};
   const json tokens = {{"type", "array"}, {"items", token}, {"minItems", 1}};
