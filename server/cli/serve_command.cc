@@ -37,6 +37,15 @@ std::unique_ptr<Backend> MakeBackend(const FlagValues& flags) {
                                         options);
 }
 
+WebhookOptions WebhookFlags(const FlagValues& flags) {
+  WebhookOptions options;
+  options.interval = Milliseconds(flags.Number("throttle-interval"));
+  options.allow_private = flags.Text("webhook-hosts") == "any";
+  const char* token = std::getenv("WEBHOOK_AUTH_TOKEN");  // no flag: secrets are not for argv
+  if (token != nullptr) options.bearer_token = token;
+  return options;
+}
+
 HttpServerOptions HttpOptions(const FlagValues& flags) {
   HttpServerOptions options;
   options.host = flags.Text("host");
@@ -52,8 +61,10 @@ class CogServer {
   CogServer(const FlagValues& flags, const StopSignals& signals)
       : flags_(flags),
         backend_(MakeBackend(flags)),
+        webhooks_(WebhookFlags(flags)),
         runner_(*backend_, registry_),
-        routes_({*backend_, registry_, runner_, setup_, [&signals] { signals.RequestShutdown(); }},
+        routes_({*backend_, registry_, runner_, setup_, webhooks_,
+                 [&signals] { signals.RequestShutdown(); }},
                 flags.Text("output") == "stream" ? OutputKind::kStream : OutputKind::kString) {
     routes_.AddTo(router_);
     http_ = std::make_unique<HttpServer>(HttpOptions(flags), router_);
@@ -87,6 +98,7 @@ class CogServer {
     constexpr auto kAnswerTime = std::chrono::seconds(6);  // canceled ones still answer
     http_->Stop(time + kAnswerTime);
     close.join();
+    if (!webhooks_.Drain(time)) LogWarning("Some webhooks were not delivered before the stop.");
     // A model that is still loading cannot be interrupted, and nothing of it needs to be saved.
     if (!setup_ended_) {
       std::fflush(nullptr);
@@ -113,6 +125,7 @@ class CogServer {
   std::unique_ptr<Backend> backend_;
   Registry registry_;
   SetupState setup_;
+  WebhookSender webhooks_;
   Runner runner_;
   CogRoutes routes_;
   Router router_;

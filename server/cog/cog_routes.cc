@@ -124,6 +124,9 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
                " unknown inputs; they are ignored.");
   }
   wanted.input = std::move(input.values);
+  for (const char* name : {"traceparent", "tracestate"}) {
+    if (const std::string* value = request.Header(name)) wanted.trace.emplace_back(name, *value);
+  }
   if (parts_.setup.phase() != SetupState::Phase::kReady) return HttpResponse::Json(503, kNotReady);
   return Claim(std::move(wanted), request);
 }
@@ -146,6 +149,7 @@ HttpResponse CogRoutes::Claim(PredictionRequest wanted, const HttpRequest& reque
       break;
   }
   const std::string accepted = WantsAsync(request) ? Dump(prediction->Snapshot()) : "";
+  parts_.webhooks.Watch(prediction);
   parts_.runner.Start(prediction);
   if (WantsEventStream(request)) return EventStream(prediction, /*cancel_when_left=*/true);
   if (!accepted.empty()) return HttpResponse::Json(202, accepted);

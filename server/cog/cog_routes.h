@@ -11,6 +11,7 @@
 #include "server/cog/registry.h"
 #include "server/cog/runner.h"
 #include "server/cog/setup_state.h"
+#include "server/cog/webhook.h"
 #include "server/http/router.h"
 
 namespace idefics {
@@ -22,6 +23,7 @@ class CogRoutes {
     Registry& registry;
     Runner& runner;
     SetupState& setup;
+    WebhookSender& webhooks;
     std::function<void()> request_shutdown;  // returns at once
   };
 

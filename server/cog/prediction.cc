@@ -91,6 +91,7 @@ void Prediction::Begin() {
 void Prediction::AddEvent(const char* name, json data) {
   events_.push_back({name, std::move(data)});
   changed_.notify_all();
+  if (on_event_) on_event_();
 }
 
 void Prediction::Output(std::string_view piece) {
@@ -171,6 +172,25 @@ json Prediction::SnapshotLocked() const {
     if (succeeded || !text.empty()) object["output"] = std::move(text);
   } else if (succeeded || !pieces_.empty()) {
     object["output"] = pieces_;
+  }
+  return object;
+}
+
+json Prediction::ProgressSnapshot(bool at_start) const {
+  const std::lock_guard lock(mutex_);
+  json object = SnapshotLocked();
+  object["status"] = "processing";
+  for (const char* later : {"output", "error", "completed_at"}) object.erase(later);
+  object["metrics"].erase("predict_time");
+  if (at_start) {
+    object["logs"] = "";
+    object["metrics"] = json::object();
+  } else if (output_kind_ == OutputKind::kStream && !pieces_.empty()) {
+    object["output"] = pieces_;
+  } else if (output_kind_ == OutputKind::kString && IsTerminal(status_) && !pieces_.empty()) {
+    std::string text;
+    for (const std::string& piece : pieces_) text += piece;
+    object["output"] = json::array({std::move(text)});
   }
   return object;
 }

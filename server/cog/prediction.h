@@ -7,6 +7,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -41,6 +42,7 @@ struct PredictionRequest {
   std::vector<std::string> webhook_events{"start", "output", "logs", "completed"};
   std::optional<std::string> created_at;
   std::optional<std::string> version;
+  std::vector<std::pair<std::string, std::string>> trace;  // traceparent, tracestate
 };
 
 // Data URIs over 1 KiB keep their header and first bytes: an answer need not send an image back.
@@ -56,6 +58,10 @@ class Prediction final : public PredictionSink {
   // The validated input; it may be long and is not kept once it was taken. REQUIRES: called once.
   nlohmann::json TakeInput() { return std::move(input_); }
 
+  // Called after every event, on its thread, with the prediction locked: must return at once and
+  // not call back. REQUIRES: set before the prediction runs.
+  void SetOnEvent(std::function<void()> on_event) { on_event_ = std::move(on_event); }
+
   // The running side: one thread, in this order.
   void Begin();  // starting -> processing
   void Output(std::string_view piece) override;
@@ -69,6 +75,12 @@ class Prediction final : public PredictionSink {
   std::stop_token stop_token() const { return stop_.get_token(); }
   PredictionStatus status() const;
   nlohmann::json Snapshot() const;  // the prediction object, no null values (cog-contract.md 2.2)
+
+  // What a webhook gets before the end: status "processing", output as a list. `at_start`: nothing
+  // was made yet. A string output is one piece, complete at the end.
+  nlohmann::json ProgressSnapshot(bool at_start) const;
+
+  OutputKind output_kind() const { return output_kind_; }
 
   // True once announced; waits at most `time`.
   bool WaitAnnounced(std::chrono::milliseconds time) const;
@@ -90,6 +102,7 @@ class Prediction final : public PredictionSink {
   const std::chrono::system_clock::time_point received_ = std::chrono::system_clock::now();
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::stop_source stop_;
+  std::function<void()> on_event_;
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;

@@ -41,9 +41,10 @@ class CogFixture {
         },
         std::move(source), AnswerOptions());
     runner = std::make_unique<Runner>(*backend, registry);
-    routes = std::make_unique<CogRoutes>(
-        CogRoutes::Parts{*backend, registry, *runner, setup, [this] { shutdown_asked = true; }},
-        OutputKind::kString);
+    routes =
+        std::make_unique<CogRoutes>(CogRoutes::Parts{*backend, registry, *runner, setup, webhooks,
+                                                     [this] { shutdown_asked = true; }},
+                                    OutputKind::kString);
     routes->AddTo(router);
   }
 
@@ -81,6 +82,7 @@ class CogFixture {
   std::unique_ptr<ModelBackend> backend;
   Registry registry;
   SetupState setup;
+  WebhookSender webhooks{WebhookOptions()};
   std::unique_ptr<Runner> runner;
   std::unique_ptr<CogRoutes> routes;
   Router router;
