@@ -47,6 +47,8 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
     settings = [(p.name, base) for p in prompts]
     settings += [(name := prompts[i % len(prompts)].name, changed_settings(rng, base, plain[name]))
                  for i in range(case.num_changed)]
+    empty = "one empty string"  # its prompt is <s> alone: a bad word that begins with it is longer than the sequence
+    settings.append((empty, {**base, "bad_words_ids": [*base["bad_words_ids"], [1, plain[empty][0]]]}))
     greedy, beams = [], []
     near_ties = {"greedy": 0, "beams": 0}
     for i, (name, sampling) in enumerate(settings):
@@ -55,9 +57,13 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
             near_ties["greedy"] += 1
         else:
             greedy.append({"prompt": name, "sampling": sampling, **result})
-    for i in range(case.num_beams):
-        name = prompts[i % len(prompts)].name
-        sampling = beam_settings(rng, base, plain[name])
+    beam_cases = [(name := prompts[i % len(prompts)].name, beam_settings(rng, base, plain[name]))
+                  for i in range(case.num_beams)]
+    for prompt, early_stopping in zip(prompts, (False, True, "never")):  # every likely token ends the sequence
+        first = oracle.greedy(inputs[prompt.name], base, 5)["logprobs"][0]
+        beam_cases.append((prompt.name, {**base, "eos_token_id": sorted(token for token, _ in first[:4]),
+                                         "num_beams": 2, "length_penalty": 2.0, "early_stopping": early_stopping}))
+    for name, sampling in beam_cases:
         result = oracle.beams(inputs[name], sampling)
         if result is None:
             near_ties["beams"] += 1
@@ -88,7 +94,7 @@ def make_golden(case: ModelCase, checkpoint: Path, out: Path, work: Path, prompt
               "beams": cases["beams"]}
     write_lines(out / f"model_{case.name}.json", golden)
     distinct = len({tuple(c["token_ids"]) for c in cases["greedy"]})
-    kinds = sum(len(set(c["token_ids"])) for c in cases["greedy"]) / max(1, sum(len(c["token_ids"]) for c in cases["greedy"]))
+    kinds = sum(len(set(c["token_ids"])) for c in cases["greedy"]) / sum(len(c["token_ids"]) for c in cases["greedy"])
     print(f"{case.name}: {len(logits)} prompts, {len(cases['greedy'])} greedy generations ({distinct} distinct, "
           f"{kinds:.2f} of their tokens new), {len(cases['beams'])} with beams; left out for near ties: "
           f"{cases['near_ties']}; largest f32 error {max(c['f32_error'] for c in logits):.1e}", flush=True)

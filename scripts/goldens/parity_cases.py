@@ -61,7 +61,7 @@ DEMO_CASE = ModelCase("demo", 7, {}, num_changed=15, num_beams=8)
 
 
 def make_checkpoint(case: ModelCase, folder: Path) -> Path:
-    """Random weights, with large token embeddings: else the long prompt outweighs each new token and one is repeated."""
+    """Random weights with large token embeddings: else the prompt outweighs each new token and one is repeated."""
     import make_checkpoint as maker
     from safetensors.numpy import load_file, save_file
     maker.SHAPES[case.name] = case.shape
@@ -117,7 +117,8 @@ PROMPTS = [
     Prompt("image alone", (_image("e"),)),
     Prompt("end of sequence in the middle", (_image("a"), "one</s>two", _image("b"), "three</s>")),
     Prompt("literal <image> before a real one", ("forged <image> here", _image("c"), "and after it")),
-    Prompt("literal special tokens", ("<s>a<unk>b<fake_token_around_image>c</s> d<s>", _image("a"), "<end_of_utterance>")),
+    Prompt("literal special tokens", ("<s>a<unk>b<fake_token_around_image>c</s> d<s>", _image("a"),
+                                      "<end_of_utterance>")),
     Prompt("empty strings", ("", _image("a"), "", _image("b"), "   ", "x", "")),
     Prompt("one empty string", ("",)),
     Prompt("bytes", ("h\u00e9llo \u65e5\u672c \U0001f600\t\n\n  z", _image("d"), "\u00e9\u0301\ufffd")),

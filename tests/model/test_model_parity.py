@@ -73,8 +73,8 @@ def test_greedy_generations_are_those_of_transformers(case):
         for ours_top, theirs_top in zip(answer["logprobs"], entry.get("logprobs", [])):
             check_logprobs(ours_top, theirs_top)
             checked += 1
-    print(f"{golden['model']}: {len(golden['greedy'])} greedy generations and {checked} tokens' log probabilities equal; "
-          f"left out for a near tie: {golden['near_ties']['greedy']}")
+    print(f"{golden['model']}: {len(golden['greedy'])} greedy generations and {checked} tokens' log probabilities "
+          f"equal; left out for a near tie: {golden['near_ties']['greedy']}")
 
 
 def check_logprobs(ours_top, theirs_top):

@@ -40,7 +40,8 @@ def test_every_logit_equals_that_of_transformers_asked_now(case):
         difference = numpy.abs(oracle.logits(inputs).numpy() - logits_of(answer)).max()
         assert difference <= max(1e-4, 4 * entry["f32_error"]), f"{entry['prompt']}: differs by {difference}"
         worst, positions = max(worst, difference), positions + len(entry["token_ids"])
-    print(f"{golden['model']}: {positions} positions, {positions * golden['vocab']} logits, largest difference {worst:.1e}")
+    print(f"{golden['model']}: {positions} positions, {positions * golden['vocab']} logits, largest difference "
+          f"{worst:.1e}")
 
 
 def test_transformers_still_generates_what_the_goldens_hold(case):
@@ -50,7 +51,8 @@ def test_transformers_still_generates_what_the_goldens_hold(case):
         assert result["token_ids"] == entry["token_ids"], entry
         assert (result["text"], result["full_text"]) == (entry["text"], entry["full_text"])
     for entry in golden["beams"][:NUM_BEAMS]:
-        assert oracle.beams(oracle.inputs(prompts[entry["prompt"]]), entry["sampling"])["token_ids"] == entry["token_ids"]
+        result = oracle.beams(oracle.inputs(prompts[entry["prompt"]]), entry["sampling"])
+        assert result["token_ids"] == entry["token_ids"], entry
 
 
 def test_in_bf16_our_logits_are_as_near_to_f32_as_those_of_transformers(case, checkpoint, ours):
@@ -77,7 +79,8 @@ def test_in_bf16_our_logits_are_as_near_to_f32_as_those_of_transformers(case, ch
             same += int(row.argmax()) == best
             if int(row.argmax()) != best:
                 leads.append(lead)
-    print(f"{golden['model']} bf16: largest error against f32: ours {our_error:.3f}, transformers {their_error:.3f}; the "
-          f"same best token at {same} of {total} positions, elsewhere a lead of at most {max(leads, default=0):.3f}")
+    print(f"{golden['model']} bf16: largest error against f32: ours {our_error:.3f}, transformers {their_error:.3f}; "
+          f"the same best token at {same} of {total} positions, elsewhere a lead of at most "
+          f"{max(leads, default=0):.3f}")
     assert our_error <= 2 * their_error
     assert all(lead <= 2 * their_error for lead in leads), leads

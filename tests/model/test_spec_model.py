@@ -65,7 +65,8 @@ def model(golden, tmp_path_factory, export):
 def rows(golden):
     """(name, token ids without padding, image index, pixels of the row's images, last logits, greedy tokens)"""
     for name, case in golden["cases"].items():
-        for b, (ids, keep, index) in enumerate(zip(case["input_ids"], case["attention_mask"], case["image_mask_index"])):
+        columns = zip(case["input_ids"], case["attention_mask"], case["image_mask_index"])
+        for b, (ids, keep, index) in enumerate(columns):
             kept = [i for i, mask in enumerate(keep) if mask]
             images = max(max(index) + 1, 0)
             pixels = [(2 * uniform(f"pixels.{b}.{n}", 3 * 28 * 28)).tolist() for n in range(images)]
