@@ -90,8 +90,8 @@ def _extra(chosen: dict) -> list:
     noun = chosen["shape"]["noun"]
     return [
         {"id": "two", "family": "two pictures", "expected":
-            f"the first shows a cat and the second {noun}, so the first.",
-         "prompt": ["User: first", cat, "second", shape, "which picture shows a cat?" + END,
+            f"the first shows a cat and the second {noun}, so no.",
+         "prompt": ["User: first", cat, "second", shape, "do both pictures show the same?" + END,
                     "\nAssistant:"]},
         {"id": "few-shot", "family": "few-shot caption", "expected": f"I see {noun}.",
          "prompt": ["User:", cat, "caption this." + END, f"\nAssistant: I see a cat.{END}",
