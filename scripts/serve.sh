@@ -38,7 +38,8 @@ READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
   if [ "${demo:-no}" = yes ]; then
     local picture="data:image/jpeg;base64,'\"\$(base64 -w0 '$ROOT/tests/assets/several.jpg')\"'"
     printf '%s\n\n' "curl -s $url/predictions -H 'Content-Type: application/json' -d '{\"input\": {\"prompt\":\
- [\"User: What do you see?\", \"$picture\", \"<end_of_utterance>\", \"\\nAssistant:\"]}}'"
+ [\"User: What do you see?\", \"$picture\", \"<end_of_utterance>\", \"\\nAssistant:\"]}}' |\
+ python3 -c 'import json, sys; print(json.load(sys.stdin)[\"output\"])'"
   else
     say "curl -s $url/"
   fi
