@@ -107,7 +107,8 @@ class HttpServer::Loop {
   void Refuse(Connection& connection, int status, const std::string& message);
   void Linger(Connection& connection);
   void Park(Connection& connection);
-  void Arm(int fd);
+  void HandOver(Connection& connection, State state);
+  void Arm(int fd) const;
   void Return(Connection& connection);
   void TakeReturned();
   void Sweep();
@@ -125,6 +126,7 @@ class HttpServer::Loop {
   std::atomic<bool> draining_{false};
   std::atomic<bool> stop_{false};
   std::atomic<bool> break_all_{false};
+  std::mutex hand_over_;  // from a worker to the loop; the loop takes it before it closes
   std::mutex mutex_;
   std::condition_variable ended_;
   std::vector<int> returned_;  // connections that workers give back with bytes in their buffer
@@ -215,6 +217,7 @@ void HttpServer::Loop::HandleEvent(int fd, uint32_t) {
   const bool open = connection.ReadAvailable(options_.head.max_head_bytes);
   if (state == State::kLingering) connection.buffer().clear();
   if (!open) {
+    const std::lock_guard lock(hand_over_);
     connections_.erase(found);
     return;
   }
@@ -314,20 +317,23 @@ void HttpServer::Loop::Linger(Connection& connection) {
   connection.ShutdownWrite();
   connection.buffer().clear();
   connection.deadline = Clock::now() + kLingerTime;
-  const int fd = connection.fd();  // the loop may drop the connection once its state is stored
-  connection.state.store(State::kLingering, std::memory_order_release);
-  Arm(fd);
+  HandOver(connection, State::kLingering);
 }
 
 void HttpServer::Loop::Park(Connection& connection) {
   connection.head_started = false;
   connection.deadline = Clock::now() + options_.keep_alive_time;
-  const int fd = connection.fd();  // as above
-  connection.state.store(State::kParked, std::memory_order_release);
-  Arm(fd);
+  HandOver(connection, State::kParked);
 }
 
-void HttpServer::Loop::Arm(int fd) {
+// The loop cannot close the connection between the two.
+void HttpServer::Loop::HandOver(Connection& connection, State state) {
+  const std::lock_guard lock(hand_over_);
+  connection.state.store(state, std::memory_order_release);
+  Arm(connection.fd());
+}
+
+void HttpServer::Loop::Arm(int fd) const {
   epoll_event event{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.fd = fd}};
   epoll_ctl(epoll_, EPOLL_CTL_MOD, fd, &event);
 }
@@ -358,6 +364,7 @@ void HttpServer::Loop::TakeReturned() {
 void HttpServer::Loop::Sweep() {
   PauseAccepting(false);
   const auto now = Clock::now();
+  const std::lock_guard lock(hand_over_);
   for (auto it = connections_.begin(); it != connections_.end();) {
     Connection& connection = *it->second;
     const State state = connection.state.load(std::memory_order_acquire);

@@ -236,13 +236,20 @@ TEST_CASE_METHOD(CogFixture, "a full server is BUSY and answers 409, and 202 to 
 
 TEST_CASE_METHOD(CogFixture, "two hundred racing PUTs with one id run once", "[cog]") {
   GetReady(1);
-  predictor->pause = std::chrono::milliseconds(150);
+  std::atomic<int> answered{0};
   std::atomic<int> conflicts{0};
+  predictor->on_generate = [&] {  // the one run lasts until all others have their answers
+    const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (answered < 199 && std::chrono::steady_clock::now() < limit) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+  };
   {
     std::vector<std::jthread> clients;
     for (int i = 0; i < 200; ++i) {
       clients.emplace_back([&] {
         if (Send("PUT", "/predictions/same", kGood).status == 409) ++conflicts;
+        ++answered;
       });
     }
   }

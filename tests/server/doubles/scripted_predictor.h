@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -32,6 +33,7 @@ class ScriptedPredictor final : public Predictor {
       const std::lock_guard lock(mutex_);
       requests_.push_back(request);
     }
+    if (on_generate) on_generate();
     GenerateResult result;
     result.finish_reason = FinishReason::kEos;
     for (const std::string& piece : pieces) {
@@ -58,6 +60,7 @@ class ScriptedPredictor final : public Predictor {
   }
 
   // Set before use.
+  std::function<void()> on_generate;
   std::vector<std::string> pieces{" A", " dog."};
   std::string full_text_prefix = "User: hi \nAssistant:";
   Status status;
