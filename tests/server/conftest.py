@@ -17,7 +17,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
-PICTURES = ROOT / "tests/assets/pixels"
+ASSETS = ROOT / "tests/assets"
+PICTURES = ASSETS / "pixels"
 
 
 def data_uri(path: Path) -> str:
@@ -110,7 +111,7 @@ def demo():
 
 
 class Pictures(BaseHTTPRequestHandler):
-    """/NAME.png: a file of tests/assets/pixels; /slow: never ends; /loop: redirects to itself; /to?URL."""
+    """/NAME: a file of tests/assets; /slow: never ends; /loop: redirects to itself; /to?URL."""
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
@@ -125,7 +126,7 @@ class Pictures(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
-        file = PICTURES / path[1:]
+        file = ASSETS / path[1:]
         found = file.is_file()
         content = file.read_bytes() if found else b"no such picture"
         self.server.agents.append(self.headers.get("User-Agent"))

@@ -6,9 +6,9 @@ import os
 import subprocess
 
 import pytest
-from conftest import SERVER, data_uri, ROOT
+from conftest import ASSETS, SERVER, data_uri
 
-SCENE = ROOT / "tests/assets/scene.png"
+SCENE = ASSETS / "cat.jpg"
 QUESTION = "What is in this image?"
 
 
@@ -19,7 +19,7 @@ def prompt(*images):
 @pytest.fixture
 def scene():
     if not SCENE.is_file():
-        pytest.skip("tests/assets/scene.png is not there: scripts/train_demo.py assets writes it")
+        pytest.skip("tests/assets/cat.jpg is not there: scripts/train_demo.py assets writes it")
     return data_uri(SCENE)
 
 
@@ -31,6 +31,19 @@ def test_prompt_and_image_text_give_the_same_answer(demo, scene):
     assert by_text["metrics"]["image_count"] == 1
     full = demo.predict(prompt=prompt(scene), return_full_text=True)[1]["output"]
     assert QUESTION in full and full.endswith(by_prompt["output"])
+
+
+def test_an_image_by_url_is_the_image_by_data_uri(demo, pictures, scene):
+    by_url = demo.predict(prompt=prompt(f"{pictures.url}/cat.jpg"))[1]
+    assert by_url["status"] == "succeeded", by_url
+    assert by_url["output"] == demo.predict(prompt=prompt(scene))[1]["output"]
+    assert "cat" in by_url["output"]
+
+
+def test_a_prompt_of_two_images_is_answered(demo, pictures):
+    images = [f"{pictures.url}/{name}" for name in ("cat.jpg", "count.jpg")]
+    body = demo.predict(prompt=prompt(*images))[1]
+    assert body["status"] == "succeeded" and body["metrics"]["image_count"] == 2
 
 
 def test_text_only_prompts_are_answered(demo):

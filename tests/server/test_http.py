@@ -8,17 +8,11 @@ import time
 import pytest
 from conftest import PICTURES, data_uri
 
-PICTURE = PICTURES / "8bit-type2.png"
+NAME = "pixels/8bit-type2.png"
 
 
 def picture():
-    if not PICTURE.is_file():
-        return data_uri(sorted(PICTURES.glob("*type0.png"))[0])
-    return data_uri(PICTURE)
-
-
-def name():
-    return PICTURE.name if PICTURE.is_file() else sorted(PICTURES.glob("*type0.png"))[0].name
+    return data_uri(PICTURES / "8bit-type2.png")
 
 
 def test_the_root_names_the_endpoints_of_cog(fake):
@@ -49,7 +43,7 @@ def test_non_ascii_text_survives(fake):
 
 
 def test_images_come_by_url_and_all_formats_of_reference(fake, pictures):
-    for image in (f"{pictures.url}/{name()}", f"{pictures.url}/to?/{name()}", picture()):
+    for image in (f"{pictures.url}/{NAME}", f"{pictures.url}/to?/{NAME}", picture()):
         body = fake.predict(image=image, text="[echo]")[1]
         assert body["status"] == "succeeded", body
         assert json.loads(body["output"])["image_width"] > 0
@@ -70,7 +64,7 @@ def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
     server = start("--engine", "fake")
     server.wait_until("READY")
     port = pictures.url.rsplit(":", 1)[1]
-    body = server.predict(image=f"http://{host}:{port}/{name()}", text="hi")[1]
+    body = server.predict(image=f"http://{host}:{port}/{NAME}", text="hi")[1]
     assert body["status"] == "failed"
     assert "not public" in body["error"] or "cannot be fetched" in body["error"]
 
