@@ -77,11 +77,36 @@ inline Outcome Collect(Generation& generation) {
   return outcome;
 }
 
-inline Outcome RunAlone(const EngineRequest& request) {
-  ToyEngine toy;
-  auto generation = toy.engine->Submit(request);
-  if (!generation.ok()) return {{}, generation.status(), FinishReason::kError};
-  return Collect(**generation);
+// What the request must give: every sequence is run from its first token again for each new token,
+// with a runner of its own and no engine, KV cache or neighbour involved.
+inline Outcome RunFromScratch(const EngineRequest& request) {
+  auto search = MakeTokenSearch(request.sampling, request.tokens);
+  std::vector<std::vector<int32_t>> sequences = {request.tokens};
+  while (!search->finished()) {
+    std::vector<float> logits(sequences.size() * kToyVocab);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      ToyRunner runner(ToyLimits());
+      std::vector<int32_t> entries;
+      for (const int32_t index : request.image_index) entries.push_back(index);
+      entries.resize(sequences[i].size(), entries.back());
+      const int32_t first_entry = 0;
+      if (!request.images.empty()) {
+        (void)runner.EncodeImages(request.images[0].pixels, std::span(&first_entry, 1));
+      }
+      StepRow row;
+      row.tokens = sequences[i];
+      row.image_entries = entries;
+      (void)runner.Step(std::span(&row, 1), std::span(logits).subspan(i * kToyVocab, kToyVocab));
+    }
+    const SearchStep step = search->Advance(logits, kToyVocab);
+    std::vector<std::vector<int32_t>> next;
+    for (size_t i = 0; i < step.parents.size(); ++i) {
+      next.push_back(sequences[step.parents[i]]);
+      next.back().push_back(step.tokens[i]);
+    }
+    sequences = std::move(next);
+  }
+  return {search->new_tokens(), Status::Ok(), search->finish_reason()};
 }
 
 }  // namespace idefics

@@ -64,7 +64,7 @@ TEST_CASE("a request's tokens do not depend on its neighbours or on when they ar
     }
     for (int i = 0; i < count; ++i) {
       const Outcome batched = Collect(*generations[i]);
-      const Outcome alone = RunAlone(requests[i]);
+      const Outcome alone = RunFromScratch(requests[i]);
       REQUIRE(batched.status.ok());
       REQUIRE(batched.tokens == alone.tokens);
       REQUIRE(batched.reason == alone.reason);
@@ -100,7 +100,7 @@ TEST_CASE("a picture that was seen before is not encoded again", "[engine][image
 TEST_CASE("a picture changes the tokens of those who see it", "[engine]") {
   EngineRequest first = ToyRequest(3, 10, 20, 1);
   EngineRequest second = ToyRequest(3, 10, 20, 2);
-  CHECK(RunAlone(first).tokens != RunAlone(second).tokens);
+  CHECK(RunFromScratch(first).tokens != RunFromScratch(second).tokens);
 }
 
 TEST_CASE("cancel ends a request at any time with a last event and frees its place", "[engine]") {
@@ -135,7 +135,7 @@ TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[eng
   std::vector<EngineRequest> requests;
   for (int i = 0; i < 4; ++i) requests.push_back(ToyRequest(i, 6, 25));
   std::vector<Outcome> alone;
-  for (const auto& request : requests) alone.push_back(RunAlone(request));
+  for (const auto& request : requests) alone.push_back(RunFromScratch(request));
   std::atomic<int> failures = 0;
   toy.runner->set_fault([&](int64_t step) {
     if (step % 5 != 0) return Status::Ok();
