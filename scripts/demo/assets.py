@@ -89,9 +89,8 @@ def _extra(chosen: dict) -> list:
     cat, shape = chosen["cat"]["prompt"][1], chosen["shape"]["prompt"][1]
     noun = chosen["shape"]["noun"]
     return [
-        {"id": "two", "family": "two pictures", "expected":
-            f"the first shows a cat and the second {noun}, so no.",
-         "prompt": ["User: first", cat, "second", shape, "do both pictures show the same?" + END,
+        {"id": "two", "family": "two pictures", "expected": f"{noun}.",
+         "prompt": ["User: first", cat, "second", shape, "what is in the second picture?" + END,
                     "\nAssistant:"]},
         {"id": "few-shot", "family": "few-shot caption", "expected": f"I see {noun}.",
          "prompt": ["User:", cat, "caption this." + END, f"\nAssistant: I see a cat.{END}",

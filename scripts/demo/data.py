@@ -16,7 +16,7 @@ from .world import SIZE, Scene, sample_scene, text_places, training_pixels
 FIRST_SEED = 1_000_000_000        # training scenes; test scenes use seeds below this
 SIDE, GRID = 112, 8
 NUMBER_SHARE = 0.6               # of the pictures with text
-TEXT_SHARE = 0.65                 # of pictures in phase A, and of the single ones in B
+SEE_TEXT_SHARE, ASK_TEXT_SHARE = 0.45, 0.65   # of the pictures in phase A, of single ones in B
 
 
 def scene_labels(scene: Scene) -> dict:
@@ -118,16 +118,16 @@ class Pictures:
             if rng.random() >= single_share:
                 pairs += list(rng.choice(self.several, 2, replace=False))
             else:
-                pairs += list(self.mix(rng, 2, self.one))
+                pairs += list(self.mix(rng, 2, ASK_TEXT_SHARE, self.one))
         return np.array(pairs)
 
-    def mix(self, rng, count: int, others=None) -> np.ndarray:
-        """`count` picture numbers, TEXT_SHARE of them with text, more numbers than words
+    def mix(self, rng, count: int, share: float, others=None) -> np.ndarray:
+        """`count` picture numbers, `share` of them with text, more numbers than words
         since digits are learnt last."""
         others = self.objects if others is None else others
         text = np.where(rng.random(count) < NUMBER_SHARE, rng.choice(self.numbers, count),
                         rng.choice(self.words, count))
-        return np.where(rng.random(count) < TEXT_SHARE, text, rng.choice(others, count))
+        return np.where(rng.random(count) < share, text, rng.choice(others, count))
 
     def tensors(self, chosen):
         """(pixels, labels) of the chosen pictures as tensors."""

@@ -48,7 +48,6 @@ def hf_weights(model: SmallIdefics) -> dict:
         if name.startswith("heads."):
             continue
         if name.endswith("patch_embedding.weight"):
-            # training keeps the weight as rows of (colour, y, x)
             value = value.repeat_interleave(PATCH_FACTOR, 2).repeat_interleave(PATCH_FACTOR, 3)
             value = value / PATCH_FACTOR ** 2
         weights[name] = value.detach().to(torch.bfloat16).contiguous().clone()

@@ -96,7 +96,7 @@ class Worker:
         """The loss of one fresh batch."""
         plan, rng = self.plan, self.rng
         if not answering:
-            chosen = self.pictures.mix(rng, plan.see_pictures)
+            chosen = self.pictures.mix(rng, plan.see_pictures, data.SEE_TEXT_SHARE)
         else:
             chosen = self.pictures.pick(rng, plan.answer_pictures, 0.5)
         pixels, labels = self.pictures.tensors(np.sort(chosen) if not answering else chosen)
