@@ -22,9 +22,11 @@ def mid(tmp_path_factory):
 
 
 def _start(checkpoint, bundle, *flags):
-    """An export that has begun to write weights."""
+    """An export that has begun to write weights. Ctrl-C reaches it as from a terminal: a shell's background job, which
+    a test run in CI may be, hands on that SIGINT is ignored."""
     process = subprocess.Popen(export_command(checkpoint, bundle, *flags), env=environment(), text=True,
-                               stderr=subprocess.PIPE)
+                               stderr=subprocess.PIPE,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120
     while not list(bundle.parent.glob(f"{bundle.name}.partial-*/weights-*")):
         assert process.poll() is None and time.monotonic() < deadline
