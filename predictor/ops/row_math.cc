@@ -1,21 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/ops/row_math.h"
 
-#include <bit>
 #include <cmath>
 
 #include "predictor/ops/clones.h"
+#include "predictor/ops/wide.h"
 
 namespace idefics {
 namespace {
-
-inline float Wide(float x) { return x; }
-inline float Wide(c10::BFloat16 x) {
-  return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
-}
-inline float Wide(c10::Half x) { return static_cast<float>(x); }
-
-constexpr int64_t kLanes = 32;  // independent partial sums, so that the loop vectorises
 
 template <typename T>
 inline __attribute__((always_inline)) float DotOf(const float* a, const T* b, int64_t n) {
