@@ -50,7 +50,8 @@ COPY docker/python docker/pip /usr/local/bin/
 COPY LICENSE cog.yaml run.py /src/
 RUN chmod 755 /usr/local/bin/python /usr/local/bin/pip \
     && ln -s python /usr/local/bin/python3 && ln -s pip /usr/local/bin/pip3 \
-    && echo /opt/libtorch/torch/lib >/etc/ld.so.conf.d/idefics.conf && ldconfig \
+    && find /opt/libtorch -name '*.so*' -printf '%h\n' | sort -u >/etc/ld.so.conf.d/idefics.conf \
+    && ldconfig \
     && idefics-server --print-openapi | cmp - /src/.cog/openapi_schema.json
 # Idle OpenMP threads sleep instead of spinning; NVIDIA_* ask the container toolkit for the driver.
 ENV OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 NVIDIA_VISIBLE_DEVICES=all \
