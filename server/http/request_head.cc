@@ -136,10 +136,10 @@ size_t FindHeadEnd(std::string_view bytes) {
 }
 
 std::optional<HeadError> CheckPartialHead(std::string_view bytes, const HeadLimits& limits) {
-  const size_t line = bytes.find('\n');
+  // The line as far as it has come: the answer must not depend on how much arrived at once.
+  const size_t line_bytes = std::min(bytes.find('\n'), bytes.size());
   constexpr size_t kMethodAndVersionBytes = 64;
-  if (line == std::string_view::npos &&
-      bytes.size() > limits.max_target_bytes + kMethodAndVersionBytes) {
+  if (line_bytes > limits.max_target_bytes + kMethodAndVersionBytes) {
     return HeadError{414, "The request target is longer than " +
                               std::to_string(limits.max_target_bytes) + " bytes."};
   }

@@ -13,6 +13,8 @@
 #include <string>
 #include <thread>
 
+#include "server/http/request_head.h"
+
 namespace idefics {
 namespace {
 
@@ -198,6 +200,15 @@ TEST_CASE_METHOD(HttpFixture, "floods of headers and long targets are refused", 
   CHECK(HasStatus(Ask(many + "\r\n"), 431));
   CHECK(HasStatus(Ask("GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\n\r\n"), 414));
   CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nX: " + std::string(70'000, 'a') + "\r\n\r\n"), 431));
+}
+
+TEST_CASE("a long target is refused with 414 however much of the head has arrived", "[http]") {
+  const std::string whole = "GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\n\r\n";
+  for (const size_t bytes : {size_t{40'000}, size_t{69'000}, whole.size()}) {
+    const auto error = CheckPartialHead(std::string_view(whole).substr(0, bytes), HeadLimits());
+    REQUIRE(error.has_value());
+    CHECK(error->status == 414);
+  }
 }
 
 TEST_CASE_METHOD(HttpFixture, "an unread body is not taken for the next request", "[http]") {
