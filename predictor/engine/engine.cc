@@ -8,6 +8,20 @@
 #include "common/log.h"
 
 namespace idefics {
+namespace {
+
+Status ShuttingDown() { return {ErrorCode::kCanceled, "the server is shutting down"}; }
+
+// The last event of a request that never had a place.
+void EndUnstarted(Generation* generation, const Status& canceled) {
+  TokenEvent event;
+  event.finished = true;
+  event.finish_reason = FinishReason::kCanceled;
+  event.status = canceled;
+  generation->Push(std::move(event));
+}
+
+}  // namespace
 
 Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options)
     : runner_(std::move(runner)),
@@ -94,7 +108,7 @@ void Engine::Run() {
     PublishStats();
   }
   for (Running& running : running_) {
-    Finish(running, Status(ErrorCode::kCanceled, "the server is shutting down"));
+    Finish(running, ShuttingDown());
   }
   RemoveFinished();
 }
@@ -105,11 +119,7 @@ bool Engine::WaitForWork() {
   work_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !running_.empty(); });
   if (!stopping_) return true;
   for (Waiting& waiting : waiting_) {
-    TokenEvent event;
-    event.finished = true;
-    event.finish_reason = FinishReason::kCanceled;
-    event.status = Status(ErrorCode::kCanceled, "the server is shutting down");
-    waiting.generation->Push(std::move(event));
+    EndUnstarted(waiting.generation.get(), ShuttingDown());
   }
   waiting_.clear();
   return false;
@@ -124,11 +134,7 @@ void Engine::DropCanceled() {
   std::lock_guard lock(mutex_);
   std::erase_if(waiting_, [&](Waiting& waiting) {
     if (!waiting.generation->canceled()) return false;
-    TokenEvent event;
-    event.finished = true;
-    event.finish_reason = FinishReason::kCanceled;
-    event.status = canceled;
-    waiting.generation->Push(std::move(event));
+    EndUnstarted(waiting.generation.get(), canceled);
     return true;
   });
 }

@@ -20,7 +20,7 @@ void ScaleAdd(float* out, float keep, float weight, const float* row, int64_t n)
 void ScaleAdd(float* out, float keep, float weight, const c10::BFloat16* row, int64_t n);
 void ScaleAdd(float* out, float keep, float weight, const c10::Half* row, int64_t n);
 
-// silu(gate[i])·up[i]; `rounded` types round silu to T first, as two separate ATen operators do.
+// silu(gate[i])·up[i], rounding silu to the element type first, as two separate ATen operators do.
 void SiluMultiply(const float* gate, const float* up, float* out, int64_t n);
 void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16* up, c10::BFloat16* out,
                   int64_t n);
