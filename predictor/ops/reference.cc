@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "predictor/ops/packed_weight.h"
+
 namespace idefics::reference {
 
 // spec 2.4: two roundings in 16 bit, one for the normalised value and one for the product.
@@ -86,6 +88,20 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias) {
   return at::linear(x, weight, bias);
+}
+
+at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  return at::linear(x, UnpackWeight(weight, n, x.size(-1)));
+}
+
+at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n) {
+  return at::linear(x, DequantizeInt8(weight, scale, n, x.size(-1)).to(x.scalar_type()));
+}
+
+at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n) {
+  return at::linear(x, DequantizeInt4(weight, scale, n, x.size(-1)).to(x.scalar_type()));
 }
 
 at::Tensor Swiglu(const at::Tensor& gate_up) {

@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <optional>
 
 namespace idefics::reference {
@@ -19,6 +20,12 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
                        const at::Tensor& image_entry);
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
                   const std::optional<at::Tensor>& bias);
+// x [..., k] times W^T -> [..., n] in x's type, W as packed_weight.h stores it.
+at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n);
+at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n);
+at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n);
 at::Tensor Swiglu(const at::Tensor& gate_up);
 
 }  // namespace idefics::reference
