@@ -6,7 +6,7 @@ For tests and measurements: the tensors have the names, shapes and types of the 
 Weights are written tensor by tensor: a 9b (18 GB) needs about 0.5 GB of memory.
 
     make_checkpoint.py OUT --shape tiny --seed 1
-    make_checkpoint.py OUT --shape 9b --dtype bf16 --shards 4 --tokenizer tokenizer.model
+    make_checkpoint.py OUT --shape 9b --distribution normal --dtype bf16 --shards 4 --tokenizer tokenizer.model
 """
 
 import argparse
@@ -166,15 +166,20 @@ def _scale(tensor: SourceTensor) -> Tuple[float, float]:
     return 0.0, math.sqrt(3 / fan_in)
 
 
-def random_chunks(tensor: SourceTensor, seed: int, dtype: torch.dtype) -> Iterator[torch.Tensor]:
-    """Flat pieces; they depend on the name and the seed alone."""
-    digest = hashlib.sha256(f"{seed}:{tensor.name}".encode()).digest()
+def random_chunks(tensor: SourceTensor, options: argparse.Namespace) -> Iterator[torch.Tensor]:
+    """Flat pieces; they depend on the name, the seed and the distribution alone."""
+    dtype = DTYPES[options.dtype][0]
+    digest = hashlib.sha256(f"{options.seed}:{tensor.name}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     centre, half = _scale(tensor)
     count = math.prod(tensor.shape)
     for begin in range(0, count, CHUNK):
         piece = torch.empty(min(CHUNK, count - begin), dtype=torch.float32)
-        yield piece.uniform_(centre - half, centre + half, generator=generator).to(dtype)
+        if options.distribution == "normal":
+            piece.normal_(centre, half / math.sqrt(3), generator=generator)
+        else:
+            piece.uniform_(centre - half, centre + half, generator=generator)
+        yield piece.to(dtype)
 
 
 def _header(tensors: List[SourceTensor], stored_name: str, element: int) -> bytes:
@@ -194,7 +199,7 @@ def write_safetensors(path: Path, tensors: List[SourceTensor], options: argparse
     with open(path, "wb") as file:
         file.write(_header(tensors, stored_name, dtype.itemsize))
         for tensor in tensors:
-            for piece in random_chunks(tensor, options.seed, dtype):
+            for piece in random_chunks(tensor, options):
                 file.write(_bytes(piece))
                 progress.advance(piece.nbytes)
 
@@ -206,8 +211,7 @@ def _bytes(piece: torch.Tensor) -> bytearray:
 
 
 def write_torch(path: Path, tensors: List[SourceTensor], options: argparse.Namespace, progress: Progress) -> None:
-    dtype = DTYPES[options.dtype][0]
-    state = {t.name: torch.cat(list(random_chunks(t, options.seed, dtype))).view(t.shape) for t in tensors}
+    state = {t.name: torch.cat(list(random_chunks(t, options))).view(t.shape) for t in tensors}
     torch.save(state, path)
     progress.advance(sum(value.nbytes for value in state.values()))
 
@@ -267,6 +271,8 @@ def parse(argv=None) -> argparse.Namespace:
     add("out", type=Path, help="folder to make; it must not exist")
     add("--shape", choices=sorted(SHAPES), default="tiny")
     add("--seed", type=int, default=0)
+    add("--distribution", choices=["uniform", "normal"], default="uniform",
+        help="of every weight; normal has the outliers that quantization meets in trained weights")
     add("--dtype", choices=sorted(DTYPES), default="f32")
     add("--shards", type=int, default=1)
     add("--format", choices=["safetensors", "bin"], default="safetensors", help="bin holds a shard in memory")
