@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses the target, hands each case its server, and judges an outcome by the case's tag."""
+
+import dataclasses
+import os
+
+import pytest
+import table
+from receiver import LocalServer, PictureHandler, WebhookHandler
+from targets import CogletTarget, OurTarget, Pool, UrlTarget
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("conformance")
+    group.addoption("--target", choices=("ours", "demo", "coglet"), default="ours", help="what to start and ask")
+    group.addoption("--base-url", help="ask this running server instead")
+    group.addoption("--table", action="store_true", help="write the outcomes into README.md")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "case(declared): a case of the contract; see cases.py")
+    config.addinivalue_line("markers", "any_engine: holds with a real model too, not only with the fake engine")
+
+
+def case_of(item):
+    mark = item.get_closest_marker("case")
+    return mark.args[0] if mark else None
+
+
+def target_name(config):
+    return "url" if config.getoption("--base-url") else config.getoption("--target")
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        assert case_of(item), f"{item.nodeid} is not declared as a case"
+    if target_name(config) == "demo":
+        dropped = [item for item in items if not item.get_closest_marker("any_engine")]
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if item.get_closest_marker("any_engine")]
+
+
+@pytest.fixture(scope="session")
+def target(request):
+    if url := request.config.getoption("--base-url"):
+        return UrlTarget(url)
+    name = request.config.getoption("--target")
+    if name == "coglet":
+        return CogletTarget()
+    if name == "demo":
+        bundle = os.environ.get("IDEFICS_DEMO_BUNDLE") or pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle")
+        return OurTarget(("--model", bundle))
+    return OurTarget()
+
+
+@pytest.fixture(scope="session")
+def pool(target):
+    pool = Pool(target)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def declared(request, target):
+    declared = case_of(request.node)
+    if declared.only_ours and target.name == "coglet":
+        pytest.skip(f"not put to coglet: {declared.coglet}")
+    return declared
+
+
+@pytest.fixture
+def server(declared, pool):
+    """The running server that the case's options ask for."""
+    server = pool.take(declared.options)
+    yield server
+    pool.give_back(declared.options, server)
+
+
+@pytest.fixture
+def start(declared, pool):
+    """start(ready=…, env=…, …) -> a process of the case's own, with the case's options changed by these."""
+    started = []
+
+    def run(**changes):
+        if isinstance(changes.get("env"), dict):
+            changes["env"] = tuple(changes["env"].items())
+        options = dataclasses.replace(declared.options, **{"fresh": True, **changes})
+        started.append(pool.take(options))
+        return started[-1]
+    yield run
+    for server in started:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def webhooks():
+    local = LocalServer(WebhookHandler)
+    yield local
+    local.stop()
+
+
+@pytest.fixture
+def hook(webhooks):
+    return webhooks.hook()
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    local = LocalServer(PictureHandler)
+    yield local
+    local.stop()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """A case that is not tagged "c" may fail against coglet: that is what its tag says."""
+    outcome = yield
+    report, declared = outcome.get_result(), case_of(item)
+    table.note(declared, report, call)
+    if report.failed and target_name(item.config) == "coglet" and declared.tag != "c":
+        report.outcome, report.wasxfail = "skipped", declared.coglet or "differs on purpose"
+
+
+def pytest_sessionfinish(session):
+    if session.config.getoption("--table"):
+        table.write("coglet" if target_name(session.config) == "coglet" else "ours")

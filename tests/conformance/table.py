@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table in README.md: case, tag, what coglet and ours did. A run writes the column of its target."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).with_name("README.md")
+BEGIN, END = "<!-- written by --table -->\n", "<!-- end -->\n"
+HEAD = "| case | what must hold | tag | coglet 0.22.0 | ours |\n|---:|---|---|---|---|\n"
+
+seen = {}  # number -> (case, outcome)
+
+
+def note(declared, report, call):
+    """Keeps the worst outcome of a case: parameters and teardown count."""
+    if report.skipped:
+        outcome = "skipped: " + str(call.excinfo.value.msg)
+    elif report.failed:
+        outcome = "differs: " + (declared.coglet or first_line(call.excinfo))
+    elif report.when == "call":
+        outcome = "pass"
+    else:
+        return
+    before = seen.get(declared.number, (declared, ""))[1]
+    rank = ("", "pass", "skipped", "differs")
+    if rank.index(outcome.partition(":")[0]) >= rank.index(before.partition(":")[0]):
+        seen[declared.number] = (declared, outcome)
+
+
+def first_line(failure):
+    text = str(failure.value).strip().splitlines() or [failure.typename]
+    return text[0][:140]
+
+
+def order(number):
+    digits, letter = re.match(r"(\d+)(.*)", number).groups()
+    return int(digits), letter
+
+
+def rows_of(text):
+    """{number: [number, title, tag, coglet, ours]} of a written table."""
+    lines = [line for line in text.splitlines() if re.match(r"\| \d", line)]
+    return {cells[0]: cells for cells in ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)}
+
+
+def write(column):
+    text = README.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    rows, after = rows_of(rest.partition(END)[0]), rest.partition(END)[2]
+    for number, (declared, outcome) in seen.items():
+        row = rows.setdefault(number, [number, "", "", "", ""])
+        row[1:3] = [escaped(declared.title), declared.tag]
+        row[3 if column == "coglet" else 4] = escaped(outcome)
+    lines = ["| " + " | ".join(rows[number]) + " |\n" for number in sorted(rows, key=order)]
+    README.write_text(before + BEGIN + HEAD + "".join(lines) + END + after, encoding="utf-8")
+
+
+def escaped(text):
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cases are put to: our binary with the fake engine or the demo model, the real coglet, or a URL."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import urllib.parse
+from pathlib import Path
+
+import pytest
+from client import Client, wait_until
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+OURS = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
+INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty", "decoding_strategy", "temperature", "top_p")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def printed_schema(output):
+    environment = {**os.environ, "COG_IDEFICS_OUTPUT": output}
+    return json.loads(subprocess.run([OURS, "--print-openapi"], env=environment, capture_output=True, check=True).stdout)
+
+
+class Running(Client):
+    """A server process that a case may watch and end."""
+
+    def __init__(self, command, environment, port, **more):
+        super().__init__("127.0.0.1", port, **more)
+        environment = {**os.environ, **environment, "PORT": str(port)}
+        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT, start_new_session=True)
+        self.log = []
+        threading.Thread(target=self._read_log, daemon=True).start()
+
+    def _read_log(self):
+        for line in self.process.stdout:
+            self.log.append(line.decode(errors="replace"))
+
+    def listening(self):
+        assert self.process.poll() is None, f"the server ended: {self.log[-5:]}"
+        try:
+            return self.health()
+        except OSError:
+            return None
+
+    def wait_listening(self, seconds=60):
+        return wait_until(self.listening, seconds, "that the server listens")
+
+    def send_signal(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+
+    def wait_exit(self, seconds=15):
+        return self.process.wait(timeout=seconds)
+
+    def kill(self):
+        """Ends the process and its children (coglet has a worker)."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+
+
+class OurTarget:
+    """idefics-server serve, with the fake engine, or with the model of IDEFICS_DEMO_BUNDLE."""
+    name = "ours"
+
+    def __init__(self, engine=("--engine", "fake")):
+        self.engine = engine
+
+    def command(self, options):
+        """Loopback is open to it: webhooks and pictures of the cases come from there."""
+        return [OURS, "serve", *self.engine, "--host", "127.0.0.1", "--webhook-hosts", "any",
+                "--allow-private-urls", "true", *options.flags, *options.tuning]
+
+    def start(self, options):
+        environment = {"COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)}
+        return Running(self.command(options), {**environment, **dict(options.env)}, free_port())
+
+
+class CogletTarget:
+    """The real server of cog 0.22.0 with coglet_runner/run.py, in a folder as `cog build` makes one."""
+    name = "coglet"
+
+    def __init__(self):
+        self.folders = {}
+        self.scratch = tempfile.mkdtemp(prefix="coglet-")
+
+    def folder(self, output):
+        if output not in self.folders:
+            folder = Path(self.scratch) / output
+            (folder / ".cog").mkdir(parents=True)
+            shutil.copy(HERE / "coglet_runner/run.py", folder)
+            (folder / ".cog/openapi_schema.json").write_text(json.dumps(coglet_schema(output)))
+            self.folders[output] = folder
+        return self.folders[output]
+
+    def start(self, options):
+        runner = {"string": "Runner", "stream": "StreamRunner"}[options.output]
+        if options.slots > 1:
+            runner = "Async" + runner
+        environment = {"COG_PREDICT_TYPE_STUB": f"run.py:{runner}", "COG_MAX_CONCURRENCY": str(options.slots),
+                       "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **dict(options.env)}
+        # `env --chdir` instead of cwd=: the process group stays the one that Running ends.
+        command = ["env", f"--chdir={self.folder(options.output)}", "python", "-m", "cog.server.http",
+                   "--host", "127.0.0.1", *options.flags]
+        return Running(command, environment, free_port(), frees_slot_late=True)
+
+
+def coglet_schema(output):
+    """Our schema with the original's inputs alone: only these can be written as a Python signature."""
+    schema = printed_schema(output)
+    declared = schema["components"]["schemas"]["Input"]
+    declared["properties"] = {name: declared["properties"][name] for name in INPUTS_OF_THE_ORIGINAL}
+    declared.pop("anyOf", None)
+    declared["required"] = ["image", "text"]
+    if output == "string":
+        # coglet refuses to stream a plain string; ours streams it (cog-contract.md section 11).
+        schema["paths"]["/predictions"]["post"].pop("x-cog-streaming", None)
+    return schema
+
+
+class UrlTarget:
+    """A server that somebody else started; cases that need another start are skipped."""
+    name = "url"
+
+    def __init__(self, url):
+        parts = urllib.parse.urlsplit(url)
+        self.client = Client(parts.hostname, parts.port or 80)
+        served = self.client.get("/openapi.json").json["components"]["schemas"]["Output"]
+        self.output = "stream" if served["type"] == "array" else "string"
+
+    def start(self, options):
+        if not options.plain:
+            pytest.skip(f"needs a server started in its own way ({options}); --base-url names a running one")
+        if options.output != self.output:
+            pytest.skip(f"needs the {options.output} variant; the server at --base-url has the other one")
+        return self.client
+
+
+class Pool:
+    """Running servers by their options. A server that does not come back to rest is not used again."""
+
+    def __init__(self, target):
+        self.target = target
+        self.servers = {}
+
+    def take(self, options):
+        if options.fresh:
+            return self._started(options)
+        if options not in self.servers:
+            self.servers[options] = self._started(options)
+        return self.servers[options]
+
+    def _started(self, options):
+        server = self.target.start(options)
+        if options.ready and isinstance(server, Running):
+            server.wait_listening()
+            server.wait_status("READY", seconds=120)
+        return server
+
+    def give_back(self, options, server):
+        """Asserts that no case leaves a slot taken: what a shared server must be is READY."""
+        if options.fresh:
+            server.kill()
+            return
+        try:
+            server.wait_status("READY", seconds=5)
+        except (AssertionError, OSError):
+            self.servers.pop(options).kill()
+            if self.target.name != "coglet":
+                raise
+
+    def close(self):
+        for server in self.servers.values():
+            if isinstance(server, Running):
+                server.kill()
