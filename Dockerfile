@@ -29,8 +29,9 @@ RUN export IDEFICS_PRESET="$([ "$VARIANT" = cuda ] && echo cuda || echo release)
     && mkdir -p /out/lib /out/src/.cog \
     && cp -rL "$(scripts/demo_bundle.sh)" /out/src/weights \
     && cp build/$IDEFICS_PRESET/server/idefics-server /out/ \
-    && cp build/$IDEFICS_PRESET/predictor/ops/libidefics_ops.so /out/lib/ \
-    && strip /out/idefics-server /out/lib/libidefics_ops.so \
+    && cp build/$IDEFICS_PRESET/predictor/ops/libidefics_ops.so \
+          build/$IDEFICS_PRESET/predictor/model/libidefics_torch_runner.so /out/lib/ \
+    && strip /out/idefics-server /out/lib/*.so \
     && scripts/idefics-server --print-openapi >/out/src/.cog/openapi_schema.json
 
 # ---- what runs ----

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "common/check.h"
-#include "common/log.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
 
@@ -196,17 +195,24 @@ class TorchRunner : public ModelRunner {
   torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
 };
 
-}  // namespace
-
-Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
-                                                     const TorchRunnerOptions& options) {
+Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,
+                                          std::string* device_name) {
   UseOperators();
   ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
+  *device_name = device.str();
   auto runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
   RETURN_IF_ERROR(runner->Load(bundle));
-  LogInfo("model on " + device.str() + ", " + std::to_string(options.kv_tokens) +
-          " tokens of KV cache, " + std::to_string(options.image_entries) + " images");
   return std::unique_ptr<ModelRunner>(std::move(runner));
 }
 
+}  // namespace
 }  // namespace idefics
+
+// Found by name (torch_runner.h).
+extern "C" __attribute__((visibility("default"))) void IdeficsMakeTorchRunner(
+    const idefics::Bundle& bundle, const idefics::TorchRunnerOptions& options,
+    idefics::MadeTorchRunner* made) {
+  auto runner = idefics::Make(bundle, options, &made->device);
+  made->status = runner.status();
+  if (runner.ok()) made->runner = std::move(runner).value();
+}

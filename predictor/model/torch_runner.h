@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // TorchRunner: a ModelRunner that runs a bundle's TorchScript by libtorch on the CPU or a CUDA
-// device.
+// device. It lives in a shared library of its own, loaded by MakeTorchRunner: libtorch takes 0.3 s
+// to start, and what needs no model should not wait for it.
 #pragma once
 
 #include <memory>
@@ -19,8 +20,22 @@ struct TorchRunnerOptions {
   int32_t max_rows = 8;
 };
 
-// Loads the weights, allocates the KV arena and the image table and runs one token through the
-// model, so that a bundle that does not fit together fails here.
+// What the library hands back; `runner` is set where `status` is ok.
+struct MadeTorchRunner {
+  Status status;
+  std::unique_ptr<ModelRunner> runner;
+  std::string device;  // "cpu", "cuda:0"
+};
+
+// The library's one symbol. Both sides are built together: C++ types may cross.
+constexpr const char* kTorchRunnerLibrary = "libidefics_torch_runner.so";
+constexpr const char* kTorchRunnerSymbol = "IdeficsMakeTorchRunner";
+using MakeTorchRunnerFunction = void (*)(const Bundle&, const TorchRunnerOptions&,
+                                         MadeTorchRunner*);
+
+// Loads the library, then the weights, allocates the KV arena and the image table and runs one
+// token through the model, so that a bundle that does not fit together fails here. kInternal: the
+// library is not to be had.
 Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
                                                      const TorchRunnerOptions& options);
 

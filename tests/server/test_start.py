@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How soon the server answers after its start."""
+
+import http.client
+import json
+import os
+import subprocess
+import time
+
+import pytest
+from conftest import SERVER, Server
+
+
+def seconds_until(status, server, begun, limit_s=60):
+    """-> (seconds from `begun` to the first answer with `status`, the status of the first answer of all)"""
+    first = None
+    while time.monotonic() - begun < limit_s:
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+            connection.request("GET", "/health-check")
+            answered = json.loads(connection.getresponse().read())["status"]
+            connection.close()
+            first = first or answered
+            if answered == status:
+                return time.monotonic() - begun, first
+        except OSError:
+            assert server.process.poll() is None, "".join(server.log)
+        time.sleep(0.001)
+    raise AssertionError(f"not {status} after {limit_s} s")
+
+
+def test_the_fake_engine_is_ready_within_a_tenth_of_a_second(start):
+    times = []
+    for _ in range(5):
+        begun = time.monotonic()
+        server = start("--engine", "fake")
+        times.append(seconds_until("READY", server, begun)[0])
+        server.stop()
+    assert min(times) < 0.1, times  # the quickest: other programs may hold the cores
+
+
+def test_help_does_not_load_the_model_runtime():
+    traced = subprocess.run([SERVER, "serve", "--help"], env={**os.environ, "LD_DEBUG": "files"},
+                            capture_output=True, text=True, check=True)
+    assert "libcurl" in traced.stderr and "libc10" not in traced.stderr
+    assert "--engine" in traced.stdout
+
+
+def test_a_server_that_loads_a_model_answers_starting_at_once():
+    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
+    if not bundle:
+        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+    begun = time.monotonic()
+    server = Server("--model", bundle)
+    try:
+        starting, first = seconds_until("STARTING", server, begun)
+        assert first == "STARTING" and starting < 0.5
+        seconds_until("READY", server, begun)
+    finally:
+        assert server.stop() == 0
