@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// idefics::linear on the CPU: picks the kernels of the machine and shares the columns among the
-// threads.
+// The packed linear operators on the CPU: activations into the kernels' words, tiles shared among
+// the threads, sums into the activations' type. packed_weight.h has the layouts of the weights.
+#include "predictor/ops/linear.h"
+
 #include <ATen/Parallel.h>
-#include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
-#include <algorithm>
-#include <cstdlib>
-#include <string_view>
+#include <cstring>
+#include <vector>
 
-#include "predictor/ops/linear_kernels.h"
+#include "predictor/ops/packed_weight.h"
+#include "predictor/ops/quantize_rows.h"
 #include "predictor/ops/reference.h"
 
 namespace idefics {
@@ -18,76 +19,170 @@ namespace {
 
 // Below this many products one thread is faster than waking another.
 constexpr int64_t kSerialProducts = 1 << 17;
-// Columns that one thread takes at a time: a multiple of every tile width.
-constexpr int64_t kColumnGrain = 48;
+constexpr int64_t kLineWords = 16;  // 32-bit words of a cache line
 
-#if defined(__x86_64__)
-bool Avx512Here() {
-  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
+int64_t RowStride(int64_t words) {
+  const int64_t lines = CeilDiv(words, kLineWords);
+  return (lines + (lines % 2 == 0 ? 1 : 0)) * kLineWords;
 }
 
-const LinearKernels& BestLinearKernels() {
-  const char* wish = std::getenv("IDEFICS_CPU");
-  const std::string_view at_most = wish == nullptr ? "" : wish;
-  if (at_most == "portable") return *LinearKernelsPortable();
-  if (at_most != "avx2" && Avx512Here()) {
-    const bool dot = at_most != "avx512" && __builtin_cpu_supports("avx512bf16") != 0;
-    return dot ? *LinearKernelsAvx512Bf16() : *LinearKernelsAvx512();
-  }
-  const bool avx2 = __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
-  return avx2 ? *LinearKernelsAvx2() : *LinearKernelsPortable();
-}
-#else
-const LinearKernels& BestLinearKernels() { return *LinearKernelsPortable(); }
-#endif
+// x as the kernels read it.
+struct Activations {
+  at::Tensor rows;              // [m, k], keeps the memory of a single row alive
+  std::vector<uint32_t> words;  // [m, stride], where the rows had to be copied
+  std::vector<float> scale;     // [m, groups], 8-bit activations only
+  std::vector<int32_t> sum;
+};
 
-// x [..., k], weight [n, k], bias [n] → [..., n]. Types and layouts that no kernel takes go to
-// ATen.
-at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias) {
-  const LinearKernels& kernels = ChooseLinearKernels();
-  const LinearKernel kernel = x.scalar_type() == at::kFloat      ? kernels.f32
-                              : x.scalar_type() == at::kBFloat16 ? kernels.bf16
-                                                                 : nullptr;
-  if (kernel == nullptr || weight.scalar_type() != x.scalar_type() || !weight.is_contiguous()) {
-    return reference::Linear(x, weight, bias);
+// f32, or bf16 pairs. A single row of whole pairs is read where it lies.
+Activations FloatActivations(const at::Tensor& rows, LinearArguments* arguments) {
+  Activations x{rows, {}, {}, {}};
+  const int64_t row_bytes = rows.size(1) * rows.element_size();
+  const auto* const data = static_cast<const uint8_t*>(rows.const_data_ptr());
+  if (rows.size(0) == 1 && row_bytes % 4 == 0) {
+    arguments->x = reinterpret_cast<const uint32_t*>(data);
+    arguments->x_stride = row_bytes / 4;
+    return x;
   }
-  TORCH_CHECK(x.dim() >= 1 && weight.dim() == 2 && x.size(-1) == weight.size(1),
-              "idefics::linear: x ", x.sizes(), " does not fit weight ", weight.sizes());
-  TORCH_CHECK(!bias || (bias->numel() == weight.size(0) && bias->is_contiguous() &&
-                        bias->scalar_type() == x.scalar_type()),
-              "idefics::linear: the bias does not fit weight ", weight.sizes());
-  const at::Tensor rows = x.contiguous();
-  auto shape = x.sizes().vec();
-  shape.back() = weight.size(0);
-  at::Tensor y = at::empty(shape, x.options());
-  LinearArguments arguments;
-  arguments.x = rows.const_data_ptr();
-  arguments.w = weight.const_data_ptr();
-  arguments.bias = bias ? bias->const_data_ptr() : nullptr;
-  arguments.y = y.data_ptr();
-  arguments.n = weight.size(0);
-  arguments.k = weight.size(1);
-  arguments.m = arguments.k == 0 ? 0 : rows.numel() / arguments.k;
-  if (arguments.m * arguments.n * arguments.k < kSerialProducts) {
-    kernel(arguments, 0, arguments.n);
-    return y;
+  arguments->x_stride = RowStride(CeilDiv(row_bytes, 4));
+  x.words.resize(rows.size(0) * arguments->x_stride);
+  for (int64_t m = 0; m < rows.size(0); ++m) {
+    std::memcpy(&x.words[m * arguments->x_stride], data + m * row_bytes, row_bytes);
   }
-  const int64_t grains = (arguments.n + kColumnGrain - 1) / kColumnGrain;
-  at::parallel_for(0, grains, 1, [&](int64_t begin, int64_t end) {
-    kernel(arguments, begin * kColumnGrain, std::min(arguments.n, end * kColumnGrain));
+  arguments->x = x.words.data();
+  return x;
+}
+
+Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* arguments) {
+  const int64_t m = rows.size(0);
+  const int64_t k = rows.size(1);
+  const int64_t padded = CeilDiv(k, 8) * 8;
+  const int64_t groups = CeilDiv(k, kGroup);
+  Activations x{rows.to(at::kFloat), {}, {}, {}};
+  arguments->x_stride = RowStride(padded / 4);
+  arguments->groups = groups;
+  x.words.resize(m * arguments->x_stride);
+  x.scale.resize(m * groups);
+  x.sum.resize(m * groups);
+  const auto* const data = x.rows.const_data_ptr<float>();
+  at::parallel_for(0, m, 8, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      auto* const q = reinterpret_cast<int8_t*>(&x.words[row * arguments->x_stride]);
+      QuantizeRow(data + row * k, k, padded, {q, &x.scale[row * groups], &x.sum[row * groups]});
+    }
   });
-  return y;
+  arguments->x = x.words.data();
+  arguments->x_scale = x.scale.data();
+  arguments->x_sum = x.sum.data();
+  return x;
+}
+
+void CheckStored(const at::Tensor& tensor, at::IntArrayRef shape, const char* what) {
+  TORCH_CHECK(tensor.is_contiguous() && tensor.sizes() == shape, "the ", what, " of a linear has ",
+              tensor.sizes(), ", its sizes make it ", shape);
+}
+
+// x [..., k] as [m, k] without a copy where it lies densely.
+at::Tensor RowsOf(const at::Tensor& x) {
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0, "a linear takes rows, not ", x.sizes());
+  return x.contiguous().view({-1, x.size(-1)});
+}
+
+// Runs the kernel over the tiles and brings its sums into x's type and shape. `arguments`: all but
+// y and m are set.
+at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
+                    int64_t n) {
+  const int64_t k = x.size(-1);
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  arguments.m = x.numel() / k;
+  arguments.y_stride = tiles * kTileColumns + kLineWords;
+  at::Tensor sums = at::empty({arguments.m, arguments.y_stride}, x.options().dtype(at::kFloat));
+  arguments.y = sums.data_ptr<float>();
+  if (arguments.m * n * k < kSerialProducts) {
+    kernel(arguments, 0, tiles);
+  } else {
+    at::parallel_for(0, tiles, 1,
+                     [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+  }
+  auto shape = x.sizes().vec();
+  shape.back() = n;
+  return sums.narrow(1, 0, n).to(x.scalar_type()).contiguous().view(shape);
 }
 
 }  // namespace
 
-const LinearKernels& ChooseLinearKernels() {
-  static const LinearKernels& kernels = BestLinearKernels();
-  return kernels;
+at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n,
+                        const LinearKernels& kernels) {
+  const bool f32 = x.scalar_type() == at::kFloat;
+  if ((!f32 && x.scalar_type() != at::kBFloat16) || weight.scalar_type() != x.scalar_type()) {
+    return reference::LinearPacked(x, weight, n);
+  }
+  const at::Tensor rows = RowsOf(x);
+  const int64_t k = rows.size(1);
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  LinearArguments arguments;
+  arguments.steps = f32 ? k : CeilDiv(k, 2);
+  if (f32) {
+    CheckStored(weight, {tiles, k, kTileColumns}, "weight");
+  } else {
+    CheckStored(weight, {tiles, arguments.steps, kTileColumns, 2}, "weight");
+  }
+  arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
+  const Activations activations = FloatActivations(rows, &arguments);
+  return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n);
 }
 
-TORCH_LIBRARY_IMPL(idefics, CPU, library) { library.impl("linear", Linear); }
+at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels) {
+  const at::Tensor rows = RowsOf(x);
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  LinearArguments arguments;
+  arguments.steps = CeilDiv(rows.size(1), 4);
+  CheckStored(weight, {tiles, arguments.steps, kTileColumns, 4}, "int8 weight");
+  CheckStored(scale, {tiles, kTileColumns}, "scale");
+  arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
+  arguments.w_scale = scale.const_data_ptr<float>();
+  const Activations activations = QuantizedActivations(rows, &arguments);
+  return RunTiles(kernels.int8, arguments, x, n);
+}
+
+at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels) {
+  const at::Tensor rows = RowsOf(x);
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  LinearArguments arguments;
+  arguments.steps = CeilDiv(rows.size(1), 8);
+  CheckStored(weight, {tiles, arguments.steps, kTileColumns, 4}, "int4 weight");
+  CheckStored(scale, {tiles, CeilDiv(rows.size(1), kGroup), 2, kTileColumns}, "scale");
+  arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
+  arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
+  const Activations activations = QuantizedActivations(rows, &arguments);
+  return RunTiles(kernels.int4, arguments, x, n);
+}
+
+namespace {
+
+at::Tensor Packed(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  return LinearPacked(x, weight, n, ChooseLinearKernels());
+}
+
+at::Tensor Int8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale, int64_t n) {
+  return LinearInt8(x, weight, scale, n, ChooseLinearKernels());
+}
+
+at::Tensor Int4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale, int64_t n) {
+  return LinearInt4(x, weight, scale, n, ChooseLinearKernels());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(idefics, CPU, library) {
+  library.impl("linear_packed", Packed);
+  library.impl("linear_int8", Int8);
+  library.impl("linear_int4", Int4);
+}
 
 }  // namespace idefics

@@ -1,42 +1,57 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x wᵀ + bias on the CPU, straight from the checkpoint's row-major weights (no packed copy, so
-// a mapped file is enough). Every output is one sum over k in one fixed order, whatever M is: a
-// row's result does not depend on its neighbours, bit for bit. Versions for several instruction
-// sets, chosen at run time.
+// y = x wᵀ on the CPU over packed weights (layouts: packed_weight.h). Every output is one sum in
+// the order of k, whatever the number of rows is: a row's result does not depend on its neighbours,
+// bit for bit. Versions for several instruction sets, chosen at run time.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace idefics {
 
-// x [m, k], w [n, k], bias [n] or null, y [m, n]; all dense rows of one element type.
+constexpr int64_t kTileColumns = 64;  // output features of one tile
+constexpr int64_t kGroup = 128;  // values of k that share a scale (int4) or an activation scale
+
+// A tile's weights are 32-bit words, 64 columns to a step. A word holds, for one column: one f32;
+// two bf16; four int8 (stored + 128); eight int4 (low nibbles are the first four).
 struct LinearArguments {
-  const void* x = nullptr;
-  const void* w = nullptr;
-  const void* bias = nullptr;
-  void* y = nullptr;
+  const uint32_t* x = nullptr;  // [m, x_stride] words: f32; bf16 pairs; quads of s8
+  const uint32_t* w = nullptr;  // [tiles, steps, 64]
+  float* y = nullptr;           // [m, y_stride]; columns of all tiles
   int64_t m = 0;
-  int64_t n = 0;
-  int64_t k = 0;
+  int64_t x_stride = 0;
+  int64_t y_stride = 0;
+  int64_t steps = 0;  // words of a column
+  // int8 and int4 only. Value of x: q · x_scale of its row and group.
+  const float* x_scale = nullptr;     // [m, groups]
+  const int32_t* x_sum = nullptr;     // [m, groups]: sum of q
+  const float* w_scale = nullptr;     // int8: [tiles, 64]
+  const uint16_t* w_range = nullptr;  // int4: bf16 [tiles, groups, 2, 64]: step, minimum
+  int64_t groups = 0;
 };
 
-// Computes the columns n_begin … n_end-1 of y. Thread safe for disjoint columns.
-using LinearKernel = void (*)(const LinearArguments&, int64_t n_begin, int64_t n_end);
+// Computes the tiles begin … end-1. Thread safe for disjoint tiles.
+using LinearKernel = void (*)(const LinearArguments&, int64_t begin, int64_t end);
 
 struct LinearKernels {
-  const char* name;  // "avx512bf16", "avx512", "avx2", "portable"
+  const char* name;  // "avx512dot", "avx512", "avx2", "portable"
   LinearKernel f32;
   LinearKernel bf16;
+  LinearKernel int8;
+  LinearKernel int4;
 };
 
 // One set for each instruction set. REQUIRES: the CPU has it; all but the portable one exist on
 // x86-64 only.
-const LinearKernels* LinearKernelsAvx512Bf16();
+const LinearKernels* LinearKernelsAvx512Dot();  // with VNNI and bf16 products
 const LinearKernels* LinearKernelsAvx512();
 const LinearKernels* LinearKernelsAvx2();
 const LinearKernels* LinearKernelsPortable();
 
-// The best set that this CPU runs; IDEFICS_CPU=avx512|avx2|portable asks for a lesser one.
+// Those that this CPU runs, best first.
+std::vector<const LinearKernels*> UsableLinearKernels();
+
+// The best one; IDEFICS_CPU=avx512|avx2|portable asks for a lesser one.
 const LinearKernels& ChooseLinearKernels();
 
 }  // namespace idefics

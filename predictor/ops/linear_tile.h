@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loops of the linear operator for one instruction set, described by a type `Isa`:
-//   Element, Operand, Sum; kStep (elements of one Operand); kTileM, kTileN (sums that fit the
-//   registers); Load(p), LoadTail(p, count), MultiplyAdd(sum, x, w), Total(sum), Widen(element),
-//   Narrow(float).
+// The loops of the packed linear kernels for one instruction set, described by a type `Isa`:
+//   Floats, Ints: vectors of kLanes; Load, Store, ZeroFloats, SetFloat, SetInt, ToFloats,
+//   MultiplyAdd(a, b, c) = a·b + c, Multiply, WidenBf16(const uint16_t*);
+//   LoadWords(p), BroadcastWord(p); DotF32, DotBf16(Floats& sum, Ints w, Ints x);
+//   DotU8S8(Ints& sum, Ints w, Ints x), LowNibbles(w), HighNibbles(w);
+//   Vectors(rows): vectors of columns beside `rows` rows whose sums fit the registers;
+//   kMaxRows: rows of one pass over the weights; kBlockRows: rows of a pass over cached weights.
 // Included only by linear_*.cc, each with its own compiler flags and its own Isa in an anonymous
 // namespace, so that no instance is shared between them. No standard library here for the same
 // reason.
@@ -10,86 +13,236 @@
 
 #include "predictor/ops/linear_kernels.h"
 
+#define IDEFICS_ALWAYS __attribute__((always_inline))
+#define IDEFICS_INLINE inline IDEFICS_ALWAYS
+
 namespace idefics {
 
-// Always inlined: an out-of-line copy would be shared between files of different instruction sets.
-inline __attribute__((always_inline)) float WidenBf16(uint16_t bits) {
-  return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
+template <int kValue>
+struct Index {
+  constexpr operator int() const { return kValue; }
+};
+
+// body(Index<0>()), …, body(Index<N - 1>()), written out: GCC keeps an array in registers only when
+// all its indices are constants early.
+template <int N, typename Body>
+IDEFICS_INLINE void Unrolled(const Body& body) {
+  if constexpr (N > 0) {
+    Unrolled<N - 1>(body);
+    body(Index<N - 1>());
+  }
 }
 
-// Rounds to nearest even; NaN stays NaN.
-inline __attribute__((always_inline)) uint16_t NarrowBf16(float value) {
-  const auto bits = __builtin_bit_cast(uint32_t, value);
-  if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0;
-  return static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
+// What one call of a kernel's inner loops covers: columns `column` … of one tile, rows `row` …,
+// steps first_step … of k.
+struct TilePart {
+  int64_t tile;
+  int64_t column;
+  int64_t row;
+  int64_t first_step;
+  int64_t steps;
+  int64_t prefetch;  // words ahead in the weights' stream
 
-template <typename Isa>
-struct LinearTiles {
-  using Element = typename Isa::Element;
+  const uint32_t* Weights(const LinearArguments& a) const {
+    return a.w + (tile * a.steps + first_step) * kTileColumns + column;
+  }
+  float* Sums(const LinearArguments& a) const {
+    return a.y + row * a.y_stride + tile * kTileColumns + column;
+  }
+};
 
-  // Sums of M rows of x with N rows of w, along k in steps of kStep, then the tail.
-  template <int M, int N>
-  static inline void Tile(const LinearArguments& a, int64_t row, int64_t column) {
-    const auto* x = static_cast<const Element*>(a.x) + row * a.k;
-    const auto* w = static_cast<const Element*>(a.w) + column * a.k;
-    typename Isa::Sum sums[M][N] = {};
-    int64_t i = 0;
-    for (; i + Isa::kStep <= a.k; i += Isa::kStep) {
-      typename Isa::Operand rows[M];
-#pragma GCC unroll 8
-      for (int m = 0; m < M; ++m) rows[m] = Isa::Load(x + m * a.k + i);
-#pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const typename Isa::Operand weights = Isa::Load(w + n * a.k + i);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) Isa::MultiplyAdd(sums[m][n], rows[m], weights);
-      }
+// Weights of f32 (kBf16 = false) or pairs of bf16.
+template <typename Isa, bool kBf16>
+struct FloatWeights {
+  static constexpr int64_t kBlockSteps = 256;  // 64 KiB of a tile: stays in the L2 cache
+
+  template <int M, int V>
+  static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
+    const uint32_t* w = part.Weights(a);
+    const uint32_t* const x = a.x + part.row * a.x_stride + part.first_step;
+    float* const y = part.Sums(a);
+    typename Isa::Floats sums[M][V];
+    Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+        sums[m][v] = part.first_step == 0 ? Isa::ZeroFloats()
+                                          : Isa::Load(y + m * a.y_stride + v * Isa::kLanes);
+      });
+    });
+    for (int64_t i = 0; i < part.steps; ++i, w += kTileColumns) {
+      typename Isa::Ints words[V];
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+        words[v] = Isa::LoadWords(w + v * Isa::kLanes);
+        __builtin_prefetch(w + part.prefetch + v * Isa::kLanes);
+      });
+      Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+        const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride + i);
+        Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+          if constexpr (kBf16) {
+            Isa::DotBf16(sums[m][v], words[v], value);
+          } else {
+            Isa::DotF32(sums[m][v], words[v], value);
+          }
+        });
+      });
     }
-    if (const int64_t tail = a.k - i; tail > 0) {
-      for (int n = 0; n < N; ++n) {
-        const typename Isa::Operand weights = Isa::LoadTail(w + n * a.k + i, tail);
-        for (int m = 0; m < M; ++m) {
-          Isa::MultiplyAdd(sums[m][n], Isa::LoadTail(x + m * a.k + i, tail), weights);
+    Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+        Isa::Store(y + m * a.y_stride + v * Isa::kLanes, sums[m][v]);
+      });
+    });
+  }
+
+  static IDEFICS_INLINE void Finish(const LinearArguments&, int64_t) {}
+};
+
+// Weights of 8 or 4 bits against s8 activations: exact integer sums within a group of k, groups
+// added in f32 in the order of k.
+template <typename Isa, int kBits>
+struct IntWeights {
+  static constexpr int64_t kWordsOfX = kBits == 8 ? 1 : 2;  // quads of x for one word of weights
+  static constexpr int64_t kGroupSteps = kGroup / 4 / kWordsOfX;
+  static constexpr int64_t kBlockSteps = 256;
+
+  template <int M, int V>
+  struct Sums {
+    typename Isa::Ints of[M][V];
+  };
+
+  // The integer sums of `steps` steps of one group.
+  template <int M, int V>
+  static IDEFICS_INLINE Sums<M, V> Group(const LinearArguments& a, const TilePart& part,
+                                         int64_t group, int64_t steps) {
+    const int64_t first = group * kGroupSteps;
+    const uint32_t* w = part.Weights(a) + (first - part.first_step) * kTileColumns;
+    const uint32_t* x = a.x + part.row * a.x_stride + first * kWordsOfX;
+    Sums<M, V> sums;
+    Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+      // int8 weights are stored with 128 added.
+      const int32_t start = kBits == 8 ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { sums.of[m][v] = Isa::SetInt(start); });
+    });
+    for (int64_t i = 0; i < steps; ++i, w += kTileColumns) {
+      Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
+        typename Isa::Ints words[V];
+        Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+          const typename Isa::Ints word = Isa::LoadWords(w + v * Isa::kLanes);
+          words[v] = kBits == 8 ? word : half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
+          if (half == 0) __builtin_prefetch(w + part.prefetch + v * Isa::kLanes);
+        });
+        Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+          const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride);
+          Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Isa::DotU8S8(sums.of[m][v], words[v], value); });
+        });
+        ++x;
+      });
+    }
+    return sums;
+  }
+
+  // Adds a group's integer sums to y.
+  template <int M, int V>
+  static IDEFICS_INLINE void AddGroup(const LinearArguments& a, const TilePart& part, int64_t group,
+                                      const Sums<M, V>& sums) {
+    const float* const x_scale = a.x_scale + part.row * a.groups + group;
+    const int32_t* const x_sum = a.x_sum + part.row * a.groups + group;
+    const uint16_t* const range =
+        a.w_range + (part.tile * a.groups + group) * 2 * kTileColumns + part.column;
+    float* const y = part.Sums(a);
+    Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+      typename Isa::Floats step, minimum;
+      if constexpr (kBits == 4) {
+        step = Isa::WidenBf16(range + v * Isa::kLanes);
+        minimum = Isa::WidenBf16(range + kTileColumns + v * Isa::kLanes);
+      }
+      Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+        float* const to = y + m * a.y_stride + v * Isa::kLanes;
+        typename Isa::Floats total = group == 0 ? Isa::ZeroFloats() : Isa::Load(to);
+        const float scale = x_scale[m * a.groups];
+        const typename Isa::Floats sum = Isa::ToFloats(sums.of[m][v]);
+        if constexpr (kBits == 8) {
+          total = Isa::MultiplyAdd(sum, Isa::SetFloat(scale), total);
+        } else {
+          const float offset = scale * static_cast<float>(x_sum[m * a.groups]);
+          total = Isa::MultiplyAdd(Isa::Multiply(step, Isa::SetFloat(scale)), sum, total);
+          total = Isa::MultiplyAdd(minimum, Isa::SetFloat(offset), total);
         }
+        Isa::Store(to, total);
+      });
+    });
+  }
+
+  template <int M, int V>
+  static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
+    const int64_t end = part.first_step + part.steps;
+    for (int64_t step = part.first_step; step < end; step += kGroupSteps) {
+      const int64_t group = step / kGroupSteps;
+      const int64_t steps = end - step < kGroupSteps ? end - step : kGroupSteps;
+      AddGroup<M, V>(a, part, group, Group<M, V>(a, part, group, steps));
+    }
+  }
+
+  // The scale of a column, once all groups are in.
+  static IDEFICS_INLINE void Finish(const LinearArguments& a, int64_t tile) {
+    if constexpr (kBits == 8) {
+      const float* const scale = a.w_scale + tile * kTileColumns;
+      float* y = a.y + tile * kTileColumns;
+      for (int64_t m = 0; m < a.m; ++m, y += a.y_stride) {
+        for (int64_t c = 0; c < kTileColumns; ++c) y[c] *= scale[c];
       }
     }
-    const auto* bias = static_cast<const Element*>(a.bias);
-    auto* y = static_cast<Element*>(a.y);
-    for (int m = 0; m < M; ++m) {
-      for (int n = 0; n < N; ++n) {
-        float total = Isa::Total(sums[m][n]);
-        if (bias != nullptr) total += Isa::Widen(bias[column + n]);
-        y[(row + m) * a.n + column + n] = Isa::Narrow(total);
-      }
+  }
+};
+
+template <typename Isa, typename Weights>
+struct LinearLoops {
+  static constexpr int64_t kPrefetch = 8 * kTileColumns;  // words: 2 KiB ahead in the stream
+
+  // One row block, in as many column parts as registers need.
+  template <int M>
+  static void Rows(const LinearArguments& a, TilePart part) {
+    constexpr int V = Isa::Vectors(M);
+    for (part.column = 0; part.column < kTileColumns; part.column += V * Isa::kLanes) {
+      Weights::template Tile<M, V>(a, part);
     }
   }
 
   template <int M>
-  static inline void Columns(const LinearArguments& a, int64_t row, int64_t begin, int64_t end) {
-    // One row of x leaves registers for more streams of w.
-    constexpr int kWide = M == 1 ? 8 : Isa::kTileN;
-    int64_t column = begin;
-    for (; column + kWide <= end; column += kWide) Tile<M, kWide>(a, row, column);
-    for (; column < end; ++column) Tile<M, 1>(a, row, column);
+  static void ChooseRows(int64_t rows, const LinearArguments& a, const TilePart& part) {
+    if (rows == M) return Rows<M>(a, part);
+    if constexpr (M > 1) ChooseRows<M - 1>(rows, a, part);
   }
 
-  // Blocks of w that stay in the second-level cache while all rows of x pass.
-  static void Run(const LinearArguments& a, int64_t n_begin, int64_t n_end) {
-    constexpr int64_t kBlockBytes = 256 << 10;
-    int64_t block = kBlockBytes / (a.k * static_cast<int64_t>(sizeof(Element)));
-    block = block / 24 * 24;
-    if (block < 24) block = 24;
-    for (int64_t begin = n_begin; begin < n_end; begin += block) {
-      const int64_t end = begin + block < n_end ? begin + block : n_end;
-      int64_t row = 0;
-      for (; row + Isa::kTileM <= a.m; row += Isa::kTileM) {
-        Columns<Isa::kTileM>(a, row, begin, end);
+  // Few rows: one pass straight from memory. Many: blocks of the tile stay in the cache while all
+  // rows pass, and the last row block fetches the next one.
+  static void Run(const LinearArguments& a, int64_t begin, int64_t end) {
+    const bool few = a.m <= Isa::kMaxRows;
+    const int64_t most = few ? Isa::kMaxRows : Isa::kBlockRows;
+    const int64_t blocks = (a.m + most - 1) / most;
+    const int64_t block_steps = few ? a.steps : Weights::kBlockSteps;
+    for (int64_t tile = begin; tile < end; ++tile) {
+      for (int64_t step = 0; step < a.steps; step += block_steps) {
+        const int64_t left = a.steps - step;
+        const int64_t steps = left < block_steps ? left : block_steps;
+        int64_t row = 0;
+        for (int64_t block = blocks; block > 0; --block) {
+          const int64_t rows = (a.m - row + block - 1) / block;
+          const int64_t prefetch = few ? kPrefetch : block == 1 ? steps * kTileColumns : 0;
+          ChooseRows<Isa::kMaxRows>(rows, a, {tile, 0, row, step, steps, prefetch});
+          row += rows;
+        }
       }
-      for (; row + 2 <= a.m; row += 2) Columns<2>(a, row, begin, end);
-      for (; row < a.m; ++row) Columns<1>(a, row, begin, end);
+      Weights::Finish(a, tile);
     }
   }
 };
+
+template <typename Isa>
+constexpr LinearKernel kF32Kernel = LinearLoops<Isa, FloatWeights<Isa, false>>::Run;
+template <typename Isa>
+constexpr LinearKernel kBf16Kernel = LinearLoops<Isa, FloatWeights<Isa, true>>::Run;
+template <typename Isa>
+constexpr LinearKernel kInt8Kernel = LinearLoops<Isa, IntWeights<Isa, 8>>::Run;
+template <typename Isa>
+constexpr LinearKernel kInt4Kernel = LinearLoops<Isa, IntWeights<Isa, 4>>::Run;
 
 }  // namespace idefics

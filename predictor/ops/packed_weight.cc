@@ -48,7 +48,7 @@ at::Tensor DequantizeInt8(const at::Tensor& weight, const at::Tensor& scale, int
 
 at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k) {
   const int64_t tiles = CeilDiv(n, kTileColumns);
-  const int64_t groups = CeilDiv(k, kInt4Group);
+  const int64_t groups = CeilDiv(k, kGroup);
   CheckStored(weight, "the int4 weight", at::kByte, {tiles, CeilDiv(k, 8), kTileColumns, 4});
   CheckStored(scale, "the int4 weight's scale", at::kBFloat16, {tiles, groups, 2, kTileColumns});
   const at::Tensor halves = at::stack({weight.bitwise_and(15), weight.bitwise_right_shift(4)}, 3);
@@ -59,7 +59,7 @@ at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int
         .transpose(1, 2)
         .reshape({-1, groups})
         .narrow(0, 0, n)
-        .repeat_interleave(kInt4Group, 1)
+        .repeat_interleave(kGroup, 1)
         .narrow(1, 0, k)
         .to(at::kFloat);
   };

@@ -15,10 +15,9 @@
 
 #include <cstdint>
 
-namespace idefics {
+#include "predictor/ops/linear_kernels.h"
 
-inline constexpr int64_t kTileColumns = 64;
-inline constexpr int64_t kInt4Group = 128;
+namespace idefics {
 
 // W in the weight's own type: f32, bf16 or f16.
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k);
