@@ -10,6 +10,7 @@
 #include <cstring>
 #include <vector>
 
+#include "predictor/ops/linear_choice.h"
 #include "predictor/ops/packed_weight.h"
 #include "predictor/ops/quantize_rows.h"
 #include "predictor/ops/reference.h"

@@ -2,7 +2,7 @@
 // Compiled with -mavx2 -mfma.
 #include <immintrin.h>
 
-#include "predictor/ops/linear_tile.h"
+#include "predictor/ops/linear_loops.h"
 
 namespace idefics {
 namespace {

@@ -5,7 +5,7 @@
 
 #include <immintrin.h>
 
-#include "predictor/ops/linear_tile.h"
+#include "predictor/ops/linear_loops.h"
 
 namespace idefics {
 namespace {

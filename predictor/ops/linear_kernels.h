@@ -5,7 +5,6 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 namespace idefics {
 
@@ -47,11 +46,5 @@ const LinearKernels* LinearKernelsAvx512Dot();  // with VNNI and bf16 products
 const LinearKernels* LinearKernelsAvx512();
 const LinearKernels* LinearKernelsAvx2();
 const LinearKernels* LinearKernelsPortable();
-
-// Those that this CPU runs, best first.
-std::vector<const LinearKernels*> UsableLinearKernels();
-
-// The best one; IDEFICS_CPU=avx512|avx2|portable asks for a lesser one.
-const LinearKernels& ChooseLinearKernels();
 
 }  // namespace idefics

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Plain C++ for any CPU; the compiler may vectorise over the lanes.
-#include "predictor/ops/linear_tile.h"
+#include "predictor/ops/linear_loops.h"
 
 namespace idefics {
 namespace {

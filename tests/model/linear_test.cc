@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 
+#include "predictor/ops/linear_choice.h"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/ragged_step.h"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "predictor/ops/linear_kernels.h"
+#include "predictor/ops/linear_choice.h"
 
 #include <cstdlib>
 #include <string_view>
