@@ -7,6 +7,7 @@
 #include "predictor/engine_predictor.h"
 #include "predictor/model/torch_runner.h"
 #include "weights/bundle.h"
+#include "weights/verified_stamp.h"
 
 namespace idefics {
 namespace {
@@ -56,6 +57,7 @@ ProcessorConstants Processor(const BundleManifest& manifest) {
 Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& options) {
   OpenBundleOptions open;
   open.verify_hashes = options.verify_hashes;
+  open.stamps = DefaultStampFolder();
   open.show_progress = options.show_progress;
   ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(options.bundle, open));
   TorchRunnerOptions runner_options;

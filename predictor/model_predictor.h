@@ -8,6 +8,7 @@
 #include "predictor/engine/engine.h"
 #include "predictor/images/decode.h"
 #include "predictor/predictor.h"
+#include "weights/bundle.h"
 
 namespace idefics {
 
@@ -19,7 +20,7 @@ struct PredictorOptions {
   int32_t image_entries = 32;   // pictures whose cross-attention K/V are kept
   EngineOptions engine;
   ImageLimits image_limits;
-  bool verify_hashes = true;
+  VerifyHashes verify_hashes = VerifyHashes::kChanged;
   bool show_progress = false;
 };
 

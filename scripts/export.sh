@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# scripts/export.sh CHECKPOINT BUNDLE [--dtype f32|bf16|f16]: turns a Hugging Face IDEFICS checkpoint
-# folder into a bundle that idefics-server loads.
+# scripts/export.sh CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4]: turns a Hugging Face IDEFICS
+# checkpoint folder into a bundle that idefics-server loads.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 if [ -z "${IDEFICS_OPS_LIBRARY:-}" ]; then

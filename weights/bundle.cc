@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "weights/mapped_file.h"
+#include "weights/verified_stamp.h"
 #include "weights/verify_files.h"
 
 namespace idefics {
@@ -44,13 +45,21 @@ Result<Bundle> Bundle::Open(const std::filesystem::path& path, const OpenBundleO
     }
   }
   RETURN_IF_ERROR(VerifyFileSizes(path, bundle.manifest_.files));
-  if (options.verify_hashes) {
-    const VerifyHashesOptions hashing{.num_threads = options.num_threads,
-                                      .show_progress = options.show_progress};
-    RETURN_IF_ERROR(VerifyFileHashes(path, bundle.manifest_.files, hashing));
-  }
+  RETURN_IF_ERROR(bundle.Verify(json, options));
   RETURN_IF_ERROR(bundle.MapTensors());
   return bundle;
+}
+
+Status Bundle::Verify(const std::string& manifest_text, const OpenBundleOptions& options) const {
+  if (options.verify_hashes == VerifyHashes::kNever) return Status::Ok();
+  const bool remember = options.verify_hashes == VerifyHashes::kChanged;
+  const VerifiedStamp stamp(remember ? options.stamps : "", path_, manifest_text, manifest_.files);
+  if (stamp.Matches()) return Status::Ok();
+  const VerifyHashesOptions hashing{.num_threads = options.num_threads,
+                                    .show_progress = options.show_progress};
+  RETURN_IF_ERROR(VerifyFileHashes(path_, manifest_.files, hashing));
+  stamp.Remember();
+  return Status::Ok();
 }
 
 Status Bundle::MapTensors() {

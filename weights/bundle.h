@@ -16,11 +16,15 @@
 
 namespace idefics {
 
+// When every byte is read and hashed, about 1 s per GB and thread: each time, unless the same files
+// were found right before (verified_stamp.h), or never. Sizes are compared each time.
+enum class VerifyHashes { kAlways, kChanged, kNever };
+
 struct OpenBundleOptions {
-  // Reads and hashes every byte: about 1 s per GB and thread. Off, sizes alone are compared.
-  bool verify_hashes = true;
-  bool show_progress = false;  // a bar on stderr while hashing
-  int num_threads = 2;         // for hashing; one file a thread at a time
+  VerifyHashes verify_hashes = VerifyHashes::kAlways;
+  std::filesystem::path stamps{};  // of kChanged, see DefaultStampFolder(); empty: as kAlways
+  bool show_progress = false;      // a bar on stderr while hashing
+  int num_threads = 2;             // for hashing; one file a thread at a time
 };
 
 class Bundle {
@@ -50,6 +54,7 @@ class Bundle {
 
  private:
   Bundle() = default;
+  Status Verify(const std::string& manifest_text, const OpenBundleOptions& options) const;
   Status MapTensors();
 
   std::filesystem::path path_;

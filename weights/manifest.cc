@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/manifest.h"
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <span>
 
 namespace idefics {
 namespace {
@@ -260,7 +262,7 @@ void ReadTexts(const Section& section, std::map<std::string, std::string>* texts
   for (const auto& [key, value] : section.json().items()) section.Text(key.c_str(), &(*texts)[key]);
 }
 
-// Format and version come first: of a newer bundle nothing else can be expected to be readable.
+// Format and version come first: of another version nothing else can be expected to be readable.
 Status ReadFormat(const Section& root, int* version) {
   Status status;
   const Section top(root.json(), "", &status);
@@ -271,28 +273,32 @@ Status ReadFormat(const Section& root, int* version) {
   }
   int64_t found = 0;
   top.Integer("format_version", &found, 1, std::numeric_limits<int32_t>::max());
-  if (status.ok() && found > kBundleFormatVersion) {
-    status = Status::InvalidInput(
-        "bundle.json has format version " + std::to_string(found) + ", this program reads up to " +
-        std::to_string(kBundleFormatVersion) + ": update the program or export the bundle again");
+  if (status.ok() && found != kBundleFormatVersion) {
+    status = Status::InvalidInput("bundle.json has format version " + std::to_string(found) +
+                                  ", this program reads version " +
+                                  std::to_string(kBundleFormatVersion) + ": " +
+                                  (found > kBundleFormatVersion ? "update the program or " : "") +
+                                  "export the checkpoint again");
   }
   *version = static_cast<int>(found);
   return status;
 }
 
-Status ReadDType(const Section& root, DType* dtype) {
-  Status status;
-  const Section top(root.json(), "", &status);
-  std::string name;
-  top.Text("dtype", &name);
-  RETURN_IF_ERROR(status);
-  const std::optional<DType> parsed = ParseDType(name);
-  if (!parsed || (*parsed != DType::kF32 && *parsed != DType::kBF16 && *parsed != DType::kF16)) {
-    top.Fail("dtype", "\"f32\", \"bf16\" or \"f16\"", &root.json()["dtype"]);
-    return status;
+// One of `allowed`.
+std::string ReadChoice(const Section& root, const char* key, std::span<const char* const> allowed,
+                       Status* status) {
+  const Section top(root.json(), "", status);
+  std::string value;
+  top.Text(key, &value);
+  if (!status->ok() || std::find(allowed.begin(), allowed.end(), value) != allowed.end()) {
+    return value;
   }
-  *dtype = *parsed;
-  return Status::Ok();
+  std::string expected;
+  for (const char* name : allowed) {
+    expected += (expected.empty() ? "\"" : " or \"") + std::string(name) + '"';
+  }
+  top.Fail(key, expected, &root.json()[key]);
+  return value;
 }
 
 Result<BundleManifest> ReadManifest(const Json& json) {
@@ -300,9 +306,13 @@ Result<BundleManifest> ReadManifest(const Json& json) {
   Status status;
   const Section root(json, "", &status);
   RETURN_IF_ERROR(ReadFormat(root, &manifest.format_version));
-  RETURN_IF_ERROR(ReadDType(root, &manifest.dtype));
+  static constexpr const char* kTypes[] = {"f32", "bf16", "f16"};
+  static constexpr const char* kQuantizations[] = {"none", "int8", "int4"};
+  const std::string dtype = ReadChoice(root, "dtype", kTypes, &status);
+  manifest.quantization = ReadChoice(root, "quantization", kQuantizations, &status);
+  RETURN_IF_ERROR(status);
+  manifest.dtype = *ParseDType(dtype);
   root.Text("name", &manifest.name);
-  root.Text("quantization", &manifest.quantization);
   ReadTexts(root.Object("created_with"), &manifest.created_with);
   ReadTexts(root.Object("source"), &manifest.source);
   ReadModel(root.Object("model"), &manifest.model);

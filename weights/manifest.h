@@ -16,7 +16,7 @@
 
 namespace idefics {
 
-inline constexpr int kBundleFormatVersion = 1;  // the newest that this program reads
+inline constexpr int kBundleFormatVersion = 2;  // the one that this program reads
 
 struct VisionConfig {
   int64_t image_size = 0;
@@ -115,7 +115,7 @@ struct BundleManifest {
   std::map<std::string, std::string> created_with;  // tool -> version
   std::map<std::string, std::string> source;        // path, architecture, dtype
   DType dtype = DType::kF32;  // of activations, and of weights that are not quantized
-  std::string quantization;   // "none"
+  std::string quantization;   // of the decoder's linears: "none", "int8", "int4"
   ModelConfig model;
   ProcessorConfig processor;
   TokenizerConfig tokenizer;
@@ -129,7 +129,7 @@ struct BundleManifest {
 };
 
 // `json`: the text of bundle.json. Fails with kInvalidInput, naming the key, where it is no JSON,
-// no bundle, of a newer format version, or a key is missing, mistyped or out of range.
+// no bundle, of another format version, or a key is missing, mistyped or out of range.
 Result<BundleManifest> ParseManifest(std::string_view json);
 
 }  // namespace idefics

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "common/progress.h"
+#include "weights/linear_shapes.h"
 
 namespace idefics {
 namespace {
@@ -17,6 +18,8 @@ Result<torch::ScalarType> ToScalarType(const TensorView& tensor) {
       return torch::kBFloat16;
     case DType::kF16:
       return torch::kFloat16;
+    case DType::kU8:
+      return torch::kUInt8;
     default:
       return Status::InvalidInput("tensor " + tensor.name + " of the bundle has a type that " +
                                   "this program does not run: export the checkpoint again");
@@ -31,7 +34,7 @@ Result<torch::Tensor> ViewOf(const TensorView& tensor) {
       data, tensor.shape, [keep = tensor.mapping](void*) {}, torch::TensorOptions(type));
 }
 
-// "layers.0.qkv_weight" below `module`.
+// "layers.0.qkv.weight" below `module`.
 Status SetTensor(torch::jit::Module module, const std::string& path, const torch::Tensor& tensor) {
   size_t begin = 0;
   for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
@@ -79,6 +82,9 @@ Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& n
     std::istringstream stream(script);
     torch::jit::Module module = torch::jit::load(stream);
     module.eval();
+    if (name == "decoder") {
+      RETURN_IF_ERROR(CheckDecoderLinears(bundle.manifest(), bundle.tensors()));
+    }
     RETURN_IF_ERROR(SetTensors(bundle, name, device, &module));
     return module;
   } catch (const c10::OutOfMemoryError& error) {

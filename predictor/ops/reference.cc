@@ -85,11 +85,6 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
       .reshape({tokens, q.size(1) * q.size(2)});
 }
 
-at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias) {
-  return at::linear(x, weight, bias);
-}
-
 at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
   return at::linear(x, UnpackWeight(weight, n, x.size(-1)));
 }

@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <optional>
 
 namespace idefics::reference {
 
@@ -18,8 +17,6 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
                   const at::Tensor& kv_lengths);
 at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at::Tensor& image_v,
                        const at::Tensor& image_entry);
-at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight,
-                  const std::optional<at::Tensor>& bias);
 // x [..., k] times W^T -> [..., n] in x's type, W as packed_weight.h stores it.
 at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n);
 at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,

@@ -17,7 +17,6 @@ TORCH_LIBRARY(idefics, library) {
       "Tensor kv_lengths) -> Tensor");
   library.def(
       "attend_image(Tensor q, Tensor image_k, Tensor image_v, Tensor image_entry) -> Tensor");
-  library.def("linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor");
   library.def("linear_packed(Tensor x, Tensor weight, int n) -> Tensor");
   library.def("linear_int8(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("linear_int4(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
@@ -29,7 +28,6 @@ TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
   library.impl("rope_write", idefics::reference::RopeWrite);
   library.impl("attend", idefics::reference::Attend);
   library.impl("attend_image", idefics::reference::AttendImage);
-  library.impl("linear", idefics::reference::Linear);
   library.impl("linear_packed", idefics::reference::LinearPacked);
   library.impl("linear_int8", idefics::reference::LinearInt8);
   library.impl("linear_int4", idefics::reference::LinearInt4);

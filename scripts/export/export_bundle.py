@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, Optional, Tuple
 
 import torch
 
@@ -15,9 +15,12 @@ from .plan import build_plan, check_sources
 from .progress import Progress
 from .scripted import load_operators, script_files
 from .tokenizer_files import read_tokenizer
-from .writer import BundleFolder, WeightWriter, WrittenFile, check_free_space, planned_files, tensor_bytes, write_file
+from .weight_files import WeightForm, planned_files, stored_bytes, stored_tensors
+from .weight_writer import WeightWriter
+from .writer import BundleFolder, WrittenFile, check_free_space, write_file
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+QUANTIZED = ("int8", "int4")
 _DEFAULT = {"F32": "f32", "BF16": "bf16", "F16": "bf16"}  # f16 activations overflow in the 80b: only when asked for
 _SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's own
 
@@ -26,7 +29,8 @@ _SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's o
 class ExportOptions:
     checkpoint: Path
     bundle: Path
-    dtype: Optional[str] = None  # None: the checkpoint's own; bf16 for f16
+    dtype: Optional[str] = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
+    weights: Optional[str] = None  # of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype
     name: Optional[str] = None  # None: the checkpoint folder's
     force: bool = False
 
@@ -34,7 +38,7 @@ class ExportOptions:
 @dataclass(frozen=True)
 class ExportSummary:
     name: str
-    dtype: str
+    weights: str
     source_dtype: str
     tensors: int
     weight_bytes: int
@@ -45,6 +49,16 @@ def _default_dtype(stored: str) -> str:
         raise ExportError(f"the checkpoint's weights are stored as {stored}, expected {', '.join(_DEFAULT)}: give a "
                           "checkpoint that is not quantized")
     return _DEFAULT[stored]
+
+
+def _forms(options: ExportOptions, source_dtype: str) -> Tuple[str, str]:
+    """(dtype, quantization)"""
+    if options.weights in QUANTIZED:
+        return options.dtype or _default_dtype(source_dtype), options.weights
+    if options.weights and options.dtype not in (None, options.weights):
+        raise ExportError(f"--weights {options.weights} and --dtype {options.dtype} differ: only int8 and int4 weights "
+                          "have another type beside them")
+    return options.weights or options.dtype or _default_dtype(source_dtype), "none"
 
 
 def export_bundle(options: ExportOptions) -> ExportSummary:
@@ -59,24 +73,27 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     plan = build_plan(config, stored)
     check_sources(plan, stored, config.tie_word_embeddings)
     source_dtype = checkpoint.dtype()
-    dtype_name = options.dtype or _default_dtype(source_dtype)
-    dtype = DTYPES[dtype_name]
+    dtype, quantization = _forms(options, source_dtype)
+    form = WeightForm(DTYPES[dtype], quantization)
+    tensors = [tensor.name for target in plan for tensor in stored_tensors(target, form)]
     load_operators()
-    scripts = script_files(config.shape, plan)
-    weight_bytes = sum(tensor_bytes(target, dtype) for target in plan)
+    scripts = script_files(config.shape, quantization, tensors)
+    weight_bytes = sum(stored_bytes(target, form) for target in plan)
     name = options.name or folder.resolve().name
-    names = {"name": name, "dtype": dtype_name, "source": folder.resolve().name, "source_dtype": source_dtype.lower()}
+    names = {"name": name, "dtype": dtype, "quantization": quantization, "source": folder.resolve().name,
+             "source_dtype": source_dtype.lower()}
+    weights = dtype if quantization == "none" else quantization
     final = options.bundle.absolute()
     with BundleFolder(final, options.force) as partial:
         check_free_space(final.parent, weight_bytes + _SLACK_BYTES)
         files: Dict[str, WrittenFile] = {}
         for file, data in {**scripts, "tokenizer.model": tokenizer.model}.items():
             files[file] = write_file(partial.path / file, data)
-        progress = Progress(f"exporting {name} as {dtype_name}", weight_bytes)
-        writer = WeightWriter(checkpoint, dtype, progress)
-        for file, tensors in planned_files(plan, dtype):
-            files[file] = writer.write(partial.path / file, tensors)
+        progress = Progress(f"exporting {name} as {weights}", weight_bytes)
+        writer = WeightWriter(checkpoint, form, progress)
+        for file, targets in planned_files(plan, form):
+            files[file] = writer.write(partial.path / file, targets)
         progress.close()
         write_file(partial.path / "bundle.json", manifest_json(config, tokenizer, names, files))
         partial.commit()
-    return ExportSummary(name, dtype_name, source_dtype, len(plan), weight_bytes)
+    return ExportSummary(name, weights, source_dtype, len(tensors), weight_bytes)

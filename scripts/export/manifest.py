@@ -14,7 +14,7 @@ from .tokenizer_files import Tokenizer
 from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 EXPORTER_VERSION = "0.1.0"
 
 
@@ -34,13 +34,13 @@ def _tokenizer(tokenizer: Tokenizer) -> Dict[str, Any]:
 
 def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
                   files: Mapping[str, WrittenFile]) -> bytes:
-    """`names`: name, dtype (of the bundle), source (folder name) and source_dtype."""
+    """`names`: name, dtype and quantization (of the bundle), source (folder name) and source_dtype."""
     manifest = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"],
         "created_with": {"cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
                          "python": platform.python_version()},
         "source": {"path": names["source"], "architecture": config.architecture, "dtype": names["source_dtype"]},
-        "dtype": names["dtype"], "quantization": "none",
+        "dtype": names["dtype"], "quantization": names["quantization"],
         "model": _model(config), "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
         "generation": config.generation,
         "files": {name: dataclasses.asdict(file) for name, file in files.items()},

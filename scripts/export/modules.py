@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .linears import LINEARS, declare
+
 
 @dataclass(frozen=True)
 class VisionShape:
@@ -60,11 +62,6 @@ class ModelShape:
         return self.num_layers // self.cross_layer_interval
 
 
-def _declare(module: nn.Module, *names: str) -> None:
-    for name in names:
-        module.register_parameter(name, nn.Parameter(torch.empty(0), requires_grad=False))
-
-
 class VisionLayer(nn.Module):
     """Pre-norm ViT block; spec 2.1 step 4. [M, P, E] -> [M, P, E]."""
 
@@ -77,20 +74,20 @@ class VisionLayer(nn.Module):
         self.num_heads = shape.num_heads
         self.eps = shape.layer_norm_eps
         self.quick_gelu = shape.hidden_act == "quick_gelu"
-        _declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias",
+        declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias",
                  "norm2_weight", "norm2_bias", "fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 
     def forward(self, x: Tensor) -> Tensor:
         m, p, e = x.shape
         y = F.layer_norm(x, [e], self.norm1_weight, self.norm1_bias, self.eps)
-        qkv = torch.ops.idefics.linear(y, self.qkv_weight, self.qkv_bias)
+        qkv = F.linear(y, self.qkv_weight, self.qkv_bias)
         q, k, v = qkv.view(m, p, 3, self.num_heads, e // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, p, e)
-        x = x + torch.ops.idefics.linear(mixed, self.out_weight, self.out_bias)
+        x = x + F.linear(mixed, self.out_weight, self.out_bias)
         y = F.layer_norm(x, [e], self.norm2_weight, self.norm2_bias, self.eps)
-        y = torch.ops.idefics.linear(y, self.fc1_weight, self.fc1_bias)
+        y = F.linear(y, self.fc1_weight, self.fc1_bias)
         y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
-        return x + torch.ops.idefics.linear(y, self.fc2_weight, self.fc2_bias)
+        return x + F.linear(y, self.fc2_weight, self.fc2_bias)
 
 
 class PerceiverBlock(nn.Module):
@@ -105,11 +102,11 @@ class PerceiverBlock(nn.Module):
         self.num_heads = shape.num_heads
         self.head_dim = shape.head_dim
         self.qk_norm = shape.qk_layer_norms
-        _declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight", "latents_norm_bias",
+        declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight", "latents_norm_bias",
                  "q_weight", "kv_weight", "out_weight", "mlp_norm_weight", "mlp_norm_bias", "fc_weight",
                  "proj_weight")
         if shape.qk_layer_norms:
-            _declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
+            declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
 
     def forward(self, latents: Tensor, context: Tensor) -> Tensor:
         """latents [M, L, E], context [M, P, E] (the raw ViT output) -> [M, L, E]."""
@@ -117,17 +114,17 @@ class PerceiverBlock(nn.Module):
         h, d = self.num_heads, self.head_dim
         c = F.layer_norm(context, [e], self.context_norm_weight, self.context_norm_bias, 1e-5)
         y = F.layer_norm(latents, [e], self.latents_norm_weight, self.latents_norm_bias, 1e-5)
-        q = torch.ops.idefics.linear(y, self.q_weight).view(m, l, h, d).transpose(1, 2)
-        kv = torch.ops.idefics.linear(torch.cat([c, y], 1), self.kv_weight)
+        q = F.linear(y, self.q_weight).view(m, l, h, d).transpose(1, 2)
+        kv = F.linear(torch.cat([c, y], 1), self.kv_weight)
         k, v = kv.view(m, -1, 2, h, d).permute(2, 0, 3, 1, 4).unbind(0)
         if self.qk_norm:
             q = F.layer_norm(q, [d], self.q_norm_weight, self.q_norm_bias, 1e-5)
             k = F.layer_norm(k, [d], self.k_norm_weight, self.k_norm_bias, 1e-5)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, l, h * d)
-        latents = latents + torch.ops.idefics.linear(mixed, self.out_weight)
+        latents = latents + F.linear(mixed, self.out_weight)
         y = F.layer_norm(latents, [e], self.mlp_norm_weight, self.mlp_norm_bias, 1e-5)
-        y = torch.relu(torch.ops.idefics.linear(y, self.fc_weight))
-        return latents + torch.ops.idefics.linear(y, self.proj_weight)
+        y = torch.relu(F.linear(y, self.fc_weight))
+        return latents + F.linear(y, self.proj_weight)
 
 
 class ImageKv(nn.Module):
@@ -142,14 +139,14 @@ class ImageKv(nn.Module):
         self.num_heads = shape.num_heads
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
-        _declare(self, "kv_weight")
+        declare(self, "kv_weight")
         if shape.qk_layer_norms:
-            _declare(self, "k_norm")
+            declare(self, "k_norm")
 
     def forward(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
         """[M, L, E] -> K, V [M, H, L, d]."""
         m, l, _ = latents.shape
-        kv = torch.ops.idefics.linear(latents, self.kv_weight)
+        kv = F.linear(latents, self.kv_weight)
         k, v = kv.view(m, l, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         if self.qk_norm:
             k = torch.ops.idefics.rms_norm(k, self.k_norm, self.eps)
@@ -169,33 +166,43 @@ class Vision(nn.Module):
         self.patch_size = vision.patch_size
         self.eps = vision.layer_norm_eps
         self.use_resampler = shape.use_resampler
-        _declare(self, "patch_embedding", "class_embedding", "position_embedding", "pre_norm_weight",
+        declare(self, "patch_embedding", "class_embedding", "position_embedding", "pre_norm_weight",
                  "pre_norm_bias")
         self.layers = nn.ModuleList([VisionLayer(vision) for _ in range(vision.num_layers)])
         blocks = []
         if shape.use_resampler:
-            _declare(self, "latents", "final_norm_weight", "final_norm_bias")
+            declare(self, "latents", "final_norm_weight", "final_norm_bias")
             blocks = [PerceiverBlock(shape.perceiver) for _ in range(shape.perceiver.depth)]
         self.blocks = nn.ModuleList(blocks)
         self.cross = nn.ModuleList([ImageKv(shape) for _ in range(shape.num_cross_layers)])
 
     @torch.jit.export
-    def encode(self, pixels: Tensor) -> Tensor:
-        """pixels [M, 3, S, S] f32, normalised -> latents [M, L, E] (without resampler: [M, P, E])."""
+    def embed(self, pixels: Tensor) -> Tensor:
+        """pixels [M, 3, S, S] f32, normalised -> the first layer's input [M, P, E]."""
         pixels = pixels.to(self.patch_embedding.dtype)
         x = F.conv2d(pixels, self.patch_embedding, None, self.patch_size).flatten(2).transpose(1, 2)
         e = x.size(2)
         cls = self.class_embedding.view(1, 1, e).expand(x.size(0), 1, e)
         x = torch.cat([cls, x], 1) + self.position_embedding
-        x = F.layer_norm(x, [e], self.pre_norm_weight, self.pre_norm_bias, self.eps)
-        for layer in self.layers:
-            x = layer(x)
+        return F.layer_norm(x, [e], self.pre_norm_weight, self.pre_norm_bias, self.eps)
+
+    @torch.jit.export
+    def pool(self, x: Tensor) -> Tensor:
+        """The last layer's output [M, P, E] -> latents [M, L, E] (without resampler: [M, P, E])."""
         if self.use_resampler:
             latents = self.latents.unsqueeze(0).expand(x.size(0), -1, -1)
             for block in self.blocks:
                 latents = block(latents, x)
-            return F.layer_norm(latents, [e], self.final_norm_weight, self.final_norm_bias, 1e-5)
+            return F.layer_norm(latents, [x.size(2)], self.final_norm_weight, self.final_norm_bias, 1e-5)
         return x
+
+    @torch.jit.export
+    def encode(self, pixels: Tensor) -> Tensor:
+        """pixels [M, 3, S, S] f32, normalised -> latents. The server runs the parts one by one instead."""
+        x = self.embed(pixels)
+        for layer in self.layers:
+            x = layer(x)
+        return self.pool(x)
 
     @torch.jit.export
     def image_kv(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
@@ -217,26 +224,29 @@ class CrossLayer(nn.Module):
     eps: Final[float]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
-        _declare(self, "input_norm", "q", "o", "attn_gate", "post_norm", "gate_up", "down", "mlp_gate")
+        linear, h = LINEARS[quantization], shape.hidden_size
+        declare(self, "input_norm", "attn_gate", "post_norm", "mlp_gate")
+        self.q, self.o = linear(h), linear(h)
+        self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
         if shape.qk_layer_norms:
-            _declare(self, "q_norm")
+            declare(self, "q_norm")
 
     def forward(self, x: Tensor, image_k: Tensor, image_v: Tensor, image_entry: Tensor) -> Tensor:
         """x [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image)."""
         y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
-        q = torch.ops.idefics.linear(y, self.q).view(x.size(0), self.num_heads, -1)
+        q = self.q(y).view(x.size(0), self.num_heads, -1)
         if self.qk_norm:
             q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
         mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_entry)
-        x = x + self.attn_gate * torch.ops.idefics.linear(mixed, self.o)
+        x = x + self.attn_gate * self.o(mixed)
         y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
-        y = torch.ops.idefics.swiglu(torch.ops.idefics.linear(y, self.gate_up))
-        return x + self.mlp_gate * torch.ops.idefics.linear(y, self.down)
+        y = torch.ops.idefics.swiglu(self.gate_up(y))
+        return x + self.mlp_gate * self.down(y)
 
 
 class DecoderLayer(nn.Module):
@@ -244,22 +254,25 @@ class DecoderLayer(nn.Module):
 
     eps: Final[float]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         self.eps = shape.rms_norm_eps
-        _declare(self, "input_norm", "qkv", "o", "post_norm", "gate_up", "down")
+        linear, h = LINEARS[quantization], shape.hidden_size
+        declare(self, "input_norm", "post_norm")
+        self.qkv, self.o = linear(3 * h), linear(h)
+        self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, row_starts: Tensor,
                 kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor, v_cache: Tensor) -> Tensor:
         """x [T, h]; k_cache, v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
         y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
-        qkv = torch.ops.idefics.linear(y, self.qkv)
+        qkv = self.qkv(y)
         q = torch.ops.idefics.rope_write(qkv, cos, sin, kv_slots, k_cache, v_cache)
         mixed = torch.ops.idefics.attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths)
-        x = x + torch.ops.idefics.linear(mixed, self.o)
+        x = x + self.o(mixed)
         y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
-        y = torch.ops.idefics.swiglu(torch.ops.idefics.linear(y, self.gate_up))
-        return x + torch.ops.idefics.linear(y, self.down)
+        y = torch.ops.idefics.swiglu(self.gate_up(y))
+        return x + self.down(y)
 
 
 class LayerGroup(nn.Module):
@@ -267,11 +280,11 @@ class LayerGroup(nn.Module):
 
     interval: Final[int]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         self.interval = shape.cross_layer_interval
-        self.cross = CrossLayer(shape)
-        self.layers = nn.ModuleList([DecoderLayer(shape) for _ in range(shape.cross_layer_interval)])
+        self.cross = CrossLayer(shape, quantization)
+        self.layers = nn.ModuleList([DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, image_entry: Tensor,
                 row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor, v_arena: Tensor,
@@ -290,13 +303,14 @@ class Decoder(nn.Module):
     head_dim: Final[int]
     eps: Final[float]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         self.interval = shape.cross_layer_interval
         self.head_dim = shape.head_dim
         self.eps = shape.rms_norm_eps
-        _declare(self, "embed", "norm", "lm_head")
-        self.groups = nn.ModuleList([LayerGroup(shape) for _ in range(shape.num_cross_layers)])
+        declare(self, "embed", "norm")
+        self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and the choice of a token hangs on it
+        self.groups = nn.ModuleList([LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
 
     def rotary(self, positions: Tensor) -> Tuple[Tensor, Tensor]:
         """positions [T] -> cos, sin [T, d/2] f32; RoPE base 10000 (arXiv 2104.09864)."""
@@ -322,9 +336,10 @@ class Decoder(nn.Module):
                       k_arena[first:first + self.interval], v_arena[first:first + self.interval],
                       image_k[g], image_v[g])
         x = torch.ops.idefics.rms_norm(x.index_select(0, sample_rows), self.norm, self.eps)
-        return torch.ops.idefics.linear(x, self.lm_head).float()
+        return self.lm_head(x).float()
 
 
-def script_modules(shape: ModelShape) -> Tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
-    """(vision, decoder) as weightless TorchScript. REQUIRES: the idefics operators are loaded."""
-    return torch.jit.script(Vision(shape).eval()), torch.jit.script(Decoder(shape).eval())
+def script_modules(shape: ModelShape, quantization: str) -> Tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the decoder's linears.
+    REQUIRES: the idefics operators are loaded."""
+    return torch.jit.script(Vision(shape).eval()), torch.jit.script(Decoder(shape, quantization).eval())

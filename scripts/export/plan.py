@@ -5,7 +5,7 @@ Names on the left are attribute paths in modules.py, on the right those of idefi
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Sequence, Tuple
 
 from .config import CheckpointConfig
@@ -24,10 +24,12 @@ class SourceTensor:
 @dataclass(frozen=True)
 class TargetTensor:
     """`parts` one behind the other along the first axis; `shape` may regroup the axes of a single part."""
-    name: str
+    name: str  # of a linear: of its module, below which its tensors lie
     shape: Shape
     parts: Tuple[SourceTensor, ...]
     tanh: bool = False  # a gate: tanh of the stored alpha, in the bundle's dtype
+    linear: bool = False  # W [n, k] of a decoder's linear, stored as packing.py says
+    quantized: bool = False  # a linear that is stored in the width asked for
 
 
 # Present in some checkpoints, used by no forward pass (spec 2.10; 0.5 for post_layernorm).
@@ -47,6 +49,10 @@ def _stack(target: str, sources: Sequence[str], shape: Shape) -> TargetTensor:
     """Sources of one shape behind each other."""
     parts = tuple(SourceTensor(source, shape) for source in sources)
     return TargetTensor(target, (len(parts) * shape[0],) + shape[1:], parts)
+
+
+def _linear(target: TargetTensor, quantized: bool = True) -> TargetTensor:
+    return replace(target, linear=True, quantized=quantized)
 
 
 def _weight_and_bias(target: str, source: str, weight: Shape) -> List[TargetTensor]:
@@ -125,8 +131,8 @@ def _mlp(to: str, source: str, shape: ModelShape) -> List[TargetTensor]:
     h, f = shape.hidden_size, shape.intermediate_size
     return [
         _one(f"{to}.post_norm", f"{source}.post_attention_layernorm.weight", (h,)),
-        _stack(f"{to}.gate_up", [f"{source}.mlp.gate_proj.weight", f"{source}.mlp.up_proj.weight"], (f, h)),
-        _one(f"{to}.down", f"{source}.mlp.down_proj.weight", (h, f)),
+        _linear(_stack(f"{to}.gate_up", [f"{source}.mlp.{part}_proj.weight" for part in ("gate", "up")], (f, h))),
+        _linear(_one(f"{to}.down", f"{source}.mlp.down_proj.weight", (h, f))),
     ]
 
 
@@ -141,8 +147,8 @@ def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> List
     h, to, source = shape.hidden_size, f"decoder.groups.{g}.cross", f"model.gated_cross_attn_layers.{g}"
     tensors = [
         _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h,)),
-        _one(f"{to}.q", f"{source}.cross_attn.q_proj.weight", (h, h)),
-        _one(f"{to}.o", f"{source}.cross_attn.o_proj.weight", (h, h)),
+        _linear(_one(f"{to}.q", f"{source}.cross_attn.q_proj.weight", (h, h))),
+        _linear(_one(f"{to}.o", f"{source}.cross_attn.o_proj.weight", (h, h))),
         _gate(f"{to}.attn_gate", f"{source}.alpha_cross_attn", shape, stored),
         *_mlp(to, source, shape),
         _gate(f"{to}.mlp_gate", f"{source}.alpha_dense", shape, stored),
@@ -158,8 +164,8 @@ def _decoder_layer(shape: ModelShape, group: int, within: int) -> List[TargetTen
     source = f"model.layers.{i}"
     return [
         _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h,)),
-        _stack(f"{to}.qkv", [f"{source}.self_attn.{part}_proj.weight" for part in "qkv"], (h, h)),
-        _one(f"{to}.o", f"{source}.self_attn.o_proj.weight", (h, h)),
+        _linear(_stack(f"{to}.qkv", [f"{source}.self_attn.{part}_proj.weight" for part in "qkv"], (h, h))),
+        _linear(_one(f"{to}.o", f"{source}.self_attn.o_proj.weight", (h, h))),
         *_mlp(to, source, shape),
     ]
 
@@ -183,7 +189,7 @@ def build_plan(config: CheckpointConfig, stored: Mapping[str, Shape]) -> List[Ta
         for within in range(shape.cross_layer_interval):
             tensors += _decoder_layer(shape, group, within)
     return tensors + [_one("decoder.norm", "model.norm.weight", (shape.hidden_size,)),
-                      _vocabulary("decoder.lm_head", *head, config)]
+                      _linear(_vocabulary("decoder.lm_head", *head, config), quantized=False)]
 
 
 def _some(names: List[str]) -> str:

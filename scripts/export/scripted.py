@@ -10,7 +10,6 @@ import torch
 
 from .errors import ExportError
 from .modules import ModelShape, script_modules
-from .plan import TargetTensor
 
 DEFAULT_LIBRARY = Path(__file__).resolve().parents[2] / "build/release/predictor/ops/libidefics_ops.so"
 
@@ -27,15 +26,14 @@ def load_operators() -> None:
                           f"{torch.__version__}") from None
 
 
-def script_files(shape: ModelShape, plan: List[TargetTensor]) -> Dict[str, bytes]:
-    """{"vision.ts": …, "decoder.ts": …}. REQUIRES: load_operators()."""
+def script_files(shape: ModelShape, quantization: str, tensors: List[str]) -> Dict[str, bytes]:
+    """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES: load_operators()."""
     files: Dict[str, bytes] = {}
     names = set()
-    for prefix, module in zip(("vision", "decoder"), script_modules(shape)):
+    for prefix, module in zip(("vision", "decoder"), script_modules(shape, quantization)):
         names |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         buffer = io.BytesIO()
         torch.jit.save(module, buffer)
         files[f"{prefix}.ts"] = buffer.getvalue()
-    planned = {target.name for target in plan}
-    assert names == planned, f"plan.py and modules.py disagree about {sorted(names ^ planned)[:5]}"
+    assert names == set(tensors), f"plan.py and modules.py disagree about {sorted(names ^ set(tensors))[:5]}"
     return files

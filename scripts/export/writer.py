@@ -1,28 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes a bundle folder: weight files tensor by tensor, and the folder under its final name only when whole."""
+"""Writes the files of a bundle folder, hashed on the way, and the folder under its final name only when whole."""
 
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
 
-import torch
-from torch import Tensor
-
-from .checkpoint import CHUNK_BYTES, Checkpoint
 from .errors import ExportError
-from .plan import TargetTensor
-from .progress import Progress
-
-MAX_FILE_BYTES = 4_000_000_000  # of weights in one file; a larger tensor gets a file of its own
-ALIGNMENT = 64  # bytes; a cache line, and what AVX-512 and device copies like
-SAFETENSORS_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 @dataclass(frozen=True)
@@ -64,81 +52,6 @@ def write_file(path: Path, data: bytes) -> WrittenFile:
         file.abandon()
         raise
     return file.close()
-
-
-def tensor_bytes(target: TargetTensor, dtype: torch.dtype) -> int:
-    return torch.Size(target.shape).numel() * dtype.itemsize
-
-
-def split_into_files(plan: List[TargetTensor], dtype: torch.dtype, limit: int) -> List[List[TargetTensor]]:
-    """Load order, except that in each file the tensors of an odd size come last, so that all others are aligned."""
-    files: List[List[TargetTensor]] = [[]]
-    size = 0
-    for target in plan:
-        if files[-1] and size + tensor_bytes(target, dtype) > limit:
-            files.append([])
-            size = 0
-        files[-1].append(target)
-        size += tensor_bytes(target, dtype)
-    return [sorted(file, key=lambda target: tensor_bytes(target, dtype) % ALIGNMENT != 0) for file in files]
-
-
-def safetensors_header(tensors: List[TargetTensor], dtype: torch.dtype) -> bytes:
-    entries: Dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for target in tensors:
-        end = offset + tensor_bytes(target, dtype)
-        entries[target.name] = {"dtype": SAFETENSORS_NAMES[dtype], "shape": list(target.shape),
-                                "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(entries, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % ALIGNMENT)
-    return len(text).to_bytes(8, "little") + text
-
-
-class WeightWriter:
-    """Streams planned tensors from a checkpoint into safetensors files. Holds two chunks in memory."""
-
-    def __init__(self, checkpoint: Checkpoint, dtype: torch.dtype, progress: Progress):
-        self._checkpoint = checkpoint
-        self._dtype = dtype
-        self._progress = progress
-        self._buffer = bytearray(CHUNK_BYTES * 2)  # a chunk of 16-bit values grows to twice its size in f32
-
-    def write(self, path: Path, tensors: List[TargetTensor]) -> WrittenFile:
-        file = HashedFile(path)
-        try:
-            file.write(safetensors_header(tensors, self._dtype))
-            for target in tensors:
-                for part in target.parts:
-                    for piece in self._converted(part.name, target.tanh):
-                        file.write(piece)
-                        self._progress.advance(len(piece))
-        except BaseException:
-            file.abandon()
-            raise
-        return file.close()
-
-    def _converted(self, name: str, tanh: bool) -> Iterator[memoryview]:
-        for chunk in self._checkpoint.chunks(name):
-            size = chunk.numel() * self._dtype.itemsize
-            view = memoryview(self._buffer)[:size]
-            out = torch.frombuffer(view, dtype=self._dtype)
-            out.copy_(chunk)
-            if tanh:
-                out.copy_(out.tanh())
-            self._check_finite(name, chunk, out)
-            yield view
-
-    def _check_finite(self, name: str, chunk: Tensor, out: Tensor) -> None:
-        # The smallest and the largest value are NaN as soon as one value is.
-        if all(bool(torch.isfinite(edge)) for edge in out.aminmax()):
-            return
-        if all(bool(torch.isfinite(edge)) for edge in chunk.aminmax()):
-            largest = float(chunk.float().abs().max())
-            raise ExportError(f"the tensor {name} holds {largest:g}, more than f16 can hold: use --dtype bf16")
-        raise ExportError(f"the tensor {name} holds values that are not finite numbers: the checkpoint is damaged, "
-                          "fetch it again")
 
 
 def check_free_space(parent: Path, needed: int) -> None:
@@ -215,12 +128,3 @@ def _remove_abandoned(final: Path) -> None:
             pass  # another export is writing it
         finally:
             os.close(fd)
-
-
-def file_names(count: int) -> List[str]:
-    return [f"weights-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
-
-
-def planned_files(plan: List[TargetTensor], dtype: torch.dtype) -> List[Tuple[str, List[TargetTensor]]]:
-    groups = split_into_files(plan, dtype, MAX_FILE_BYTES)
-    return list(zip(file_names(len(groups)), groups))

@@ -25,7 +25,7 @@ std::string FlagNameOf(const std::string& argument) {
   return argument.substr(2, argument.find('=') - 2);
 }
 
-// "--verify", "--verify false" and "--verify=false" all become "--verify=…".
+// "--flag", "--flag false" and "--flag=false" all become "--flag=…".
 std::vector<std::string> JoinBools(const std::vector<std::string>& arguments) {
   std::vector<std::string> joined;
   for (size_t i = 0; i < arguments.size(); ++i) {

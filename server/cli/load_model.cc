@@ -14,6 +14,13 @@ std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
 }
 
+#ifdef IDEFICS_WITH_TORCH
+VerifyHashes VerifyHashesFromFlag(const std::string& value) {
+  if (value == "always") return VerifyHashes::kAlways;
+  return value == "never" ? VerifyHashes::kNever : VerifyHashes::kChanged;
+}
+#endif
+
 }  // namespace
 
 Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
@@ -32,7 +39,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");
-  options.verify_hashes = flags.Bool("verify");
+  options.verify_hashes = VerifyHashesFromFlag(flags.Text("verify-hashes"));
   // Bars would be no JSON among JSON lines.
   options.show_progress = flags.Text("log-format") == "console" || isatty(STDERR_FILENO) == 1;
   return LoadModelPredictor(options);

@@ -31,6 +31,27 @@ def check_files(bundle: Path) -> None:
         assert entry == {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def linear(bundle: Path, name: str) -> torch.Tensor:
+    """W [n, k] of a decoder's linear, value by value as predictor/ops/packed_weight.h describes it."""
+    model, found = manifest(bundle)["model"], tensors(bundle)
+    h, f = model["hidden_size"], model["intermediate_size"]
+    n, k = {"qkv": (3 * h, h), "gate_up": (2 * f, h), "down": (h, f), "q": (h, h), "o": (h, h),
+            "lm_head": (model["vocab_size"] + model["additional_vocab_size"], h)}[name.rpartition(".")[2]]
+    weight, scale = found[f"{name}.weight"], found.get(f"{name}.scale")
+    row, i = torch.arange(n)[:, None], torch.arange(k)[None, :]
+    tile, column = row // 64, row % 64
+    if weight.dtype == torch.float32:
+        return weight[tile, i, column]
+    if weight.dtype != torch.uint8:
+        return weight[tile, i // 2, column, i % 2]
+    if scale.dtype == torch.float32:
+        return (weight[tile, i // 4, column, i % 4].float() - 128) * scale[tile, column]
+    byte = weight[tile, i // 8, column, i % 4].int()
+    code = torch.where(i % 8 < 4, byte & 15, byte >> 4)
+    step, minimum = (scale[tile, i // 128, which, column].float() for which in (0, 1))
+    return step * code + minimum
+
+
 def modules(bundle: Path):
     """(vision, decoder) with their weights in."""
     loaded = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bundle_reader import check_files, manifest, tensors
+from bundle_reader import check_files, linear, manifest, tensors
 from conftest import LIBRARY, edit_json, environment, export_command
 
 LLAMA = Path(__file__).resolve().parents[3] / "shared/data/llama/tokenizer.model"
@@ -44,7 +44,9 @@ def test_every_stored_type_is_cast_to_every_type(make, export, stored, target):
     found, source = tensors(bundle), _source(checkpoint)
     assert {value.dtype for value in found.values()} == {TORCH[target]}
     expected = source["model.layers.0.mlp.down_proj.weight"].to(TORCH[target])
-    assert torch.equal(found["decoder.groups.0.layers.0.down"], expected)
+    assert torch.equal(linear(bundle, "decoder.groups.0.layers.0.down"), expected)
+    assert torch.equal(found["vision.layers.0.fc1_weight"],
+                       source["model.vision_model.encoder.layers.0.mlp.fc1.weight"].to(TORCH[target]))
     gate = source["model.gated_cross_attn_layers.1.alpha_dense"].to(TORCH[target]).tanh()
     assert torch.equal(found["decoder.groups.1.cross.mlp_gate"], gate)
     assert manifest(bundle)["dtype"] == target
@@ -57,22 +59,23 @@ def test_without_a_type_the_checkpoints_own_is_taken_but_bf16_for_f16(make, expo
 
 
 def test_fused_tensors_hold_their_parts_one_behind_the_other(tiny, export):
-    found, source = tensors(export(tiny)), _source(tiny)
+    bundle, source = export(tiny), _source(tiny)
+    found = tensors(bundle)
     attention = "model.layers.3.self_attn"  # interval 2: layer 3 is the second of group 1
     parts = [source[f"{attention}.{part}_proj.weight"] for part in "qkv"]
-    assert torch.equal(found["decoder.groups.1.layers.1.qkv"], torch.cat(parts))
+    assert torch.equal(linear(bundle, "decoder.groups.1.layers.1.qkv"), torch.cat(parts))
     vision = "model.vision_model.encoder.layers.1.self_attn"
     assert torch.equal(found["vision.layers.1.qkv_bias"],
                        torch.cat([source[f"{vision}.{part}_proj.bias"] for part in "qkv"]))
     cross = "model.gated_cross_attn_layers.1"
     assert torch.equal(found["vision.cross.1.kv_weight"],
                        torch.cat([source[f"{cross}.cross_attn.{part}_proj.weight"] for part in "kv"]))
-    assert torch.equal(found["decoder.groups.1.cross.gate_up"],
+    assert torch.equal(linear(bundle, "decoder.groups.1.cross.gate_up"),
                        torch.cat([source[f"{cross}.mlp.{part}_proj.weight"] for part in ("gate", "up")]))
     embed = "model.embed_tokens"
     assert torch.equal(found["decoder.embed"],
                        torch.cat([source[f"{embed}.weight"], source[f"{embed}.additional_embedding.weight"]]))
-    assert torch.equal(found["decoder.lm_head"],
+    assert torch.equal(linear(bundle, "decoder.lm_head"),
                        torch.cat([source["lm_head.weight"], source["lm_head.additional_fc.weight"]]))
 
 
@@ -84,8 +87,8 @@ def test_a_vector_alpha_is_stored_flat_after_tanh(make, export):
 
 
 def test_tied_embeddings_fill_both_tables(make, export):
-    found = tensors(export(make("--tied")))
-    assert torch.equal(found["decoder.embed"], found["decoder.lm_head"])
+    bundle = export(make("--tied"))
+    assert torch.equal(tensors(bundle)["decoder.embed"], linear(bundle, "decoder.lm_head"))
 
 
 @pytest.mark.parametrize("vocabulary, end", [("base", -1), ("instruct", 322)])
@@ -146,8 +149,8 @@ def test_weights_that_no_forward_pass_uses_are_left_out(make, export):
 
 
 def test_a_bundle_splits_into_files_of_limited_size_in_load_order(make, export, monkeypatch):
-    from export import writer
-    monkeypatch.setattr(writer, "MAX_FILE_BYTES", 300_000)
+    from export import weight_files
+    monkeypatch.setattr(weight_files, "MAX_FILE_BYTES", 300_000)
     bundle = export(make())
     files = sorted(path.name for path in bundle.glob("*.safetensors"))
     assert files[0] == f"weights-00001-of-{len(files):05d}.safetensors" and len(files) > 3

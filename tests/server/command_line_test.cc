@@ -59,8 +59,8 @@ TEST_CASE("a bool flag may stand alone or take a value in both spellings", "[cli
   CHECK(Good({"serve", "--await-explicit-shutdown"}).flags.Bool(name));
   CHECK(Good({"serve", "--await-explicit-shutdown", "true"}).flags.Bool(name));
   CHECK(Good({"serve", "--await-explicit-shutdown=true", "--port", "1"}).flags.Bool(name));
-  CHECK_FALSE(Good({"serve", "--verify=false"}).flags.Bool("verify"));
-  CHECK_FALSE(Good({"serve", "--verify", "false"}).flags.Bool("verify"));
+  CHECK_FALSE(Good({"serve", "--allow-private-urls=false"}).flags.Bool("allow-private-urls"));
+  CHECK_FALSE(Good({"serve", "--allow-private-urls", "false"}).flags.Bool("allow-private-urls"));
 }
 
 TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {

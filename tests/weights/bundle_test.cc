@@ -73,10 +73,10 @@ TEST_CASE("without hashing a flipped byte of weights is not seen but a header st
   std::string content = ReadAll(folder.path() / kFirst);
   content.back() = 'z';
   WriteFile(folder.path() / kFirst, content);
-  CHECK(Bundle::Open(folder.path(), {.verify_hashes = false}).ok());
+  CHECK(Bundle::Open(folder.path(), {.verify_hashes = VerifyHashes::kNever}).ok());
   content[8] = '[';
   WriteFile(folder.path() / kFirst, content);
-  CHECK_THAT(Refusal(folder.path(), {.verify_hashes = false}),
+  CHECK_THAT(Refusal(folder.path(), {.verify_hashes = VerifyHashes::kNever}),
              ContainsSubstring("not a whole safetensors file"));
 }
 
@@ -93,7 +93,7 @@ TEST_CASE("a file of another size is refused with both sizes", "[bundle]") {
   const TemporaryFolder folder;
   testing::WriteSmallBundle(folder.path());
   WriteFile(folder.path() / "vision.ts", "vision");
-  CHECK_THAT(Refusal(folder.path(), {.verify_hashes = false}),
+  CHECK_THAT(Refusal(folder.path(), {.verify_hashes = VerifyHashes::kNever}),
              ContainsSubstring("vision.ts has 6 bytes, bundle.json expects 13"));
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("a folder without a manifest is refused", "[bundle]") {
   CHECK_THAT(Refusal(folder.path()), ContainsSubstring("not a regular file"));
 }
 
-TEST_CASE("a newer format version is refused with the folder's name", "[bundle]") {
+TEST_CASE("another format version is refused with the folder's name", "[bundle]") {
   const TemporaryFolder folder;
   testing::WriteSmallBundle(folder.path());
   Json manifest = Json::parse(ReadAll(folder.path() / "bundle.json"));
@@ -113,8 +113,8 @@ TEST_CASE("a newer format version is refused with the folder's name", "[bundle]"
   WriteFile(folder.path() / "bundle.json", manifest.dump());
   CHECK(Refusal(folder.path()) ==
         folder.path().string() +
-            ": bundle.json has format version 7, this program reads up to 1: update the program "
-            "or export the bundle again");
+            ": bundle.json has format version 7, this program reads version 2: update the program "
+            "or export the checkpoint again");
 }
 
 TEST_CASE("a manifest that names no script, tokenizer or weights is refused", "[bundle]") {

@@ -36,7 +36,7 @@ TEST_CASE("a manifest is read into typed values", "[manifest]") {
   const Result<BundleManifest> parsed = ParseManifest(ValidManifest().dump());
   REQUIRE(parsed.ok());
   const BundleManifest& manifest = *parsed;
-  CHECK(manifest.format_version == 1);
+  CHECK(manifest.format_version == 2);
   CHECK(manifest.name == "small");
   CHECK(manifest.dtype == DType::kBF16);
   CHECK(manifest.source.at("dtype") == "f32");
@@ -75,11 +75,15 @@ TEST_CASE("without a resampler an image brings every position and perceiver may 
   CHECK(manifest->model.tokens_per_image() == 5);
 }
 
-TEST_CASE("a newer format version is refused before anything else is read", "[manifest]") {
-  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 2}};
+TEST_CASE("another format version is refused before anything else is read", "[manifest]") {
+  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 3}};
   CHECK(Refusal(newer) ==
-        "bundle.json has format version 2, this program reads up to 1: update the program or "
-        "export the bundle again");
+        "bundle.json has format version 3, this program reads version 2: update the program or "
+        "export the checkpoint again");
+  const Json older = {{"format", "cog-idefics-bundle"}, {"format_version", 1}};
+  CHECK(Refusal(older) ==
+        "bundle.json has format version 1, this program reads version 2: export the checkpoint "
+        "again");
 }
 
 TEST_CASE("a manifest of another format is refused", "[manifest]") {
@@ -136,6 +140,8 @@ TEST_CASE("values of a wrong type or out of range are named with what was expect
       {"/model/max_position_embeddings", "2048"},
       {"/dtype", "i8"},
       {"/dtype", 16},
+      {"/quantization", "int2"},
+      {"/quantization", 8},
       {"/name", 3},
       {"/source/path", 3},
       {"/processor/image_mean", {0.5, 0.5}},

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The linears of the decoder as weightless submodules, one class per stored form of packing.py."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+
+def declare(module: nn.Module, *names: str, dtype: torch.dtype = torch.float32) -> None:
+    """Empty parameters; the loader puts the bundle's tensors in their places."""
+    for name in names:
+        module.register_parameter(name, nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False))
+
+
+class PackedLinear(nn.Module):
+    """x [T, k] -> [T, n] by a weight in the activations' type."""
+
+    n: Final[int]
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+        declare(self, "weight")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.idefics.linear_packed(x, self.weight, self.n)
+
+
+class Int8Linear(nn.Module):
+    """x [T, k] -> [T, n] by an 8-bit weight with a scale a column."""
+
+    n: Final[int]
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+        declare(self, "weight", dtype=torch.uint8)
+        declare(self, "scale")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.idefics.linear_int8(x, self.weight, self.scale, self.n)
+
+
+class Int4Linear(nn.Module):
+    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum a column and 128 of k."""
+
+    n: Final[int]
+
+    def __init__(self, n: int):
+        super().__init__()
+        self.n = n
+        declare(self, "weight", dtype=torch.uint8)
+        declare(self, "scale")
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.ops.idefics.linear_int4(x, self.weight, self.scale, self.n)
+
+
+LINEARS = {"none": PackedLinear, "int8": Int8Linear, "int4": Int4Linear}

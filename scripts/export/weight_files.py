@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tensors, in which form, lie in which safetensors file of a bundle."""
+
+import json
+from dataclasses import dataclass
+from typing import Dict, List, Tuple
+
+import torch
+
+from .packing import linear_form
+from .plan import TargetTensor
+
+MAX_FILE_BYTES = 4_000_000_000  # of weights in one file; a larger tensor gets a file of its own
+ALIGNMENT = 64  # bytes; a cache line, and what AVX-512 and device copies like
+SAFETENSORS_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"}
+
+
+@dataclass(frozen=True)
+class WeightForm:
+    """What --dtype and --weights ask for."""
+    dtype: torch.dtype  # of the activations and of every weight that is not quantized
+    quantization: str  # "none", "int8", "int4"
+
+    def of(self, target: TargetTensor):
+        """The form of packing.py. REQUIRES: target.linear."""
+        return linear_form(self.dtype, self.quantization if target.quantized else "none")
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    name: str
+    dtype: torch.dtype
+    shape: Tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+
+def stored_tensors(target: TargetTensor, form: WeightForm) -> List[StoredTensor]:
+    """In the order of their bytes in the file."""
+    if not target.linear:
+        return [StoredTensor(target.name, form.dtype, target.shape)]
+    return [StoredTensor(f"{target.name}.{last}", dtype, shape)
+            for last, (dtype, shape) in form.of(target).tensors(*target.shape).items()]
+
+
+def stored_bytes(target: TargetTensor, form: WeightForm) -> int:
+    return sum(tensor.bytes for tensor in stored_tensors(target, form))
+
+
+def _is_aligned(target: TargetTensor, form: WeightForm) -> bool:
+    return all(tensor.bytes % ALIGNMENT == 0 for tensor in stored_tensors(target, form))
+
+
+def split_into_files(plan: List[TargetTensor], form: WeightForm, limit: int) -> List[List[TargetTensor]]:
+    """Load order, except that in each file the tensors of an odd size come last, so that all others are aligned."""
+    files: List[List[TargetTensor]] = [[]]
+    size = 0
+    for target in plan:
+        if files[-1] and size + stored_bytes(target, form) > limit:
+            files.append([])
+            size = 0
+        files[-1].append(target)
+        size += stored_bytes(target, form)
+    return [sorted(file, key=lambda target: not _is_aligned(target, form)) for file in files]
+
+
+def safetensors_header(targets: List[TargetTensor], form: WeightForm) -> bytes:
+    entries: Dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for tensor in (tensor for target in targets for tensor in stored_tensors(target, form)):
+        end = offset + tensor.bytes
+        entries[tensor.name] = {"dtype": SAFETENSORS_NAMES[tensor.dtype], "shape": list(tensor.shape),
+                                "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text
+
+
+def file_names(count: int) -> List[str]:
+    return [f"weights-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
+
+
+def planned_files(plan: List[TargetTensor], form: WeightForm) -> List[Tuple[str, List[TargetTensor]]]:
+    groups = split_into_files(plan, form, MAX_FILE_BYTES)
+    return list(zip(file_names(len(groups)), groups))

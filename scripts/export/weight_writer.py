@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Streams weights from a checkpoint into the files of a bundle, a block of rows at a time."""
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Deque, Iterator, List, Tuple
+
+import torch
+from torch import Tensor
+
+from .checkpoint import Checkpoint
+from .errors import ExportError
+from .packing import TILE
+from .plan import TargetTensor
+from .progress import Progress
+from .weight_files import WeightForm, safetensors_header
+from .writer import HashedFile, WrittenFile
+
+BLOCK_ELEMENTS = 1 << 20  # of a linear in one piece of work, or one tile of it
+
+
+class WeightWriter:
+    """Every core packs blocks; this thread reads, hashes and writes. Holds two blocks a core in memory, and the scales
+    of one linear."""
+
+    def __init__(self, checkpoint: Checkpoint, form: WeightForm, progress: Progress):
+        self._checkpoint = checkpoint
+        self._form = form
+        self._progress = progress
+        self._cores = len(os.sched_getaffinity(0))
+
+    def write(self, path: Path, targets: List[TargetTensor]) -> WrittenFile:
+        file = HashedFile(path)
+        # A block is one thread's work: threads inside of torch's operators would only wait for each other.
+        workers = ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            file.write(safetensors_header(targets, self._form))
+            for target in targets:
+                pieces = self._linear(target, workers) if target.linear else self._plain(target)
+                for piece in pieces:
+                    view = _bytes(piece)
+                    file.write(view)
+                    self._progress.advance(len(view))
+        except BaseException:
+            workers.shutdown(cancel_futures=True)
+            file.abandon()
+            raise
+        workers.shutdown()
+        return file.close()
+
+    def _plain(self, target: TargetTensor) -> Iterator[Tensor]:
+        for part in target.parts:
+            for chunk in self._checkpoint.chunks(part.name):
+                out = chunk.to(self._form.dtype)
+                out = out.tanh() if target.tanh else out
+                _check_finite(part.name, chunk, out)
+                yield out
+
+    def _linear(self, target: TargetTensor, workers: ThreadPoolExecutor) -> Iterator[Tensor]:
+        """The tiles of the weight, then the scale where the form has one."""
+        form = self._form.of(target)
+        scales: List[Tensor] = []
+        waiting: Deque[Future] = deque()
+
+        def finish() -> Tensor:
+            weight, scale = waiting.popleft().result()
+            if scale is not None:
+                scales.append(scale)
+            return weight
+        for block in self._blocks(target, form.read_as):
+            waiting.append(workers.submit(form.pack, block))
+            if len(waiting) > self._cores:
+                yield finish()
+        while waiting:
+            yield finish()
+        yield from scales
+
+    def _blocks(self, target: TargetTensor, dtype: torch.dtype) -> Iterator[Tensor]:
+        """[rows, k] of the stacked parts, a whole number of tiles but for the last; the parts need not be."""
+        n, k = target.shape
+        rows = max(1, BLOCK_ELEMENTS // (TILE * k)) * TILE
+        block, filled = torch.empty(0), 0
+        for name, piece in self._pieces(target):
+            while len(piece):
+                if filled == len(block):
+                    block, filled = torch.empty(min(rows * k, n * k), dtype=dtype), 0
+                    n -= min(rows, n)
+                taken = piece[:len(block) - filled]
+                out = block[filled:filled + len(taken)]
+                out.copy_(taken)
+                _check_finite(name, taken, out)
+                piece, filled = piece[len(taken):], filled + len(taken)
+                if filled == len(block):
+                    yield block.view(-1, k)
+
+    def _pieces(self, target: TargetTensor) -> Iterator[Tuple[str, Tensor]]:
+        for part in target.parts:
+            for chunk in self._checkpoint.chunks(part.name):
+                yield part.name, chunk
+
+
+def _bytes(piece: Tensor) -> memoryview:
+    return memoryview(piece.contiguous().view(-1).view(torch.uint8).numpy())
+
+
+def _is_finite(values: Tensor) -> bool:
+    # The smallest and the largest value are NaN as soon as one value is.
+    return all(bool(torch.isfinite(edge)) for edge in values.aminmax())
+
+
+def _check_finite(name: str, stored: Tensor, converted: Tensor) -> None:
+    if _is_finite(converted):
+        return
+    if _is_finite(stored):
+        largest = float(stored.float().abs().max())
+        raise ExportError(f"the tensor {name} holds {largest:g}, more than f16 can hold: use --dtype bf16")
+    raise ExportError(f"the tensor {name} holds values that are not finite numbers: the checkpoint is damaged, "
+                      "fetch it again")
