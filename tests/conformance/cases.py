@@ -19,6 +19,7 @@ class Options:
     env: tuple = ()           # (name, value) pairs
     flags: tuple = ()         # of Cog's command line; every target knows them
     tuning: tuple = ()        # flags of our server alone, to make a case quick
+    cog_start: bool = False   # by `python -m cog.server.http`, as platforms start an image
     fresh: bool = False       # a process of its own: the case ends it, or watches its start
     ready: bool = True        # wait for READY before the case begins
 

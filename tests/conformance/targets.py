@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cases are put to: our binary with the fake engine or the demo model, the real coglet, or a URL."""
 
+import functools
 import json
 import os
 import shutil
@@ -15,11 +16,16 @@ from pathlib import Path
 
 import pytest
 from client import Client, wait_until
+from shims import image_path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 OURS = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
 INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty", "decoding_strategy", "temperature", "top_p")
+
+
+# `env` looks the command up on the PATH that it is given, not on ours.
+PYTHON_START = ("env", "python", "--check-hash-based-pycs", "never", "-m", "cog.server.http")
 
 
 def free_port():
@@ -38,7 +44,7 @@ class Running(Client):
 
     def __init__(self, command, environment, port, **more):
         super().__init__("127.0.0.1", port, **more)
-        environment = {**os.environ, **environment, "PORT": str(port)}
+        environment = {**os.environ, "PORT": str(port), **environment}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, start_new_session=True)
         self.log = []
@@ -80,13 +86,21 @@ class OurTarget:
     def __init__(self, engine=("--engine", "fake")):
         self.engine = engine
 
+    @functools.cached_property
+    def path(self):
+        return image_path(OURS)
+
     def command(self, options):
         """Loopback is open to it: webhooks and pictures of the cases come from there."""
+        if options.cog_start:
+            return [*PYTHON_START, "--host", "127.0.0.1", *options.flags]
         return [OURS, "serve", *self.engine, "--host", "127.0.0.1", "--webhook-hosts", "any",
                 "--allow-private-urls", "true", *options.flags, *options.tuning]
 
     def start(self, options):
         environment = {"COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)}
+        if options.cog_start:
+            environment |= {"PATH": self.path, "IDEFICS_ENGINE": "fake"}
         return Running(self.command(options), {**environment, **dict(options.env)}, free_port())
 
 
@@ -96,6 +110,7 @@ class CogletTarget:
 
     def __init__(self):
         self.folders = {}
+        self.path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.scratch = tempfile.mkdtemp(prefix="coglet-")
 
     def folder(self, output):
@@ -112,9 +127,9 @@ class CogletTarget:
         if options.slots > 1:
             runner = "Async" + runner
         environment = {"COG_PREDICT_TYPE_STUB": f"run.py:{runner}", "COG_MAX_CONCURRENCY": str(options.slots),
-                       "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **dict(options.env)}
+                       "PATH": self.path, **dict(options.env)}
         # `env --chdir` instead of cwd=: the process group stays the one that Running ends.
-        command = ["env", f"--chdir={self.folder(options.output)}", "python", "-m", "cog.server.http",
+        command = ["env", f"--chdir={self.folder(options.output)}", *PYTHON_START[1:],
                    "--host", "127.0.0.1", *options.flags]
         return Running(command, environment, free_port(), frees_slot_late=True)
 

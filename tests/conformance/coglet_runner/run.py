@@ -101,10 +101,17 @@ def steps(given):
         raise ValueError(message)
 
 
+def wait(seconds):
+    """In short steps: a cancel reaches Python code only between two calls."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.005))
+
+
 def pieces(given):
     for what, value in steps(given):
         if what == "wait":
-            time.sleep(value)
+            wait(value)
         else:
             yield value
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process: start, signals, shutdown, resources: cases 156-168."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cases import case
+from client import ASYNC, request, wait_until
+from targets import OURS, free_port
+
+AWAIT = ("--await-explicit-shutdown=true",)
+
+
+def seconds_to_exit(server, limit=15):
+    begun = time.monotonic()
+    assert server.wait_exit(limit) == 0
+    return time.monotonic() - begun
+
+
+@case(156, "c", "the log tells where it listens", fresh=True)
+def test_start_line(server):
+    wait_until(lambda: any(f"{server.port}" in line for line in server.log), 3, "a line with the port")
+    assert any("Starting" in line or "istening" in line for line in server.log), server.log
+
+
+@case(157, "c", "PORT names the port; one that is taken ends the process with a message and not with 0")
+def test_port(start):
+    server = start()
+    assert server.get("/").status == 200  # it was told its port by PORT
+    second = start(ready=False, env={"PORT": str(server.port)}, flags=())
+    wait_until(lambda: second.process.poll() is not None, 20, "the end of the second server")
+    assert second.wait_exit() != 0
+    wait_until(lambda: any("in use" in line or "cannot listen" in line for line in second.log), 2, "its message")
+
+
+@case("157b", "ours", "its status is 1 and its message names the address", coglet="status 1, a Rust error")
+def test_port_in_use(start):
+    server = start()
+    second = start(ready=False, env={"PORT": str(server.port)})
+    assert second.wait_exit(20) == 1
+    wait_until(lambda: any(f"cannot listen on 127.0.0.1:{server.port}" in line for line in second.log), 2, "its message")
+
+
+@case(158, "c", "SIGTERM while idle: exit 0 within 2 s", fresh=True)
+def test_sigterm(server):
+    server.send_signal()
+    assert seconds_to_exit(server) < 2
+
+
+@case(159, "c", "SIGTERM during a synchronous prediction: its answer is delivered, then exit 0", fresh=True)
+def test_sigterm_while_busy(server):
+    running = server.send("POST", "/predictions", request("[sleep=0.7]done"))
+    server.wait_status("BUSY")
+    server.send_signal()
+    assert running.answer().json["output"] == "done"
+    seconds_to_exit(server)
+
+
+@case(160, "c", "--await-explicit-shutdown: SIGTERM is ignored, POST /shutdown ends it with 0", flags=AWAIT, fresh=True)
+def test_await_explicit_shutdown(server):
+    server.send_signal()
+    time.sleep(0.4)
+    assert server.status() == "READY"
+    answer = server.ask("POST", "/shutdown")
+    assert (answer.status, answer.json) == (200, {})
+    seconds_to_exit(server)
+
+
+@case(161, "c", "both spellings of the flag are taken from Cog's command line")
+@pytest.mark.parametrize("flags", [("--await-explicit-shutdown=true",), ("--await-explicit-shutdown", "true")])
+def test_spellings(start, flags):
+    server = start(flags=flags, cog_start=True)
+    server.send_signal()
+    time.sleep(0.4)
+    assert server.status() == "READY"
+
+
+@case(162, "ours", "SIGINT: exit 0, also with the flag", coglet="ends by the signal")
+@pytest.mark.parametrize("flags", [(), AWAIT])
+def test_sigint(start, flags):
+    server = start(flags=flags)
+    server.send_signal(signal.SIGINT)
+    seconds_to_exit(server)
+
+
+@case(163, "c", "SIGTERM during setup: exit within 5 s", fresh=True, ready=False, env={"FAKE_SETUP_DELAY": "60"})
+def test_sigterm_during_setup(server):
+    server.wait_listening()
+    server.send_signal()
+    server.wait_exit(5)
+
+
+@case(164, "c", "POST /shutdown: {}, exit 0, and nothing listens any more", fresh=True)
+def test_shutdown(server):
+    answer = server.ask("POST", "/shutdown")
+    assert (answer.status, answer.json) == (200, {})
+    seconds_to_exit(server)
+    with pytest.raises(ConnectionRefusedError):
+        server.get("/")
+
+
+@case("164b", "ours", "SIGTERM lets asynchronous predictions end", coglet="exits at once", fresh=True)
+def test_sigterm_and_async(server, hook):
+    server.post(request("[sleep=0.6]x", webhook=hook.url), ASYNC)
+    hook.wait_posts(1)
+    server.send_signal()
+    assert hook.wait_completed()[-1].json["status"] == "succeeded"
+    seconds_to_exit(server)
+
+
+@case("164c", "ours", "a second SIGTERM ends the waiting", coglet="it goes on waiting", fresh=True)
+def test_second_signal(server):
+    running = server.send("POST", "/predictions", request("[block=5]x"))
+    server.wait_status("BUSY")
+    server.send_signal()
+    time.sleep(0.3)
+    server.send_signal()
+    server.wait_exit(2)
+    running.close()
+
+
+@case(165, "c", "--threads and --upload-url are tolerated")
+def test_old_flags(start):
+    flags = ("--threads", "4", "--upload-url", "http://127.0.0.1:1/x/")
+    assert start(flags=flags, cog_start=True).predict()["status"] == "succeeded"
+
+
+@case("165b", "ours", "unknown flags are tolerated", coglet="exit 2")
+def test_unknown_flags(start):
+    assert start(flags=("--no-such-flag=1", "--mode", "predict"), cog_start=True).predict()["status"] == "succeeded"
+
+
+@case(166, "ours", "as process 1: SIGTERM ends it with 0", coglet="it has a worker process; not tried", only_ours=True)
+def test_as_process_1(target):
+    if target.name != "ours" or os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare; scripts/container_test.sh stops a container by SIGTERM, there below tini")
+    port = free_port()
+    process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", OURS, "serve", "--engine", "fake",
+                                "--host", "127.0.0.1", "--port", str(port)], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: can_connect(port), 10, "that it listens")
+        child = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        os.kill(int(child), signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.stderr.close()
+
+
+def can_connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+@case(167, "hard", "10 000 requests in a row: neither memory nor descriptors grow", coglet="409 in between",
+      only_ours=True, fresh=True)
+def test_nothing_grows(server):
+    def resources():
+        folder = Path(f"/proc/{server.process.pid}")
+        resident = int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return resident, len(list((folder / "fd").iterdir()))
+
+    def ask(count):
+        for _ in range(count // 2):
+            assert server.post(request()).status == 200
+            server.get("/health-check")
+    ask(4000)
+    resident, descriptors = resources()
+    ask(10_000)
+    later, later_descriptors = resources()
+    assert later - resident < 8 << 20, f"{(later - resident) >> 10} KiB more"
+    assert later_descriptors <= descriptors + 3
+
+
+@case(168, "c", "200 idle connections do not keep health waiting", any_engine=True)
+def test_idle_connections(server):
+    idle = [socket.create_connection((server.host, server.port)) for _ in range(200)]
+    begun = time.monotonic()
+    assert server.status() == "READY"
+    assert time.monotonic() - begun < 0.25
+    for connection in idle:
+        connection.close()
