@@ -102,6 +102,7 @@ void Engine::Run() {
   while (WaitForWork()) {
     DropCanceled();
     AdmitWaiting();
+    EncodeNextPart();
     const StepPlan plan = Plan();
     if (!plan.rows.empty()) Execute(plan);
     RemoveFinished();
@@ -188,10 +189,6 @@ bool Engine::TryAdmit(Waiting& waiting) {
     running.token_entries.push_back(image < 0 ? -1 : running.pinned_entries.at(image));
   }
   running_.push_back(std::move(running));
-  if (const Status status = EncodeMissingImages(running_.back()); !status.ok()) {
-    Finish(running_.back(), status);
-    RemoveFinished();
-  }
   return true;
 }
 
@@ -208,18 +205,32 @@ bool Engine::PinImages(Running& running) {
   return true;
 }
 
-Status Engine::EncodeMissingImages(Running& running) {
-  for (size_t i = 0; i < running.request.images.size(); ++i) {
-    const int32_t entry = running.pinned_entries[i];
-    if (!images_.encoded(entry)) {
-      const Status status =
-          runner_->EncodeImages(running.request.images[i].pixels, std::span(&entry, 1));
-      images_.SetEncoded(entry, status.ok());
-      RETURN_IF_ERROR(status);
+bool Engine::HasAllImages(const Running& running) const {
+  return std::all_of(running.pinned_entries.begin(), running.pinned_entries.end(),
+                     [&](int32_t entry) { return images_.encoded(entry); });
+}
+
+// One part of the first picture that somebody waits for, in order of arrival.
+void Engine::EncodeNextPart() {
+  for (Running& running : running_) {
+    for (size_t i = 0; i < running.request.images.size(); ++i) {
+      const int32_t entry = running.pinned_entries[i];
+      if (images_.encoded(entry)) continue;
+      const EngineImage& image = running.request.images[i];
+      if (encoding_.entry != entry || encoding_.sha256 != image.sha256) {
+        encoding_ = {image.sha256, entry, 0};
+      }
+      const Status status = runner_->EncodeImagePart(image.pixels, entry, encoding_.next_part++);
+      const bool last = encoding_.next_part == limits_.image_parts;
+      if (last || !status.ok()) {
+        images_.SetEncoded(entry, status.ok());
+        encoding_ = {};
+      }
+      if (!status.ok()) Finish(running, status);
+      return;
     }
-    running.request.images[i].pixels = {};
+    running.request.images.clear();  // the pixels are of no more use
   }
-  return Status::Ok();
 }
 
 void Engine::Finish(Running& running, const Status& status) {

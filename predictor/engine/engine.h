@@ -21,8 +21,9 @@
 namespace idefics {
 
 struct EngineOptions {
-  int max_rows = 8;           // sequences that run at once (beams count each)
-  int max_step_tokens = 512;  // prompt tokens in one step: what a prompt may delay running rows by
+  int max_rows = 8;                // sequences that run at once (beams count each)
+  int max_step_tokens = 512;       // prompt tokens in a step without running rows
+  int max_joining_tokens = 512;    // prompt tokens in a step beside running rows, which they delay
   int max_sequence_tokens = 4096;  // prompt + new tokens of one request
 };
 
@@ -72,6 +73,13 @@ class Engine {
     size_t reported = 0;                  // new tokens that were pushed as events
   };
 
+  // The picture that is being encoded, part by part.
+  struct Encoding {
+    std::string sha256;
+    int32_t entry = -1;
+    int32_t next_part = 0;
+  };
+
   struct Waiting {
     EngineRequest request;
     std::shared_ptr<Generation> generation;
@@ -91,7 +99,8 @@ class Engine {
   void AdmitWaiting();
   bool TryAdmit(Waiting& waiting);
   bool PinImages(Running& running);
-  Status EncodeMissingImages(Running& running);
+  void EncodeNextPart();
+  bool HasAllImages(const Running& running) const;
   StepPlan Plan();
   void PlanPrompt(Running& running, int64_t* budget, StepPlan* plan);
   void PlanDecode(Running& running, StepPlan* plan);
@@ -112,6 +121,7 @@ class Engine {
   KvExtents extents_;
   ImageTable images_;
   std::list<Running> running_;
+  Encoding encoding_;
   std::vector<float> logits_;  // [rows that want them, vocab], reused
   int64_t steps_ = 0;
 

@@ -9,15 +9,17 @@
 
 namespace idefics {
 
-// All decode rows, then prompt pieces in order of arrival until the token budget is used up.
+// All decode rows, then prompt pieces in order of arrival until the token budget is used up. The
+// budget is small beside decode rows: it is what an arrival may delay them by.
 Engine::StepPlan Engine::Plan() {
   StepPlan plan;
-  int64_t budget = options_.max_step_tokens;
   for (Running& running : running_) {
     if (!running.rows.empty()) PlanDecode(running, &plan);
   }
+  int64_t budget = plan.rows.empty() ? options_.max_step_tokens : options_.max_joining_tokens;
   for (Running& running : running_) {
-    if (running.rows.empty() && budget > 0) PlanPrompt(running, &budget, &plan);
+    if (running.extents.empty() || !running.rows.empty() || !HasAllImages(running)) continue;
+    if (budget > 0) PlanPrompt(running, &budget, &plan);
   }
   return plan;
 }

@@ -17,6 +17,7 @@ struct RunnerLimits {
   int32_t image_entries = 0;      // rows of the image table
   int32_t image_size = 0;         // S: side of the square input picture, pixels
   int32_t max_rows_per_step = 0;  // sequences in one Step
+  int32_t image_parts = 1;        // calls of EncodeImagePart for one picture
 };
 
 // One sequence's part of a step: a whole prompt, a piece of one, or the single last token.
@@ -41,9 +42,19 @@ class ModelRunner {
 
   virtual const RunnerLimits& limits() const = 0;
 
-  // pixels: [entries, 3, S, S] normalised. Writes each picture's cross-attention K/V to its table
-  // row.
-  virtual Status EncodeImages(std::span<const float> pixels, std::span<const int32_t> entries) = 0;
+  // Runs one part of a picture's encoding, so that a long one does not hold up the rows that are
+  // being decoded. pixels: [3, S, S] normalised. Parts 0 … image_parts-1 in order; the last one
+  // writes the picture's cross-attention K/V to row `entry` of the table. Part 0 of another picture
+  // drops the one begun before.
+  virtual Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) = 0;
+
+  // All parts, for callers that have nothing else to run.
+  Status EncodeImage(std::span<const float> pixels, int32_t entry) {
+    for (int32_t part = 0; part < limits().image_parts; ++part) {
+      RETURN_IF_ERROR(EncodeImagePart(pixels, entry, part));
+    }
+    return Status::Ok();
+  }
 
   // Runs all rows at once. logits: [rows that want them, vocab_size] in row order, f32.
   // kOutOfMemory leaves the arena's other extents unharmed; the engine may retry with fewer rows.

@@ -28,6 +28,9 @@ torch::ScalarType ActivationType(DType dtype) {
   }
 }
 
+// Of a picture: one takes about as long as a decode step of the 9b model.
+constexpr int32_t kImagePartsOnCpu = 8;
+
 // Runs `body` and turns what libtorch throws into a Status.
 template <typename Body>
 Status CatchTorch(const char* what, const Body& body) {
@@ -92,6 +95,7 @@ class TorchRunner : public ModelRunner {
     limits_.image_entries = options.image_entries;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_rows_per_step = options.max_rows;
+    limits_.image_parts = device.is_cpu() ? kImagePartsOnCpu : 1;
   }
 
   const RunnerLimits& limits() const override { return limits_; }
@@ -99,24 +103,31 @@ class TorchRunner : public ModelRunner {
   Status Load(const Bundle& bundle) {
     ASSIGN_OR_RETURN(vision_, LoadModule(bundle, "vision", device_));
     ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", device_));
+    for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
+      vision_layers_.push_back(layer);
+    }
     RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] { Allocate(bundle.manifest()); }));
     return TryOnce();
   }
 
-  Status EncodeImages(std::span<const float> pixels, std::span<const int32_t> entries) override {
+  Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) override {
     return CatchTorch("encoding an image", [&] {
       UseThreads();
+      const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
       const int64_t side = limits_.image_size;
-      const auto count = static_cast<int64_t>(entries.size());
-      IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), count * 3 * side * side);
-      const torch::Tensor input = torch::from_blob(const_cast<float*>(pixels.data()),
-                                                   {count, 3, side, side}, torch::kFloat32)
-                                      .to(device_);
-      const auto latents = vision_.get_method("encode")({input});
-      const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
-      const torch::Tensor rows = Indices({entries.begin(), entries.end()}).to(torch::kLong);
-      image_k_.index_copy_(1, rows, kv->elements()[0].toTensor());
-      image_v_.index_copy_(1, rows, kv->elements()[1].toTensor());
+      IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
+      if (part == 0) {
+        const torch::Tensor input =
+            torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
+                .to(device_);
+        patches_ = vision_.get_method("embed")({input}).toTensor();
+      }
+      const size_t layers = vision_layers_.size();
+      const size_t end = layers * (part + 1) / limits_.image_parts;
+      for (size_t i = layers * part / limits_.image_parts; i < end; ++i) {
+        patches_ = vision_layers_[i].forward({patches_}).toTensor();
+      }
+      if (part + 1 == limits_.image_parts) StoreImage(entry);
     });
   }
 
@@ -165,6 +176,15 @@ class TorchRunner : public ModelRunner {
     image_v_ = torch::empty(table, options);
   }
 
+  // patches_ → the row of the image table.
+  void StoreImage(int32_t entry) {
+    const auto latents = vision_.get_method("pool")({patches_});
+    const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
+    image_k_.select(1, entry).copy_(kv->elements()[0].toTensor().select(1, 0));
+    image_v_.select(1, entry).copy_(kv->elements()[1].toTensor().select(1, 0));
+    patches_ = torch::Tensor();
+  }
+
   Status TryOnce() {
     const int32_t token = 0;
     const int32_t no_image = -1;
@@ -191,6 +211,8 @@ class TorchRunner : public ModelRunner {
   RunnerLimits limits_;
   torch::jit::Module vision_;
   torch::jit::Module decoder_;
+  std::vector<torch::jit::Module> vision_layers_;
+  torch::Tensor patches_;            // [1, P, E]: the picture that is being encoded
   torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens, H, d], activations' type
   torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
 };

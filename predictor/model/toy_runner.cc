@@ -22,22 +22,26 @@ uint64_t Mix(uint64_t x) {
 ToyRunner::ToyRunner(RunnerLimits limits)
     : limits_(limits), kv_(limits.kv_tokens, 0), images_(limits.image_entries, 0) {}
 
-Status ToyRunner::EncodeImages(std::span<const float> pixels, std::span<const int32_t> entries) {
-  const size_t per_image = pixels.size() / entries.size();
-  for (size_t i = 0; i < entries.size(); ++i) {
-    uint64_t hash = 1;
-    for (const float value : pixels.subspan(i * per_image, per_image)) {
-      hash = Mix(hash ^ std::bit_cast<uint32_t>(value));
-    }
-    images_.at(entries[i]) = hash;
-    ++images_encoded_;
+// Each part hashes its share of the pixels.
+Status ToyRunner::EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) {
+  if (observer_) observer_({});
+  if (image_fault_) RETURN_IF_ERROR(image_fault_(part));
+  if (part == 0) encoding_ = 1;
+  const size_t begin = pixels.size() * part / limits_.image_parts;
+  const size_t end = pixels.size() * (part + 1) / limits_.image_parts;
+  for (const float value : pixels.subspan(begin, end - begin)) {
+    encoding_ = Mix(encoding_ ^ std::bit_cast<uint32_t>(value));
   }
+  if (part + 1 < limits_.image_parts) return Status::Ok();
+  images_.at(entry) = encoding_;
+  ++images_encoded_;
   return Status::Ok();
 }
 
 Status ToyRunner::Step(std::span<const StepRow> rows, std::span<float> logits) {
   ++steps_;
   max_rows_seen_ = std::max<int64_t>(max_rows_seen_, static_cast<int64_t>(rows.size()));
+  if (observer_) observer_(rows);
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
   size_t wanted = 0;
   for (const StepRow& row : rows) {

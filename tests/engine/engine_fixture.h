@@ -21,6 +21,7 @@ inline RunnerLimits ToyLimits() {
   limits.image_entries = 4;
   limits.image_size = 2;
   limits.max_rows_per_step = 8;
+  limits.image_parts = 3;
   return limits;
 }
 
@@ -89,10 +90,7 @@ inline Outcome RunFromScratch(const EngineRequest& request) {
       std::vector<int32_t> entries;
       for (const int32_t index : request.image_index) entries.push_back(index);
       entries.resize(sequences[i].size(), entries.back());
-      const int32_t first_entry = 0;
-      if (!request.images.empty()) {
-        (void)runner.EncodeImages(request.images[0].pixels, std::span(&first_entry, 1));
-      }
+      if (!request.images.empty()) (void)runner.EncodeImage(request.images[0].pixels, 0);
       StepRow row;
       row.tokens = sequences[i];
       row.image_entries = entries;

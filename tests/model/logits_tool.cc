@@ -176,7 +176,7 @@ class Tool {
                        PreprocessImage(*part.image_file, part.open_mode, constants_, {}));
       std::vector<float> pixels(image.rgb.size());
       NormalizePixels(image.rgb, constants_, pixels);
-      RETURN_IF_ERROR(runner_->EncodeImages(pixels, std::span(&entry, 1)));
+      RETURN_IF_ERROR(runner_->EncodeImage(pixels, entry));
       ++entry;
     }
     return entry;
@@ -189,8 +189,7 @@ class Tool {
       *index = request["image_index"].get<std::vector<int32_t>>();
       int32_t entry = 0;
       for (const json& pixels : request["pixels"]) {
-        RETURN_IF_ERROR(
-            runner_->EncodeImages(pixels.get<std::vector<float>>(), std::span(&entry, 1)));
+        RETURN_IF_ERROR(runner_->EncodeImage(pixels.get<std::vector<float>>(), entry));
         ++entry;
       }
       return Status::Ok();
