@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # scripts/oracle.sh [--write]: asks transformers 4.57 again for everything that tests/goldens holds of
-# models and compares; --write makes those files anew instead.
+# models and compares; then puts the cases of tests/conformance that must equal Cog's own server to that
+# server. --write makes the goldens anew instead.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 case "${1:-}" in
@@ -18,5 +19,7 @@ cd "$ROOT"
 if [ "${1:-}" = --write ]; then
   exec "$python" scripts/goldens/make_model_goldens.py
 fi
-IDEFICS_ORACLE=full PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1 \
-  exec "$python" -m pytest tests/model tests/text -p no:cacheprovider -rA -k "live or oracle or parity or spec"
+export PYTHONDONTWRITEBYTECODE=1
+IDEFICS_ORACLE=full PYTHONPATH=$ROOT/scripts \
+  "$python" -m pytest tests/model tests/text -p no:cacheprovider -rA -k "live or oracle or parity or spec"
+exec "$python" -m pytest tests/conformance --target coglet -p no:cacheprovider -r fsxX

@@ -35,6 +35,12 @@ for folder in $(find tests -name 'test_*.py' -printf '%h\n' | sort -u); do
   "$ORACLE_ENV/bin/python" -m pytest "$folder" -p no:cacheprovider --durations=3 --durations-min=5 \
     --junitxml="${reports[-1]}" || true
 done
+# Cog's contract once more, with a real model behind it, as far as no directives are needed.
+if [ -n "${IDEFICS_DEMO_BUNDLE:-}" ]; then
+  reports+=("$results/python-conformance-demo.xml")
+  "$ORACLE_ENV/bin/python" -m pytest tests/conformance --target demo -p no:cacheprovider \
+    --junitxml="${reports[-1]}" || true
+fi
 
 say "test: $SECONDS s in all"
 exec python3 "$ROOT/scripts/count_tests.py" "${reports[@]}"

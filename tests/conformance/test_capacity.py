@@ -267,7 +267,7 @@ def test_strange_ids(server, wanted):
     assert server.post(request()).status == 200
 
 
-@case(200, "ours", "POST with an id that runs is 409: two of one id cannot both be cancelled", slots=2,
+@case(200, "ours", "POST with an id that runs is 409: two of one id cannot both be cancelled", slots=2, fresh=True,
       coglet="runs it a second time")
 def test_post_of_a_running_id(server):
     start_async(server, "same", "[sleep=20]x")

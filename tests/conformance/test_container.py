@@ -41,8 +41,8 @@ def test_pip_freeze(declared, run):
 
 @case("170b", "ours", "pip install is accepted and changes nothing", coglet="it installs", only_ours=True)
 def test_pip_install(declared, run):
-    for command in (("pip", "install", "x"), ("pip3", "install", "x"), ("python3", "-u", "-m", "pip", "install", "-t", "/d", "x")):
-        done = run(*command)
+    for command in ("pip install x", "pip3 install x", "python3 -u -m pip install -t /d x"):
+        done = run(*command.split())
         assert (done.returncode, done.stdout) == (0, "")
 
 

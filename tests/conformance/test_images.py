@@ -64,7 +64,7 @@ def test_media_type_parameters(server, head):
     assert echo(server, head + base64.b64encode(png()).decode()) == (4, 3)
 
 
-@case("88b", "ours", "a data URI without a comma fails with a sentence", coglet="the same, with its own text", any_engine=True)
+@case("88b", "c", "a data URI without a comma fails with a sentence", any_engine=True)
 def test_no_comma(server):
     assert failure(server, "data:image/png;base64")
 
@@ -82,7 +82,7 @@ def test_redirects(server, pictures):
     assert failure(server, pictures.url + "/loop")
 
 
-@case("90b", "hard", "a redirect to a file: URL is not followed", coglet="the same")
+@case("90b", "hard", "a redirect to a file: URL is not followed")
 def test_redirect_to_a_file(server, pictures):
     assert failure(server, pictures.url + "/to?file:///etc/passwd")
 
@@ -123,8 +123,7 @@ def test_stall(server, pictures):
     assert time.monotonic() - begun < 12
 
 
-@case(94, "hard", "truncated, empty and gigantic pictures fail, a picture of one pixel does not; the server lives",
-      coglet="the same")
+@case(94, "hard", "truncated, empty and gigantic pictures fail, a picture of one pixel does not; the server lives")
 def test_hostile_pictures(server):
     jpeg = picture_bytes("JPEG", size=(200, 200))
     for broken in (jpeg[:len(jpeg) // 2], b"", png()[:30]):

@@ -39,7 +39,7 @@ def test_port(start):
     wait_until(lambda: any("in use" in line or "cannot listen" in line for line in second.log), 2, "its message")
 
 
-@case("157b", "ours", "its status is 1 and its message names the address", coglet="status 1, a Rust error")
+@case("157b", "ours", "its status is 1 and its message names the address", coglet="a traceback")
 def test_port_in_use(start):
     server = start()
     second = start(ready=False, env={"PORT": str(server.port)})

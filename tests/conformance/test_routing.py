@@ -90,7 +90,9 @@ def test_output_schema(start, output):
 
 @case(10, "c", "every input has a description", any_engine=True)
 def test_descriptions(server):
-    for name, declared in input_schema(server)["properties"].items():
+    properties = input_schema(server)["properties"]
+    assert set(INPUTS_OF_THE_ORIGINAL) <= set(properties)
+    for name, declared in properties.items():
         assert declared["description"], name
 
 
