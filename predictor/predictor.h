@@ -26,6 +26,12 @@ struct ModelInfo {
   int max_concurrency = 1;                                  // sequences the engine runs at once
 };
 
+// How it is, beside what it was asked.
+struct PredictorHealth {
+  bool broken = false;   // for good: nothing will run again in this process
+  double stalled_s = 0;  // it has work and made no progress for so long
+};
+
 // A piece of new text, whole UTF-8 characters, in order. Called on the thread that called Generate.
 using TextCallback = std::function<void(std::string_view piece)>;
 
@@ -40,6 +46,9 @@ class Predictor {
   // result.text. Never throws; never ends the process.
   virtual GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
                                   const TextCallback& on_text) = 0;
+
+  // Takes no lock and never waits.
+  virtual PredictorHealth health() const { return {}; }
 };
 
 }  // namespace idefics

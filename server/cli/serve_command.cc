@@ -13,6 +13,7 @@
 #include "server/cog/cog_routes.h"
 #include "server/cog/fake_backend.h"
 #include "server/cog/model_backend.h"
+#include "server/cog/replicate_routes.h"
 #include "server/http/http_server.h"
 
 namespace idefics {
@@ -34,7 +35,7 @@ std::unique_ptr<Backend> MakeBackend(const FlagValues& flags) {
   AnswerOptions options;
   options.max_images = static_cast<int>(flags.Integer("max-images"));
   return std::make_unique<ModelBackend>([flags] { return LoadModel(flags); }, std::move(images),
-                                        options);
+                                        options, flags.Number("stall-timeout"));
 }
 
 WebhookOptions WebhookFlags(const FlagValues& flags) {
@@ -43,6 +44,13 @@ WebhookOptions WebhookFlags(const FlagValues& flags) {
   options.allow_private = flags.Text("webhook-hosts") == "any";
   const char* token = std::getenv("WEBHOOK_AUTH_TOKEN");  // no flag: secrets are not for argv
   if (token != nullptr) options.bearer_token = token;
+  return options;
+}
+
+AdmissionOptions AdmissionFlags(const FlagValues& flags) {
+  AdmissionOptions options;
+  if (flags.Text("output") == "stream") options.output = OutputKind::kStream;
+  options.stream_history = static_cast<size_t>(flags.Integer("stream-history"));
   return options;
 }
 
@@ -62,11 +70,15 @@ class CogServer {
       : flags_(flags),
         backend_(MakeBackend(flags)),
         webhooks_(WebhookFlags(flags)),
+        registry_(static_cast<int>(flags.Integer("queue"))),
         runner_(*backend_, registry_),
-        routes_({*backend_, registry_, runner_, setup_, webhooks_,
-                 [&signals] { signals.RequestShutdown(); }},
-                flags.Text("output") == "stream" ? OutputKind::kStream : OutputKind::kString) {
+        admission_({*backend_, registry_, runner_, setup_, webhooks_,
+                    [&signals] { signals.RequestShutdown(); }},
+                   AdmissionFlags(flags)),
+        routes_(admission_),
+        replicate_routes_(admission_) {
     routes_.AddTo(router_);
+    replicate_routes_.AddTo(router_);
     http_ = std::make_unique<HttpServer>(HttpOptions(flags), router_);
   }
 
@@ -123,11 +135,13 @@ class CogServer {
   const FlagValues flags_;
   const steady_clock::time_point started_ = steady_clock::now();
   std::unique_ptr<Backend> backend_;
+  WebhookSender webhooks_;
   Registry registry_;
   SetupState setup_;
-  WebhookSender webhooks_;
   Runner runner_;
+  Admission admission_;
   CogRoutes routes_;
+  ReplicateRoutes replicate_routes_;
   Router router_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> setup_ended_{false};

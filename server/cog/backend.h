@@ -3,7 +3,6 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -23,6 +22,17 @@ class PredictionSink {
   virtual void Metric(const std::string& name, nlohmann::json value) = 0;
 };
 
+// What the health check shows beside its own states.
+struct BackendHealth {
+  enum class State {
+    kGood,
+    kUnhealthy,  // UNHEALTHY: predictions are still tried
+    kDefunct,    // DEFUNCT: it will never run again; predictions get 503
+  };
+  State state = State::kGood;
+  std::string message;  // one sentence, where it is not kGood
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -38,8 +48,8 @@ class Backend {
   // threads. kCanceled: `stop` was obeyed. Never throws for what an input holds.
   virtual Status Run(const nlohmann::json& input, PredictionSink& sink, std::stop_token stop) = 0;
 
-  // Set: what the health check shows as UNHEALTHY. Called often; must not wait for the engine.
-  virtual std::optional<std::string> HealthError() { return std::nullopt; }
+  // Called often, by any thread; must not wait for the engine. REQUIRES: Setup was ok.
+  virtual BackendHealth Health() const { return {}; }
 };
 
 }  // namespace idefics

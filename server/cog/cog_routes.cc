@@ -3,30 +3,12 @@
 
 #include <utility>
 
-#include "common/log.h"
-#include "server/cog/event_stream.h"
-#include "server/cog/input_validation.h"
-#include "server/cog/request_body.h"
-
 namespace idefics {
 namespace {
 
 using nlohmann::json;
 
-constexpr auto kPeerCheckTime = std::chrono::milliseconds(50);
-
-constexpr const char* kNotReady =
-    R"({"error":"Setup has not finished yet. Wait until it has finished, or GET /health-check for )"
-    R"(status.","status":"failed"})";
-constexpr const char* kBusy =
-    R"({"error":"At capacity - all prediction slots busy","status":"failed"})";
-constexpr const char* kIdInFlight =
-    R"({"error":"At capacity - a prediction with this id is running","status":"failed"})";
-constexpr const char* kStopping = R"({"error":"The server is shutting down","status":"failed"})";
-
-std::string Dump(const json& value) {
-  return value.dump(-1, ' ', false, json::error_handler_t::replace);
-}
+constexpr auto kShort = std::chrono::milliseconds(5);  // whether the client left is not looked at
 
 // "respond-async" anywhere in Prefer, as RFC 7240 has it; `wait` is the gateway's business.
 bool WantsAsync(const HttpRequest& request) {
@@ -44,13 +26,6 @@ bool WantsAsync(const HttpRequest& request) {
   return false;
 }
 
-HttpResponse IdMismatch() {
-  const json detail = {{{"loc", {"body", "id"}},
-                        {"msg", "prediction ID must match the ID supplied in the URL"},
-                        {"type", "value_error"}}};
-  return HttpResponse::Json(422, json{{"detail", detail}}.dump());
-}
-
 }  // namespace
 
 std::string RootBody() {
@@ -65,8 +40,10 @@ std::string RootBody() {
       .dump();
 }
 
-CogRoutes::CogRoutes(Parts parts, OutputKind output)
-    : parts_(std::move(parts)), output_(output), openapi_(OpenApiDocument(output).dump()) {}
+CogRoutes::CogRoutes(Admission& admission)
+    : admission_(admission),
+      streams_(admission.parts().registry),
+      openapi_(OpenApiDocument(admission.output()).dump()) {}
 
 void CogRoutes::AddTo(Router& router) {
   router.Add("GET", "/", [](HttpRequest&) { return HttpResponse::Json(200, RootBody()); });
@@ -81,87 +58,53 @@ void CogRoutes::AddTo(Router& router) {
   router.Add("POST", "/predictions/{id}/cancel",
              [this](HttpRequest& r) { return Cancel(r.path_parameters[0]); });
   router.Add("POST", "/shutdown", [this](HttpRequest&) {
-    parts_.request_shutdown();
+    admission_.parts().request_shutdown();
     return HttpResponse::Json(200, "{}");
   });
 }
 
-HttpResponse CogRoutes::Health() {
-  return HttpResponse::Json(200, Dump(HealthBody(parts_.setup, parts_.registry, parts_.backend)));
+HttpResponse CogRoutes::Health() const {
+  const CogParts& parts = admission_.parts();
+  return HttpResponse::Json(200, JsonBytes(HealthBody(parts.setup, parts.registry, parts.backend)));
 }
 
 HttpResponse CogRoutes::Get(const std::string& id) {
-  const auto prediction = parts_.registry.Find(id);
+  const auto prediction = admission_.parts().registry.Find(id);
   if (prediction == nullptr) return HttpResponse::Json(404, "{}");
-  return HttpResponse::Json(200, Dump(prediction->Snapshot()));
+  return HttpResponse::Json(200, JsonBytes(prediction->Snapshot()));
 }
 
 HttpResponse CogRoutes::Cancel(const std::string& id) {
-  const auto prediction = parts_.registry.FindInFlight(id);
+  const auto prediction = admission_.parts().registry.FindInFlight(id);
   if (prediction == nullptr) return HttpResponse::Json(404, "{}");
-  prediction->Cancel();
+  admission_.parts().registry.Cancel(prediction);
   return HttpResponse::Json(200, "{}");
 }
 
-// The order of decisions is the contract's (1.5): body, id, in flight, input, readiness, capacity.
 HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id) {
-  auto read = ReadPredictionRequest(request);
-  if (auto* error = std::get_if<HttpResponse>(&read)) return std::move(*error);
-  PredictionRequest& wanted = std::get<PredictionRequest>(read);
-  if (path_id != nullptr) {
-    if (!wanted.id.empty() && wanted.id != *path_id) return IdMismatch();
-    wanted.id = *path_id;
-    if (const auto running = parts_.registry.FindInFlight(wanted.id)) {
-      if (WantsEventStream(request)) return EventStream(running, /*cancel_when_left=*/false);
-      return HttpResponse::Json(202, Dump(running->Snapshot()));
-    }
+  EventStreams::Place place;
+  const bool wants_stream = WantsEventStream(request);
+  if (wants_stream && (place = streams_.TakePlace()) == nullptr) return EventStreams::TooMany();
+  auto result = admission_.Admit(request, {path_id, "", wants_stream});
+  if (auto* error = std::get_if<HttpResponse>(&result)) return std::move(*error);
+  auto& [prediction, is_new, at_receipt] = std::get<Admission::Admitted>(result);
+  if (wants_stream) {
+    return streams_.Open(prediction, /*from_start=*/is_new, *request.peer, std::move(place));
   }
-  if (wanted.id.empty()) wanted.id = NewPredictionId();
-  ValidatedInput input = ValidateInput(wanted.input, InputOrigin::kHttp);
-  if (!input.errors.empty()) return HttpResponse::Json(422, Dump(ErrorBody(input.errors)));
-  if (!input.dropped.empty()) {
-    LogWarning("A request has " + std::to_string(input.dropped.size()) +
-               " unknown inputs; they are ignored.");
-  }
-  wanted.input = std::move(input.values);
-  for (const char* name : {"traceparent", "tracestate"}) {
-    if (const std::string* value = request.Header(name)) wanted.trace.emplace_back(name, *value);
-  }
-  if (parts_.setup.phase() != SetupState::Phase::kReady) return HttpResponse::Json(503, kNotReady);
-  return Claim(std::move(wanted), request);
-}
-
-HttpResponse CogRoutes::Claim(PredictionRequest wanted, const HttpRequest& request) {
-  const bool is_put = request.method == "PUT";
-  const auto claimed =
-      parts_.registry.TryClaim(std::make_shared<Prediction>(std::move(wanted), output_));
-  const auto& prediction = claimed.prediction;
-  switch (claimed.claim) {
-    case Registry::Claim::kNoSlot:
-      return HttpResponse::Json(409, kBusy);
-    case Registry::Claim::kClosed:
-      return HttpResponse::Json(503, kStopping);
-    case Registry::Claim::kInFlight:
-      if (!is_put) return HttpResponse::Json(409, kIdInFlight);
-      if (WantsEventStream(request)) return EventStream(prediction, /*cancel_when_left=*/false);
-      return HttpResponse::Json(202, Dump(prediction->Snapshot()));
-    case Registry::Claim::kNew:
-      break;
-  }
-  const std::string accepted = WantsAsync(request) ? Dump(prediction->Snapshot()) : "";
-  parts_.webhooks.Watch(prediction);
-  parts_.runner.Start(prediction);
-  if (WantsEventStream(request)) return EventStream(prediction, /*cancel_when_left=*/true);
-  if (!accepted.empty()) return HttpResponse::Json(202, accepted);
+  if (!is_new) return HttpResponse::Json(202, JsonBytes(prediction->Snapshot()));
+  if (WantsAsync(request)) return HttpResponse::Json(202, JsonBytes(at_receipt));
   return WaitForEnd(prediction, request);
 }
 
 HttpResponse CogRoutes::WaitForEnd(const std::shared_ptr<Prediction>& prediction,
                                    const HttpRequest& request) {
-  while (!prediction->WaitAnnounced(kPeerCheckTime)) {
-    if (request.peer->Gone()) prediction->Cancel();
+  if (!prediction->WaitAnnounced(kShort)) {
+    request.peer->WhenGone(
+        [&registry = admission_.parts().registry, prediction] { registry.Cancel(prediction); });
+    while (!prediction->WaitAnnounced(std::chrono::hours(1))) {
+    }
   }
-  return HttpResponse::Json(200, Dump(prediction->Snapshot()));
+  return HttpResponse::Json(200, JsonBytes(prediction->Snapshot()));
 }
 
 }  // namespace idefics

@@ -1,46 +1,80 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cog/event_stream.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace idefics {
 namespace {
 
-constexpr auto kPeerCheckTime = std::chrono::milliseconds(50);
-constexpr auto kKeepAliveTime = std::chrono::seconds(15);
+using std::chrono::duration_cast;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
 
-// Cancels a prediction whose stream is dropped before its end, also when it never began.
-class StreamOwner {
+constexpr milliseconds kKeepAliveTime{15'000};
+
+constexpr int kMaxStreams = 1024;
+
+// One stream of a prediction. The last one to go cancels what a stream created, also when it never
+// began.
+class Watcher {
  public:
-  explicit StreamOwner(std::shared_ptr<Prediction> prediction)
-      : prediction_(std::move(prediction)) {}
-  ~StreamOwner() {
-    if (!finished) prediction_->Cancel();
+  Watcher(Registry& registry, std::shared_ptr<Prediction> prediction)
+      : registry_(registry), prediction_(std::move(prediction)) {
+    prediction_->AddWatcher();
   }
-  StreamOwner(const StreamOwner&) = delete;
-  StreamOwner& operator=(const StreamOwner&) = delete;
+  ~Watcher() {
+    if (prediction_->RemoveWatcher() && prediction_->request().from_stream) {
+      registry_.Cancel(prediction_);
+    }
+  }
+  Watcher(const Watcher&) = delete;
+  Watcher& operator=(const Watcher&) = delete;
 
-  bool finished = false;
+  const Prediction& prediction() const { return *prediction_; }
 
  private:
+  Registry& registry_;
   std::shared_ptr<Prediction> prediction_;
 };
 
-void WriteEvents(const Prediction& prediction, BodyWriter& writer) {
-  size_t next = 0;
-  auto last_write = std::chrono::steady_clock::now();
+void AppendEvent(std::string_view name, const nlohmann::json& data, std::string* out) {
+  *out += "event: ";
+  *out += name;
+  *out += "\ndata: ";
+  *out += data.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  *out += "\n\n";
+}
+
+std::string LostEvents(const char* what, size_t skipped) {
+  std::string out;
+  AppendEvent("error", {{"error", what}, {"skipped", skipped}}, &out);
+  return out;
+}
+
+// The events of a batch as one write: a burst of tokens is one packet. True: it was the last.
+bool AppendEvents(const EventBatch& batch, std::string* out) {
+  for (const PredictionEvent& event : batch.events) AppendEvent(event.name, event.data, out);
+  if (batch.skipped > 0) {
+    *out += LostEvents("SSE stream lagged; events were dropped", batch.skipped);
+    return true;
+  }
+  return !batch.events.empty() && std::string_view(batch.events.back().name) == "completed";
+}
+
+void WriteEvents(const Prediction& prediction, size_t next, BodyWriter& writer) {
+  auto last_write = steady_clock::now();
   while (!writer.PeerGone()) {
-    for (const PredictionEvent& event : prediction.WaitEvents(&next, kPeerCheckTime)) {
-      const std::string data =
-          event.data.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-      if (!writer.Write("event: " + std::string(event.name) + "\ndata: " + data + "\n\n")) return;
-      last_write = std::chrono::steady_clock::now();
-      if (std::string_view(event.name) == "completed") return;
+    const auto silence = duration_cast<milliseconds>(steady_clock::now() - last_write);
+    std::string bytes;
+    const bool last = AppendEvents(
+        prediction.WaitEvents(&next, std::max(kKeepAliveTime - silence, milliseconds(0))), &bytes);
+    if (bytes.empty() && steady_clock::now() - last_write >= kKeepAliveTime) {
+      bytes = ": keep-alive\n\n";
     }
-    if (std::chrono::steady_clock::now() - last_write >= kKeepAliveTime) {
-      if (!writer.Write(": keep-alive\n\n")) return;
-      last_write = std::chrono::steady_clock::now();
-    }
+    if (bytes.empty()) continue;
+    if (!writer.Write(bytes) || last) return;
+    last_write = steady_clock::now();
   }
 }
 
@@ -65,14 +99,34 @@ bool WantsEventStream(const HttpRequest& request) {
   return false;
 }
 
-HttpResponse EventStream(std::shared_ptr<Prediction> prediction, bool cancel_when_left) {
+EventStreams::Place EventStreams::TakePlace() {
+  if (open_->fetch_add(1) >= kMaxStreams) {
+    --*open_;
+    return nullptr;
+  }
+  return {open_.get(), [open = open_](void*) { --*open; }};
+}
+
+HttpResponse EventStreams::TooMany() {
+  return HttpResponse::Json(429, R"({"error":"Too many stream subscribers"})");
+}
+
+HttpResponse EventStreams::Open(const std::shared_ptr<Prediction>& prediction, bool from_start,
+                                HttpPeer& peer, Place place) {
   HttpResponse response;
   response.headers = {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}};
-  const auto owner = cancel_when_left ? std::make_shared<StreamOwner>(prediction) : nullptr;
-  response.stream = [prediction = std::move(prediction), owner](BodyWriter& writer) {
-    WriteEvents(*prediction, writer);
-    if (owner != nullptr) owner->finished = !writer.PeerGone();
-  };
+  size_t skipped = 0;
+  const size_t first = from_start ? 0 : prediction->FirstReplayed(&skipped);
+  if (skipped > 0) {
+    response.stream = [skipped](BodyWriter& writer) {
+      writer.Write(LostEvents("SSE stream replay truncated; events were dropped", skipped));
+    };
+    return response;
+  }
+  peer.WhenGone([prediction] { prediction->WakeWatchers(); });
+  auto watcher = std::make_shared<Watcher>(registry_, prediction);
+  response.stream = [watcher = std::move(watcher), first, place = std::move(place)](
+                        BodyWriter& writer) { WriteEvents(watcher->prediction(), first, writer); };
   return response;
 }
 

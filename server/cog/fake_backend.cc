@@ -22,6 +22,7 @@ using std::chrono::steady_clock;
 constexpr double kMaxSeconds = 3600;
 constexpr size_t kMaxPieces = 1'000'000;
 constexpr size_t kMaxBigBytes = 100 << 20;
+constexpr const char* kCrashed = "The engine crashed and cannot go on: restart the server.";
 
 double Seconds(const std::string& text) {
   const double value = std::strtod(text.c_str(), nullptr);
@@ -112,7 +113,7 @@ class FakeRun {
     } else if (name == "fail") {
       return Status::InvalidInput(value);
     } else if (name == "crash") {
-      return Status(ErrorCode::kOutOfMemory, "the engine crashed");
+      return Status(ErrorCode::kNotReady, kCrashed);
     } else {
       return Status::InvalidInput("unknown directive " + name);
     }
@@ -258,18 +259,26 @@ Status FakeBackend::Setup(std::stop_token stop) {
 
 Status FakeBackend::Run(const json& input, PredictionSink& sink, std::stop_token stop) {
   ASSIGN_OR_RETURN(DecodedInput decoded, Decode(input, *images_, stop));
-  return FakeRun(input, std::move(decoded), sink, stop).Run();
+  const Status status = FakeRun(input, std::move(decoded), sink, stop).Run();
+  if (status.code() == ErrorCode::kNotReady) crashed_ = true;
+  return status;
 }
 
-std::optional<std::string> FakeBackend::HealthError() {
+BackendHealth FakeBackend::Health() const {
+  using State = BackendHealth::State;
   const std::string prefix = "Healthcheck failed: ";
-  if (options_.health == "false") return prefix + "user-defined healthcheck returned False";
-  if (options_.health == "raise") return prefix + "RuntimeError: gpu is on fire";
+  if (crashed_) return {State::kDefunct, kCrashed};
+  if (options_.health == "false") {
+    return {State::kUnhealthy, prefix + "user-defined healthcheck returned False"};
+  }
+  if (options_.health == "raise") {
+    return {State::kUnhealthy, prefix + "RuntimeError: gpu is on fire"};
+  }
   if (options_.health == "hang") {
     // The hook itself would hang; what is shown is its outcome (cog-contract.md 1.3).
-    return prefix + "user-defined healthcheck timed out after 5.0 seconds";
+    return {State::kUnhealthy, prefix + "user-defined healthcheck timed out after 5.0 seconds"};
   }
-  return std::nullopt;
+  return {};
 }
 
 }  // namespace idefics

@@ -3,6 +3,7 @@
 // tested in milliseconds without a model. Its language is in README.md of this folder.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -28,11 +29,12 @@ class FakeBackend final : public Backend {
   Status Setup(std::stop_token stop) override;
   int max_concurrency() const override { return options_.max_concurrency; }
   Status Run(const nlohmann::json& input, PredictionSink& sink, std::stop_token stop) override;
-  std::optional<std::string> HealthError() override;
+  BackendHealth Health() const override;
 
  private:
   const FakeOptions options_;
   const std::unique_ptr<ImageSource> images_;
+  std::atomic<bool> crashed_{false};
 };
 
 }  // namespace idefics

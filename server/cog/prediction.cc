@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cog/prediction.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <ctime>
 #include <utility>
@@ -13,6 +14,11 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxLogBytes = 4 << 20;  // of one prediction; what comes later is dropped
+
+// A stream may be behind by so many events, and by more while they are short: a burst must not cut
+// off a client that reads as fast as it can.
+constexpr size_t kMinKeptEvents = 1024;
+constexpr size_t kShortEventBytes = 1 << 20;
 
 // What a client reads of a failure. Internal ones may name files or devices: those go to the log.
 std::string ClientMessage(const Status& status) {
@@ -75,28 +81,47 @@ json ShortenDataUris(const json& input) {
   return shortened;
 }
 
-Prediction::Prediction(PredictionRequest request, OutputKind output_kind)
+Prediction::Prediction(PredictionRequest request, OutputKind output_kind, size_t history)
     : request_(std::move(request)),
       input_(std::move(request_.input)),
       echo_(ShortenDataUris(input_)),
-      output_kind_(output_kind) {}
+      output_kind_(output_kind),
+      history_(history) {}
+
+void Prediction::SetOnEvent(std::function<void()> on_event) {
+  const std::lock_guard lock(mutex_);
+  on_event_ = std::move(on_event);
+}
 
 void Prediction::Begin() {
   const std::lock_guard lock(mutex_);
   status_ = PredictionStatus::kProcessing;
+  begun_ = true;
   begun_at_ = Rfc3339(std::chrono::system_clock::now());
   AddEvent("start", {{"id", id()}, {"status", "processing"}});
 }
 
-void Prediction::AddEvent(const char* name, json data) {
-  events_.push_back({name, std::move(data)});
+void Prediction::AddEvent(const char* name, json data, size_t num_bytes) {
+  constexpr size_t kFixedBytes = 64;
+  events_.push_back({name, std::move(data), num_bytes + kFixedBytes});
+  event_bytes_ += events_.back().num_bytes;
+  DropOldEvents();
   changed_.notify_all();
   if (on_event_) on_event_();
 }
 
+void Prediction::DropOldEvents() {
+  const size_t kept = std::max(history_, kMinKeptEvents);
+  while (events_.size() > kept && event_bytes_ > kShortEventBytes) {
+    event_bytes_ -= events_.front().num_bytes;
+    events_.pop_front();
+    ++dropped_events_;
+  }
+}
+
 void Prediction::Output(std::string_view piece) {
   const std::lock_guard lock(mutex_);
-  AddEvent("output", {{"chunk", piece}, {"index", pieces_.size()}});
+  AddEvent("output", {{"chunk", piece}, {"index", pieces_.size()}}, piece.size());
   pieces_.emplace_back(piece);
 }
 
@@ -104,7 +129,8 @@ void Prediction::Log(std::string_view source, std::string_view text) {
   const std::lock_guard lock(mutex_);
   if (logs_.size() + text.size() > kMaxLogBytes) return;
   logs_ += text;
-  AddEvent("log", {{"source", source}, {"data", text}});
+  ++num_logs_;
+  AddEvent("log", {{"source", source}, {"data", text}}, text.size());
 }
 
 void Prediction::Metric(const std::string& name, json value) {
@@ -145,8 +171,8 @@ PredictionStatus Prediction::status() const {
 size_t Prediction::num_bytes() const {
   const std::lock_guard lock(mutex_);
   constexpr size_t kFixedBytes = 4096;
-  size_t bytes = kFixedBytes + 2 * logs_.size();  // texts are in the events too
-  for (const std::string& piece : pieces_) bytes += 2 * piece.size() + sizeof(PredictionEvent);
+  size_t bytes = kFixedBytes + logs_.size() + event_bytes_;
+  for (const std::string& piece : pieces_) bytes += piece.size() + sizeof(std::string);
   return bytes;
 }
 
@@ -200,16 +226,40 @@ bool Prediction::WaitAnnounced(std::chrono::milliseconds time) const {
   return changed_.wait_for(lock, time, [this] { return announced_; });
 }
 
-std::vector<PredictionEvent> Prediction::WaitEvents(size_t* next,
-                                                    std::chrono::milliseconds time) const {
+PredictionProgress Prediction::progress() const {
+  const std::lock_guard lock(mutex_);
+  return {begun_, pieces_.size(), num_logs_, announced_};
+}
+
+size_t Prediction::FirstReplayed(size_t* skipped) const {
+  const std::lock_guard lock(mutex_);
+  const size_t total = dropped_events_ + events_.size();
+  const size_t first = total - std::min(total, history_);
+  *skipped = history_ == 0 ? 0 : first;
+  return first;
+}
+
+void Prediction::WakeWatchers() {
+  const std::lock_guard lock(mutex_);
+  ++num_wakes_;
+  changed_.notify_all();
+}
+
+EventBatch Prediction::WaitEvents(size_t* next, std::chrono::milliseconds time) const {
   std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, time, [&] { return events_.size() > *next; });
-  std::vector<PredictionEvent> found;
-  for (; *next < events_.size(); ++*next) {
-    found.push_back(events_[*next]);
-    if (found.back().data.is_null()) found.back().data = SnapshotLocked();
+  const auto end = [this] { return dropped_events_ + events_.size(); };
+  changed_.wait_for(lock, time,
+                    [&, wakes = num_wakes_] { return end() > *next || num_wakes_ != wakes; });
+  EventBatch batch;
+  if (*next < dropped_events_) {
+    batch.skipped = dropped_events_ - *next;
+    return batch;
   }
-  return found;
+  for (; *next < end(); ++*next) {
+    batch.events.push_back(events_[*next - dropped_events_]);
+    if (batch.events.back().data.is_null()) batch.events.back().data = SnapshotLocked();
+  }
+  return batch;
 }
 
 }  // namespace idefics

@@ -4,9 +4,11 @@
 // safe.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -33,6 +35,21 @@ std::string Rfc3339(std::chrono::system_clock::time_point time);
 struct PredictionEvent {
   const char* name;  // "start", "output", "log", "metric", "completed" (data: the snapshot)
   nlohmann::json data;
+  size_t num_bytes = 0;
+};
+
+// Events to show. `skipped` > 0: so many were dropped before they were looked at; none follow.
+struct EventBatch {
+  std::vector<PredictionEvent> events;
+  size_t skipped = 0;
+};
+
+// How far it is, for webhooks.
+struct PredictionProgress {
+  bool begun = false;
+  size_t outputs = 0;
+  size_t logs = 0;
+  bool announced = false;
 };
 
 struct PredictionRequest {
@@ -42,7 +59,9 @@ struct PredictionRequest {
   std::vector<std::string> webhook_events{"start", "output", "logs", "completed"};
   std::optional<std::string> created_at;
   std::optional<std::string> version;
+  std::optional<std::string> model;                        // "owner/name", of Replicate's routes
   std::vector<std::pair<std::string, std::string>> trace;  // traceparent, tracestate
+  bool from_stream = false;  // created by an event stream, and canceled with the last one
 };
 
 // Data URIs over 1 KiB keep their header and first bytes: an answer need not send an image back.
@@ -50,7 +69,8 @@ nlohmann::json ShortenDataUris(const nlohmann::json& input);
 
 class Prediction final : public PredictionSink {
  public:
-  Prediction(PredictionRequest request, OutputKind output_kind);
+  // `history`: events that a late event stream gets to see (COG_STREAM_HISTORY_CAPACITY).
+  Prediction(PredictionRequest request, OutputKind output_kind, size_t history = 1024);
 
   const std::string& id() const { return request_.id; }
   const PredictionRequest& request() const { return request_; }  // without its input
@@ -58,9 +78,9 @@ class Prediction final : public PredictionSink {
   // The validated input; it may be long and is not kept once it was taken. REQUIRES: called once.
   nlohmann::json TakeInput() { return std::move(input_); }
 
-  // Called after every event, on its thread, with the prediction locked: must return at once and
-  // not call back. REQUIRES: set before the prediction runs.
-  void SetOnEvent(std::function<void()> on_event) { on_event_ = std::move(on_event); }
+  // Called after every event from now on, on its thread, with the prediction locked: must return at
+  // once and not call back.
+  void SetOnEvent(std::function<void()> on_event);
 
   // The running side: one thread, in this order.
   void Begin();  // starting -> processing
@@ -70,7 +90,7 @@ class Prediction final : public PredictionSink {
   void SetTerminal(const Status& status);  // state only: nobody is told before the slot is free
   void AnnounceTerminal();                 // wakes waiters, appends "completed"
 
-  // The looking side: any thread.
+  // The looking side: any thread. Cancel only asks; the registry's also ends one that waits.
   void Cancel() { stop_.request_stop(); }
   std::stop_token stop_token() const { return stop_.get_token(); }
   PredictionStatus status() const;
@@ -85,28 +105,45 @@ class Prediction final : public PredictionSink {
   // True once announced; waits at most `time`.
   bool WaitAnnounced(std::chrono::milliseconds time) const;
 
-  // Events from number `*next` on, which is advanced; waits at most `time` for the first.
-  std::vector<PredictionEvent> WaitEvents(size_t* next, std::chrono::milliseconds time) const;
+  PredictionProgress progress() const;
+
+  // The number of the event at which a stream that attaches now begins. `*skipped` > 0: the history
+  // does not reach back to the start.
+  size_t FirstReplayed(size_t* skipped) const;
+
+  // Events from number `*next` on, which is advanced; waits for the first at most `time`, or until
+  // somebody calls WakeWatchers.
+  EventBatch WaitEvents(size_t* next, std::chrono::milliseconds time) const;
+  void WakeWatchers();
+
+  // Streams that show it now. Remove: true when it was the last one.
+  void AddWatcher() { ++watchers_; }
+  bool RemoveWatcher() { return --watchers_ == 0; }
 
   // Roughly what keeping this costs.
   size_t num_bytes() const;
 
  private:
-  void AddEvent(const char* name, nlohmann::json data);  // with mutex_ held
+  // Both with mutex_ held.
+  void AddEvent(const char* name, nlohmann::json data, size_t num_bytes = 0);
+  void DropOldEvents();
   nlohmann::json SnapshotLocked() const;
 
   PredictionRequest request_;
   nlohmann::json input_;       // until TakeInput
   const nlohmann::json echo_;  // the input as answers show it: long data URIs shortened
   const OutputKind output_kind_;
+  const size_t history_;
   const std::chrono::system_clock::time_point received_ = std::chrono::system_clock::now();
   const std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   std::stop_source stop_;
-  std::function<void()> on_event_;
+  std::atomic<int> watchers_{0};
 
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
+  std::function<void()> on_event_;
   PredictionStatus status_ = PredictionStatus::kStarting;
+  bool begun_ = false;
   bool announced_ = false;
   std::string begun_at_;
   std::string completed_at_;
@@ -114,7 +151,11 @@ class Prediction final : public PredictionSink {
   std::string logs_;
   std::string error_;
   nlohmann::json metrics_ = nlohmann::json::object();
-  std::vector<PredictionEvent> events_;
+  size_t num_logs_ = 0;
+  size_t num_wakes_ = 0;
+  std::deque<PredictionEvent> events_;
+  size_t dropped_events_ = 0;  // the number of events_.front()
+  size_t event_bytes_ = 0;
 };
 
 }  // namespace idefics

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cog/registry.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace idefics {
@@ -20,22 +21,56 @@ Registry::Claimed Registry::TryClaim(std::shared_ptr<Prediction> prediction) {
   const auto found = in_flight_.find(prediction->id());
   if (found != in_flight_.end()) return {Claim::kInFlight, found->second};
   if (closed_) return {Claim::kClosed, nullptr};
-  if (used_slots_ >= max_slots_) return {Claim::kNoSlot, nullptr};
-  ++used_slots_;
+  const bool has_slot = used_slots_ < max_slots_;
+  if (!has_slot && queued() >= max_queued_) return {Claim::kNoSlot, nullptr};
   in_flight_[prediction->id()] = prediction;
-  return {Claim::kNew, std::move(prediction)};
+  if (has_slot) {
+    ++used_slots_;
+    return {Claim::kNew, std::move(prediction)};
+  }
+  queue_.push_back(prediction);
+  ++num_queued_;
+  return {Claim::kQueued, std::move(prediction)};
 }
 
-void Registry::Complete(const std::shared_ptr<Prediction>& prediction, const Status& status) {
+// With mutex_ held.
+void Registry::Retire(const std::shared_ptr<Prediction>& prediction, const Status& status) {
+  prediction->SetTerminal(status);
+  in_flight_.erase(prediction->id());
+  finished_.push_back(
+      {prediction, prediction->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
+  finished_bytes_ += finished_.back().num_bytes;
+  DropOld();
+}
+
+std::shared_ptr<Prediction> Registry::Complete(const std::shared_ptr<Prediction>& prediction,
+                                               const Status& status) {
+  std::shared_ptr<Prediction> next;
   {
     const std::lock_guard lock(mutex_);
-    prediction->SetTerminal(status);
-    in_flight_.erase(prediction->id());
-    --used_slots_;
-    finished_.push_back(
-        {prediction, prediction->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
-    finished_bytes_ += finished_.back().num_bytes;
-    DropOld();
+    Retire(prediction, status);
+    if (queue_.empty()) {
+      --used_slots_;
+    } else {
+      next = std::move(queue_.front());
+      queue_.pop_front();
+      --num_queued_;
+    }
+  }
+  prediction->AnnounceTerminal();
+  drained_.notify_all();
+  return next;
+}
+
+void Registry::Cancel(const std::shared_ptr<Prediction>& prediction) {
+  prediction->Cancel();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = std::find(queue_.begin(), queue_.end(), prediction);
+    if (found == queue_.end()) return;
+    queue_.erase(found);
+    --num_queued_;
+    Retire(prediction, Status(ErrorCode::kCanceled, "canceled before it began"));
   }
   prediction->AnnounceTerminal();
   drained_.notify_all();
@@ -73,7 +108,10 @@ bool Registry::Close(std::chrono::milliseconds time) {
   closed_ = true;
   const auto empty = [this] { return in_flight_.empty(); };
   if (drained_.wait_for(lock, time, empty)) return true;
-  for (const auto& [id, prediction] : in_flight_) prediction->Cancel();
+  const auto left = in_flight_;
+  lock.unlock();
+  for (const auto& [id, prediction] : left) Cancel(prediction);
+  lock.lock();
   return drained_.wait_for(lock, kCancelTime, empty);
 }
 

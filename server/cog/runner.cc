@@ -30,13 +30,18 @@ Runner::Runner(Backend& backend, Registry& registry)
     : backend_(backend), registry_(registry), threads_(kKeptThreads, kMaxThreads) {}
 
 void Runner::Start(std::shared_ptr<Prediction> prediction) {
-  if (!threads_.Run([this, prediction] { Run(prediction); })) {
-    registry_.Complete(
-        prediction, Status(ErrorCode::kOverloaded, "the system gives no more threads; try again"));
+  const bool started = threads_.Run([this, prediction] {
+    for (auto next = prediction; next != nullptr;) next = Run(next);
+  });
+  if (started) return;
+  const Status no_thread(ErrorCode::kOverloaded, "the system gives no more threads; try again");
+  for (auto next = std::move(prediction); next != nullptr;) {
+    next = registry_.Complete(next, no_thread);
   }
 }
 
-void Runner::Run(const std::shared_ptr<Prediction>& prediction) {
+// Returns the one to run next, or nullptr.
+std::shared_ptr<Prediction> Runner::Run(const std::shared_ptr<Prediction>& prediction) {
   const nlohmann::json input = prediction->TakeInput();
   Status status(ErrorCode::kCanceled, "canceled before it began");
   if (!prediction->stop_token().stop_requested()) {
@@ -47,8 +52,9 @@ void Runner::Run(const std::shared_ptr<Prediction>& prediction) {
       status = Status::Internal(e.what());
     }
   }
-  registry_.Complete(prediction, status);
+  auto next = registry_.Complete(prediction, status);
   LogEnd(*prediction, status);
+  return next;
 }
 
 }  // namespace idefics

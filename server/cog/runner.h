@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs claimed predictions, each on a thread of its own; at most as many as there are slots.
+// Runs claimed predictions, each slot's on a thread of its own; a thread that has ended one goes on
+// with the next of the queue.
 #pragma once
 
 #include <memory>
@@ -19,7 +20,7 @@ class Runner {
   void Start(std::shared_ptr<Prediction> prediction);
 
  private:
-  void Run(const std::shared_ptr<Prediction>& prediction);
+  std::shared_ptr<Prediction> Run(const std::shared_ptr<Prediction>& prediction);
 
   Backend& backend_;
   Registry& registry_;

@@ -17,6 +17,19 @@ using nlohmann::json;
 
 std::string Now() { return Rfc3339(std::chrono::system_clock::now()); }
 
+// BUSY: a new prediction would get 409.
+const char* StatusWhenReady(const BackendHealth& health, const Registry& registry) {
+  switch (health.state) {
+    case BackendHealth::State::kDefunct:
+      return "DEFUNCT";
+    case BackendHealth::State::kUnhealthy:
+      return "UNHEALTHY";
+    case BackendHealth::State::kGood:
+      break;
+  }
+  return registry.full() ? "BUSY" : "READY";
+}
+
 }  // namespace
 
 SetupState::SetupState() : object_{{"started_at", Now()}, {"status", "starting"}} {}
@@ -49,7 +62,7 @@ json SetupState::Object() const {
   return object_;
 }
 
-json HealthBody(const SetupState& setup, const Registry& registry, Backend& backend) {
+json HealthBody(const SetupState& setup, const Registry& registry, const Backend& backend) {
   json body = {{"setup", setup.Object()},
                {"version",
                 {{"coglet", kCogVersion}, {"python_sdk", kCogVersion}, {"server", "cog-idefics"}}}};
@@ -59,10 +72,13 @@ json HealthBody(const SetupState& setup, const Registry& registry, Backend& back
   } else if (phase == "failed") {
     body["status"] = "SETUP_FAILED";
   } else {
-    const auto error = backend.HealthError();
-    body["status"] = error ? "UNHEALTHY" : registry.full() ? "BUSY" : "READY";
-    if (error) body["user_healthcheck_error"] = *error;
+    const BackendHealth health = backend.Health();
+    body["status"] = StatusWhenReady(health, registry);
+    if (!health.message.empty()) body["user_healthcheck_error"] = health.message;
     body["concurrency"] = {{"max", registry.max_slots()}, {"current", registry.used_slots()}};
+    if (registry.max_queued() > 0) {
+      body["queue"] = {{"max", registry.max_queued()}, {"current", registry.queued()}};
+    }
   }
   return body;
 }

@@ -34,7 +34,8 @@ class SetupState {
 };
 
 // The body of /health-check.
-nlohmann::json HealthBody(const SetupState& setup, const Registry& registry, Backend& backend);
+nlohmann::json HealthBody(const SetupState& setup, const Registry& registry,
+                          const Backend& backend);
 
 // Replicate's readiness file, where KUBERNETES_SERVICE_HOST is set.
 void WriteReadinessFile();

@@ -33,7 +33,7 @@ struct ListDeleter {
 // One watched prediction. Loop thread only.
 struct Watched {
   std::shared_ptr<Prediction> prediction;
-  size_t next_event = 0;
+  PredictionProgress seen;
   bool start_due = false;
   bool output_due = false;
   bool logs_due = false;
@@ -68,19 +68,18 @@ bool Wants(const Prediction& prediction, const char* event) {
   return std::find(wanted.begin(), wanted.end(), event) != wanted.end();
 }
 
-void TakeEvents(Watched& watched) {
+// Notes what has happened since the last look.
+void TakeProgress(Watched& watched) {
   const Prediction& prediction = *watched.prediction;
-  for (const PredictionEvent& event :
-       prediction.WaitEvents(&watched.next_event, std::chrono::milliseconds(0))) {
-    const std::string_view name = event.name;
-    if (name == "start") watched.start_due = Wants(prediction, "start");
-    if (name == "output") watched.output_due = Wants(prediction, "output");
-    if (name == "log") watched.logs_due = Wants(prediction, "logs");
-    if (name == "completed") {
-      watched.ended = true;
-      watched.completed_due = Wants(prediction, "completed");
-      watched.logs_due = false;  // "completed" holds them
-    }
+  const PredictionProgress seen = std::exchange(watched.seen, prediction.progress());
+  const PredictionProgress& now = watched.seen;
+  if (now.begun && !seen.begun) watched.start_due = Wants(prediction, "start");
+  if (now.outputs > seen.outputs) watched.output_due = Wants(prediction, "output");
+  if (now.logs > seen.logs) watched.logs_due = Wants(prediction, "logs");
+  if (now.announced && !seen.announced) {
+    watched.ended = true;
+    watched.completed_due = Wants(prediction, "completed");
+    watched.logs_due = false;  // "completed" holds them
   }
 }
 
@@ -168,7 +167,7 @@ class WebhookSender::Loop {
   // Starts the next post that is due.
   void Advance(Watched& watched) {
     if (watched.posting) return;
-    TakeEvents(watched);
+    TakeProgress(watched);
     const auto now = Clock::now();
     if (watched.start_due) {
       watched.start_due = false;

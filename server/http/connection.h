@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -50,8 +51,9 @@ class Connection {
   bool PeerGone() const;
 
   std::atomic<State> state{State::kParked};
-  Clock::time_point deadline;  // of the state kParked or kLingering; written by the owner
-  bool head_started = false;   // a byte of the next head has arrived
+  Clock::time_point deadline;     // of the state kParked or kLingering; written by the owner
+  bool head_started = false;      // a byte of the next head has arrived
+  std::function<void()> on_gone;  // of a running request; guarded by the event loop's lock
 
  private:
   int fd_;

@@ -15,13 +15,18 @@ namespace {
 
 class ConnectionPeer final : public HttpPeer {
  public:
-  ConnectionPeer(Connection& connection, BodyReader& body) : connection_(connection), body_(body) {}
+  ConnectionPeer(Connection& connection, BodyReader& body, const ExchangeOptions& options)
+      : connection_(connection), body_(body), options_(options) {}
   Result<std::string> ReadBody() override { return body_.Read(); }
   bool Gone() const override { return connection_.PeerGone(); }
+  void WhenGone(std::function<void()> callback) override {
+    options_.watch_peer(connection_, std::move(callback));
+  }
 
  private:
   Connection& connection_;
   BodyReader& body_;
+  const ExchangeOptions& options_;
 };
 
 struct Exchange {
@@ -146,7 +151,7 @@ class AnswerWriter final : public httplib::Server {
 
  private:
   static void Answer(Exchange& exchange, httplib::Response& out) {
-    ConnectionPeer peer(exchange.connection, exchange.body);
+    ConnectionPeer peer(exchange.connection, exchange.body, exchange.options);
     HttpRequest request;
     request.method = exchange.head.method;
     const std::string& target = exchange.head.target;

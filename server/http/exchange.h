@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 
 #include "server/http/body_reader.h"
 #include "server/http/connection.h"
@@ -15,6 +16,8 @@ struct ExchangeOptions {
   BodyLimits body;
   std::chrono::milliseconds write_stall{30'000};
   bool draining = false;  // the answer says Connection: close
+  // Calls `callback` once when the connection's peer is gone (message.h).
+  std::function<void(Connection&, std::function<void()> callback)> watch_peer;
 };
 
 // Routes the request and writes the answer. True: the connection stands at the next request.

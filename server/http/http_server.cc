@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/http/http_server.h"
 
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,6 +23,7 @@
 #include "common/log.h"
 #include "server/http/connection.h"
 #include "server/http/exchange.h"
+#include "server/http/listener.h"
 #include "server/http/worker_pool.h"
 
 namespace idefics {
@@ -33,51 +32,10 @@ namespace {
 using Clock = Connection::Clock;
 using State = Connection::State;
 
-constexpr int kBacklog = 4096;
 constexpr auto kSweepTime = std::chrono::milliseconds(250);
 constexpr auto kLingerTime = std::chrono::seconds(10);
 constexpr int kKeptRequestThreads = 8;
 constexpr int kKeptQuickThreads = 4;
-
-// The soft limit of descriptors is often 1024; the hard one is what is really allowed.
-void RaiseDescriptorLimit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-Result<int> Listen(const std::string& host, int port) {
-  const std::string where = host + ":" + std::to_string(port);
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
-    return Status::InvalidInput("cannot listen on " + where + ": '" + host +
-                                "' is no address of this machine (--host)");
-  }
-  const std::unique_ptr<addrinfo, void (*)(addrinfo*)> addresses(found, freeaddrinfo);
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (fd < 0) return Status::Internal("cannot make a socket: " + std::string(std::strerror(errno)));
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (bind(fd, found->ai_addr, found->ai_addrlen) != 0 || listen(fd, kBacklog) != 0) {
-    const std::string reason = std::strerror(errno);
-    close(fd);
-    return Status::InvalidInput("cannot listen on " + where + ": " + reason +
-                                "; choose another port with --port or PORT");
-  }
-  return fd;
-}
-
-int BoundPort(int fd) {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-  return ntohs(address.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
-                                             : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
-}
 
 }  // namespace
 
@@ -108,6 +66,8 @@ class HttpServer::Loop {
   void Linger(Connection& connection);
   void Park(Connection& connection);
   void HandOver(Connection& connection, State state);
+  void WatchPeer(Connection& connection, std::function<void()> callback);
+  void TellGone(Connection& connection);
   void Arm(int fd) const;
   void Return(Connection& connection);
   void TakeReturned();
@@ -213,6 +173,7 @@ void HttpServer::Loop::HandleEvent(int fd, uint32_t) {
   if (found == connections_.end()) return;
   Connection& connection = *found->second;
   const State state = connection.state.load(std::memory_order_acquire);
+  if (state == State::kRunning) return TellGone(connection);
   if (state != State::kParked && state != State::kLingering) return;
   const bool open = connection.ReadAvailable(options_.head.max_head_bytes);
   if (state == State::kLingering) connection.buffer().clear();
@@ -301,7 +262,9 @@ void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
 
 // Worker thread. `connection` is not touched after it is parked, lingering or done.
 void HttpServer::Loop::Serve(Connection& connection, const RequestHead& head) {
-  const ExchangeOptions exchange{options_.body, options_.write_stall, draining_.load()};
+  const ExchangeOptions exchange{
+      options_.body, options_.write_stall, draining_.load(),
+      [this](Connection& c, std::function<void()> callback) { WatchPeer(c, std::move(callback)); }};
   if (!RunExchange(connection, head, router_, exchange)) return Linger(connection);
   if (connection.buffer().empty()) return Park(connection);
   Return(connection);  // a pipelined request waits in the buffer
@@ -329,8 +292,26 @@ void HttpServer::Loop::Park(Connection& connection) {
 // The loop cannot close the connection between the two.
 void HttpServer::Loop::HandOver(Connection& connection, State state) {
   const std::lock_guard lock(hand_over_);
+  connection.on_gone = nullptr;
   connection.state.store(state, std::memory_order_release);
   Arm(connection.fd());
+}
+
+// Worker thread. epoll tells at once where the peer is gone already.
+void HttpServer::Loop::WatchPeer(Connection& connection, std::function<void()> callback) {
+  const std::lock_guard lock(hand_over_);
+  connection.on_gone = std::move(callback);
+  epoll_event event{EPOLLRDHUP | EPOLLONESHOT, {.fd = connection.fd()}};
+  epoll_ctl(epoll_, EPOLL_CTL_MOD, connection.fd(), &event);
+}
+
+void HttpServer::Loop::TellGone(Connection& connection) {
+  std::function<void()> on_gone;
+  {
+    const std::lock_guard lock(hand_over_);
+    if (connection.state.load() == State::kRunning) on_gone.swap(connection.on_gone);
+  }
+  if (on_gone) on_gone();
 }
 
 void HttpServer::Loop::Arm(int fd) const {
@@ -339,6 +320,10 @@ void HttpServer::Loop::Arm(int fd) const {
 }
 
 void HttpServer::Loop::Return(Connection& connection) {
+  {
+    const std::lock_guard lock(hand_over_);
+    connection.on_gone = nullptr;
+  }
   {
     const std::lock_guard lock(mutex_);
     returned_.push_back(connection.fd());

@@ -25,7 +25,7 @@ struct HttpServerOptions {
   std::chrono::milliseconds keep_alive_time{75'000};  // idle; longer than a director's 5 s polling
   std::chrono::milliseconds write_stall{30'000};  // a client that takes no byte for so long is left
   int max_connections = 20'000;
-  int max_request_threads = 1024;  // requests with a body
+  int max_request_threads = 4096;  // requests with a body; an event stream holds one
   int max_quick_threads = 64;      // GET and HEAD: never behind the others
 };
 

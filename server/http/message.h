@@ -31,6 +31,10 @@ class HttpPeer {
 
   // True once the client closed its sending side or the connection broke.
   virtual bool Gone() const = 0;
+
+  // `callback` is called once when that happens, now or until the request has ended, on a thread of
+  // the server that it must not hold up. Costs a system call: for waits, not for every request.
+  virtual void WhenGone(std::function<void()> callback) = 0;
 };
 
 struct HttpRequest {

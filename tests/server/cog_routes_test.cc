@@ -20,6 +20,9 @@ class ScriptedPeer final : public HttpPeer {
   explicit ScriptedPeer(std::string body) : body_(std::move(body)) {}
   Result<std::string> ReadBody() override { return body_; }
   bool Gone() const override { return gone; }
+  void WhenGone(std::function<void()> callback) override {
+    if (gone) callback();
+  }
   std::atomic<bool> gone{false};
 
  private:
@@ -41,10 +44,10 @@ class CogFixture {
         },
         std::move(source), AnswerOptions());
     runner = std::make_unique<Runner>(*backend, registry);
-    routes =
-        std::make_unique<CogRoutes>(CogRoutes::Parts{*backend, registry, *runner, setup, webhooks,
-                                                     [this] { shutdown_asked = true; }},
-                                    OutputKind::kString);
+    admission = std::make_unique<Admission>(
+        CogParts{*backend, registry, *runner, setup, webhooks, [this] { shutdown_asked = true; }},
+        AdmissionOptions());
+    routes = std::make_unique<CogRoutes>(*admission);
     routes->AddTo(router);
   }
 
@@ -84,6 +87,7 @@ class CogFixture {
   SetupState setup;
   WebhookSender webhooks{WebhookOptions()};
   std::unique_ptr<Runner> runner;
+  std::unique_ptr<Admission> admission;
   std::unique_ptr<CogRoutes> routes;
   Router router;
 };
