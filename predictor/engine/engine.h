@@ -21,9 +21,9 @@
 namespace idefics {
 
 struct EngineOptions {
-  int max_rows = 8;                // sequences that run at once (beams count each)
-  int max_step_tokens = 512;       // prompt tokens in a step without running rows
-  int max_joining_tokens = 512;    // prompt tokens in a step beside running rows, which they delay
+  int max_rows = 8;            // sequences that run at once (beams count each)
+  int max_step_tokens = 512;   // prompt tokens in a step without running rows
+  int max_joining_tokens = 0;  // the same beside running rows, which they delay; 0: the runner's
   int max_sequence_tokens = 4096;  // prompt + new tokens of one request
 };
 

@@ -16,7 +16,10 @@ Engine::StepPlan Engine::Plan() {
   for (Running& running : running_) {
     if (!running.rows.empty()) PlanDecode(running, &plan);
   }
-  int64_t budget = plan.rows.empty() ? options_.max_step_tokens : options_.max_joining_tokens;
+  int64_t budget = options_.max_step_tokens;
+  if (!plan.rows.empty()) {
+    budget = options_.max_joining_tokens > 0 ? options_.max_joining_tokens : limits_.joining_tokens;
+  }
   for (Running& running : running_) {
     if (running.extents.empty() || !running.rows.empty() || !HasAllImages(running)) continue;
     if (budget > 0) PlanPrompt(running, &budget, &plan);

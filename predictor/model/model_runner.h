@@ -18,6 +18,7 @@ struct RunnerLimits {
   int32_t image_size = 0;         // S: side of the square input picture, pixels
   int32_t max_rows_per_step = 0;  // sequences in one Step
   int32_t image_parts = 1;        // calls of EncodeImagePart for one picture
+  int32_t joining_tokens = 512;   // prompt tokens that may run beside decode rows in one Step
 };
 
 // One sequence's part of a step: a whole prompt, a piece of one, or the single last token.

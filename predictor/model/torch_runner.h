@@ -14,7 +14,7 @@ namespace idefics {
 
 struct TorchRunnerOptions {
   std::string device = "auto";  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
-  int num_threads = 0;          // CPU threads of the engine; 0: one per core
+  int num_threads = 0;          // CPU threads of the engine; 0: as many as are fastest
   int64_t kv_tokens = 8192;
   int32_t image_entries = 32;
   int32_t max_rows = 8;
@@ -24,7 +24,7 @@ struct TorchRunnerOptions {
 struct MadeTorchRunner {
   Status status;
   std::unique_ptr<ModelRunner> runner;
-  std::string device;  // "cpu", "cuda:0"
+  std::string device;  // "cpu, 2 threads", "cuda:0"
 };
 
 // The library's one symbol. Both sides are built together: C++ types may cross.

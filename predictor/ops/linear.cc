@@ -7,6 +7,8 @@
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <vector>
 
@@ -20,6 +22,7 @@ namespace {
 
 // Below this many products one thread is faster than waking another.
 constexpr int64_t kSerialProducts = 1 << 17;
+constexpr int64_t kSharesPerThread = 8;
 constexpr int64_t kLineWords = 16;  // 32-bit words of a cache line
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -92,6 +95,21 @@ at::Tensor RowsOf(const at::Tensor& x) {
   return x.contiguous().view({-1, x.size(-1)});
 }
 
+// Each thread takes the next few tiles when it is done with its last: a core that somebody else
+// slows down does less.
+void ShareTiles(LinearKernel kernel, const LinearArguments& arguments, int64_t tiles) {
+  const int64_t threads = at::get_num_threads();
+  const int64_t share = std::max<int64_t>(1, tiles / (threads * kSharesPerThread));
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    while (true) {
+      const int64_t begin = next.fetch_add(share, std::memory_order_relaxed);
+      if (begin >= tiles) return;
+      kernel(arguments, begin, std::min(tiles, begin + share));
+    }
+  });
+}
+
 // Runs the kernel over the tiles and brings its sums into x's type and shape. `arguments`: all but
 // y and m are set.
 at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
@@ -105,8 +123,7 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
   if (arguments.m * n * k < kSerialProducts) {
     kernel(arguments, 0, tiles);
   } else {
-    at::parallel_for(0, tiles, 1,
-                     [&](int64_t begin, int64_t end) { kernel(arguments, begin, end); });
+    ShareTiles(kernel, arguments, tiles);
   }
   auto shape = x.sizes().vec();
   shape.back() = n;
