@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks share: a running server, a client that notes when each token came, a rival, tables.
+
+All figures are medians with the smallest and the largest of the rounds behind them; a comparison is made of rounds
+that took turns (A B A B …), because these machines change speed from minute to minute.
+"""
+
+import argparse
+import base64
+import contextlib
+import http.client
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
+PICTURE = ROOT / "tests/assets/several.jpg"
+
+
+def machine() -> str:
+    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    return (f"{cpu}, {os.cpu_count()} CPUs, {memory:.0f} GB, Linux {platform.release()}, load "
+            f"{os.getloadavg()[0]:.1f}, commit {commit.stdout.strip()}")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One prediction as its reader saw it; seconds since the request was sent."""
+    times: List[float]  # of each piece of output
+    total: float
+    tokens: int
+    metrics: Dict[str, Any]
+
+    @property
+    def first(self) -> float:
+        return self.metrics["time_to_first_token"]
+
+    def gaps(self) -> List[float]:
+        return [b - a for a, b in zip(self.times, self.times[1:])]
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Of decode alone: without the prompt's step."""
+        return (self.total - self.first) / (self.tokens - 1)
+
+
+def data_uri(picture: bytes) -> str:
+    return "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+
+
+class Server:
+    """idefics-server with a bundle. Use as a context manager."""
+
+    def __init__(self, bundle: Path, *flags: str, env: Optional[Dict[str, str]] = None):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        command = [str(ROOT / "scripts/idefics-server"), "serve", "--model", str(bundle), "--host", "127.0.0.1",
+                   "--port", str(self.port), *flags]
+        self._log = open(os.devnull if "BENCH_LOG" not in os.environ else os.environ["BENCH_LOG"], "w")
+        started = time.perf_counter()
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})})
+        self.seconds_to_ready = self._wait(started)
+
+    def _wait(self, started: float) -> float:
+        while True:
+            if self.process.poll() is not None:
+                sys.exit(f"the server ended with {self.process.returncode}; BENCH_LOG=FILE keeps its lines")
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+                connection.request("GET", "/health-check")
+                status = json.loads(connection.getresponse().read())["status"]
+                if status == "READY":
+                    return time.perf_counter() - started
+                if status not in ("STARTING", "UNKNOWN"):
+                    sys.exit(f"the server is {status}")
+            time.sleep(0.01)
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.terminate()
+        self.process.wait()
+        self._log.close()
+
+    def peak_rss(self) -> float:
+        """GB"""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+    def ask(self, prompt: Sequence[str], new_tokens: int, **inputs: Any) -> Answer:
+        """Runs to exactly `new_tokens` tokens, whatever the model says."""
+        body = {"input": {"prompt": list(prompt), "max_new_tokens": new_tokens, "min_new_tokens": new_tokens, **inputs}}
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
+        start = time.perf_counter()
+        connection.request("POST", "/predictions", json.dumps(body), headers)
+        response = connection.getresponse()
+        if response.status != 200:
+            sys.exit(f"the server answered {response.status}: {response.read()[:300]!r}")
+        times: List[float] = []
+        event = ""
+        for line in response:
+            if line.startswith(b"event:"):
+                event = line[6:].strip().decode()
+            elif line.startswith(b"data:") and event == "output":
+                times.append(time.perf_counter() - start)
+            elif line.startswith(b"data:") and event == "completed":
+                done = json.loads(line[5:])
+                if done["status"] != "succeeded":
+                    sys.exit(f"a prediction failed: {done.get('error')}")
+                metrics = done["metrics"]
+                return Answer(times, time.perf_counter() - start, metrics["output_token_count"], metrics)
+        sys.exit("the stream ended without a last event")
+
+
+class Transformers:
+    """The rival in a process of its own (transformers_worker.py), spoken to in lines of JSON."""
+
+    def __init__(self, checkpoint: Path):
+        self._process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("transformers_worker.py")),
+                                          str(checkpoint)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.info = self._read()
+
+    def _read(self) -> Dict[str, Any]:
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("transformers_worker.py ended; its message stands above")
+        return json.loads(line)
+
+    def run(self, **job: Any) -> Dict[str, Any]:
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return self._read()
+
+    def __enter__(self) -> "Transformers":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def read_bandwidth(bundle: Path) -> Dict[str, float]:
+    """GB/s of this moment: {"anonymous": huge pages, "mapped": pages of the bundle's file}."""
+    weights = max(bundle.glob("*.safetensors"), key=lambda path: path.stat().st_size)
+    program = BUILD / "scripts/bench/read_bandwidth"
+    return json.loads(subprocess.run([str(program), str(weights)], check=True, capture_output=True, text=True).stdout)
+
+
+def decode_bytes(bundle: Path) -> int:
+    """Bytes of weights that one decode step reads: all of the decoder but the embedding."""
+    total = 0
+    for path in bundle.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        for name, entry in header.items():
+            if name.startswith("decoder.") and name != "decoder.embed":
+                begin, end = entry["data_offsets"]
+                total += end - begin
+    return total
+
+
+@dataclass(frozen=True)
+class Figure:
+    values: List[float]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def __str__(self) -> str:
+        return f"{self.median:.3g} ({min(self.values):.3g}–{max(self.values):.3g})"
+
+
+def ratio(a: List[float], b: List[float]) -> Figure:
+    """Round by round, so that a slow minute hits both."""
+    return Figure([x / y for x, y in zip(a, b)])
+
+
+def interleaved(rounds: int, runs: Dict[str, Callable[[], float]]) -> Dict[str, List[float]]:
+    """A B A B …; shows progress on standard error."""
+    results: Dict[str, List[float]] = {name: [] for name in runs}
+    for round_number in range(rounds):
+        for name, run in runs.items():
+            results[name].append(run())
+            print(f"round {round_number + 1}/{rounds} {name}: {results[name][-1]:.4g}", file=sys.stderr, flush=True)
+    return results
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--bundle", type=Path, required=True, action="append", help="bundle folder; may be repeated")
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser
+
+
+def heading(text: str) -> None:
+    print(f"\n{text}\n{machine()}\n`{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`\n", flush=True)
+
+
+@contextlib.contextmanager
+def running(server: Server) -> Iterator[Server]:
+    with server:
+        server.ask(["Hello"], 8)  # pages of the weights are mapped, threads exist
+        yield server

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From start to READY and to the first token: the first time (all hashes, cold page cache where we may drop it) and
+again.
+
+    load.py --bundle BUNDLE [--rounds 5] [--cold]
+
+--cold writes to /proc/sys/vm/drop_caches before each first start (root only).
+"""
+
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Dict, List
+
+from common import Figure, Server, arguments, heading, table
+
+
+def start(bundle: Path, cache: str) -> Dict[str, float]:
+    began = time.perf_counter()
+    with Server(bundle, "--kv-tokens", "2048", env={"XDG_CACHE_HOME": cache}) as server:
+        server.ask(["Hi"], 1)
+        return {"ready": server.seconds_to_ready, "first token": time.perf_counter() - began,
+                "rss": server.peak_rss()}
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--cold", action="store_true")
+    options = parser.parse_args()
+    heading("Start")
+    rows: List[List[object]] = []
+    for bundle in options.bundle:
+        size = sum(path.stat().st_size for path in bundle.iterdir()) / 1e9
+        figures: Dict[str, List[Dict[str, float]]] = {"first": [], "again": []}
+        for _ in range(options.rounds):
+            with tempfile.TemporaryDirectory() as cache:
+                if options.cold:
+                    os.sync()
+                    Path("/proc/sys/vm/drop_caches").write_text("3")
+                figures["first"].append(start(bundle, cache))
+                figures["again"].append(start(bundle, cache))
+        for which, values in figures.items():
+            ready = [value["ready"] for value in values]
+            rows.append([bundle.name, f"{size:.1f}", which, Figure(ready), Figure([value["first token"] for value in values]),
+                         f"{max(value['rss'] for value in values):.1f}"])
+    table(["bundle", "GB", "start", "READY after, s", "first token after, s", "peak RSS, GB"], rows)
+
+
+if __name__ == "__main__":
+    main()
