@@ -11,6 +11,7 @@
 
 #include "predictor/ops/linear_choice.h"
 #include "predictor/ops/packed_weight.h"
+#include "tests/model/packed_linears.h"
 #include "tests/model/ragged_step.h"
 
 namespace idefics::test {
@@ -18,49 +19,15 @@ namespace {
 
 constexpr uint64_t kSeed = 20261122;
 
-struct Size {
-  int64_t n, k;
-};
-const Size kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 515}, {32, 4096}};
+const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 515}, {32, 4096}};
 const int64_t kRows[] = {1, 2, 3, 5, 6, 7, 8, 13, 40};
 
-int64_t Padded(int64_t size, int64_t step) { return (size + step - 1) / step * step; }
-
-// W [n, k] → [tiles, k / values, 64, values], zero-filled; one value of it is one of a word.
-at::Tensor Tiled(const at::Tensor& w, int64_t values) {
-  const int64_t tiles = Padded(w.size(0), kTileColumns) / kTileColumns;
-  const int64_t k = Padded(w.size(1), values);
-  at::Tensor padded = at::zeros({tiles * kTileColumns, k}, w.options());
-  padded.narrow(0, 0, w.size(0)).narrow(1, 0, w.size(1)).copy_(w);
-  return padded.view({tiles, kTileColumns, k / values, values}).permute({0, 2, 1, 3}).contiguous();
-}
-
-struct Quantized {
-  at::Tensor weight, scale;
-};
-
-Quantized RandomInt8(const Size& size) {
-  const at::Tensor q = at::randint(-127, 128, {size.n, size.k}, at::kInt);
-  const int64_t tiles = Padded(size.n, kTileColumns) / kTileColumns;
-  const at::Tensor weight = (Tiled(q, 4) + 128).to(at::kByte);
-  return {weight, at::rand({tiles, kTileColumns}) * 0.01 + 0.001};
-}
-
-Quantized RandomInt4(const Size& size) {
-  const at::Tensor u = at::randint(0, 16, {size.n, size.k}, at::kInt);
-  const at::Tensor quads = Tiled(u, 8);  // low nibbles: the first four values
-  const at::Tensor weight =
-      (quads.narrow(3, 0, 4) + quads.narrow(3, 4, 4) * 16).to(at::kByte).contiguous();
-  const int64_t groups = Padded(size.k, kGroup) / kGroup;
-  const at::Tensor scale = at::rand({weight.size(0), groups, 2, kTileColumns}) * 0.02 - 0.005;
-  return {weight, scale.to(at::kBFloat16)};
-}
-
 // Calls run(kernels, size, rows) for every set of kernels.
-void ForEachShape(const std::function<void(const LinearKernels&, const Size&, int64_t)>& run) {
+void ForEachShape(
+    const std::function<void(const LinearKernels&, const LinearSize&, int64_t)>& run) {
   at::manual_seed(kSeed);
   for (const LinearKernels* kernels : UsableLinearKernels()) {
-    for (const Size& size : kSizes) {
+    for (const LinearSize& size : kSizes) {
       for (const int64_t rows : kRows) {
         INFO(kernels->name << ", " << rows << " rows, n " << size.n << ", k " << size.k);
         run(*kernels, size, rows);
@@ -77,7 +44,7 @@ double RelativeError(const at::Tensor& mine, const at::Tensor& truth, const at::
 }
 
 TEST_CASE("the f32 and bf16 kernels agree with a product in double", "[linear]") {
-  ForEachShape([](const LinearKernels& kernels, const Size& size, int64_t rows) {
+  ForEachShape([](const LinearKernels& kernels, const LinearSize& size, int64_t rows) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
       const at::Tensor w = at::randn({size.n, size.k}).to(type);
       const at::Tensor x = at::randn({rows, size.k}).to(type);
@@ -92,7 +59,7 @@ TEST_CASE("the f32 and bf16 kernels agree with a product in double", "[linear]")
 }
 
 TEST_CASE("the int8 and int4 kernels agree with the weights that they stand for", "[linear]") {
-  ForEachShape([](const LinearKernels& kernels, const Size& size, int64_t rows) {
+  ForEachShape([](const LinearKernels& kernels, const LinearSize& size, int64_t rows) {
     const at::Tensor x = at::randn({rows, size.k});
     const Quantized int8 = RandomInt8(size);
     const at::Tensor w8 = DequantizeInt8(int8.weight, int8.scale, size.n, size.k);
@@ -109,7 +76,7 @@ TEST_CASE("the int8 and int4 kernels agree with the weights that they stand for"
 }
 
 TEST_CASE("activations that 8 bit hold exactly give exact sums", "[linear]") {
-  ForEachShape([](const LinearKernels& kernels, const Size& size, int64_t rows) {
+  ForEachShape([](const LinearKernels& kernels, const LinearSize& size, int64_t rows) {
     at::Tensor x = at::randint(-126, 127, {rows, size.k}).to(at::kFloat);
     // The largest of each group is 127, so that the scale is one.
     x.index_put_({at::indexing::Slice(), at::indexing::Slice(0, at::indexing::None, kGroup)},
@@ -128,7 +95,7 @@ TEST_CASE("activations that 8 bit hold exactly give exact sums", "[linear]") {
 }
 
 TEST_CASE("a row's product is the same alone and among others, bit by bit", "[linear]") {
-  ForEachShape([](const LinearKernels& kernels, const Size& size, int64_t rows) {
+  ForEachShape([](const LinearKernels& kernels, const LinearSize& size, int64_t rows) {
     const at::Tensor x = at::randn({rows, size.k});
     const at::Tensor w = at::randn({size.n, size.k});
     const Quantized int8 = RandomInt8(size);
@@ -155,7 +122,7 @@ TEST_CASE("a row's product is the same alone and among others, bit by bit", "[li
 
 TEST_CASE("an activation that is no number reaches every output of its row only", "[linear]") {
   at::manual_seed(kSeed);
-  const Size size{70, 300};
+  const LinearSize size{70, 300};
   for (const LinearKernels* kernels : UsableLinearKernels()) {
     for (const float odd : {NAN, INFINITY}) {
       at::Tensor x = at::randn({2, size.k});

@@ -44,15 +44,38 @@ Tensor Swiglu(const Tensor& gate_up) {
   return Call<Tensor(const Tensor&)>("idefics::swiglu", gate_up);
 }
 
+Tensor LinearPacked(const Tensor& x, const Tensor& weight, int64_t n) {
+  return Call<Tensor(const Tensor&, const Tensor&, int64_t)>("idefics::linear_packed", x, weight,
+                                                             n);
+}
+
+using QuantizedLinear = Tensor(const Tensor&, const Tensor&, const Tensor&, int64_t);
+
+Tensor LinearInt8(const Tensor& x, const Tensor& weight, const Tensor& scale, int64_t n) {
+  return Call<QuantizedLinear>("idefics::linear_int8", x, weight, scale, n);
+}
+
+Tensor LinearInt4(const Tensor& x, const Tensor& weight, const Tensor& scale, int64_t n) {
+  return Call<QuantizedLinear>("idefics::linear_int4", x, weight, scale, n);
+}
+
 }  // namespace
 
 Operators ReferenceOperators() {
-  return {"reference",       reference::RmsNorm,     reference::RopeWrite,
-          reference::Attend, reference::AttendImage, reference::Swiglu};
+  return {"reference",
+          reference::RmsNorm,
+          reference::RopeWrite,
+          reference::Attend,
+          reference::AttendImage,
+          reference::Swiglu,
+          reference::LinearPacked,
+          reference::LinearInt8,
+          reference::LinearInt4};
 }
 
 Operators RegisteredOperators() {
-  return {"registered", RmsNorm, RopeWrite, Attend, AttendImage, Swiglu};
+  return {"registered", RmsNorm,      RopeWrite,  Attend,    AttendImage,
+          Swiglu,       LinearPacked, LinearInt8, LinearInt4};
 }
 
 }  // namespace idefics::test

@@ -19,6 +19,11 @@ struct Operators {
   at::Tensor (*attend_image)(const at::Tensor& q, const at::Tensor& image_k,
                              const at::Tensor& image_v, const at::Tensor& image_entry);
   at::Tensor (*swiglu)(const at::Tensor& gate_up);
+  at::Tensor (*linear_packed)(const at::Tensor& x, const at::Tensor& weight, int64_t n);
+  at::Tensor (*linear_int8)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                            int64_t n);
+  at::Tensor (*linear_int4)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                            int64_t n);
 };
 
 Operators ReferenceOperators();

@@ -23,6 +23,11 @@ struct Barrier {
   uint64_t round = 0;
 };
 
+struct Copy {
+  void* to;
+  const void* from;
+};
+
 struct Warp {
   Barrier barrier;
   std::array<uint64_t, kWarpLanes> places{};
@@ -37,6 +42,7 @@ struct Fiber {
   const Barrier* waits_at = nullptr;
   uint64_t waits_for_round = 0;
   bool done = false;
+  std::vector<std::vector<Copy>> copies{{}};  // groups not yet made; the last is open
 };
 
 // One block of threads.
@@ -60,6 +66,7 @@ class Block {
   }
 
   Barrier& block_barrier() { return block_barrier_; }
+  std::vector<std::vector<Copy>>& copies() { return fibers_[running_].copies; }
   Warp& warp() { return warps_[running_ / kWarpLanes]; }
 
  private:
@@ -140,6 +147,7 @@ void Block::Run() {
   for (Fiber& fiber : fibers_) {
     fiber.done = false;
     fiber.waits_at = nullptr;
+    fiber.copies.assign(1, {});
   }
   bool moved = true;
   while (moved) {
@@ -176,6 +184,20 @@ void RunBlocks(dim3 grid, unsigned threads, const std::function<void()>& kernel)
 }
 
 void __syncthreads() { current_block->Wait(current_block->block_barrier()); }
+
+void __syncwarp() { WarpBarrier(); }
+
+void CopyLater(void* to, const void* from) { current_block->copies().back().push_back({to, from}); }
+
+void CommitCopies() { current_block->copies().emplace_back(); }
+
+void WaitForCopies(size_t but) {
+  auto& groups = current_block->copies();
+  while (groups.size() - 1 > but) {
+    for (const Copy& copy : groups.front()) std::memcpy(copy.to, copy.from, 16);
+    groups.erase(groups.begin());
+  }
+}
 
 void* WarpPlace(unsigned lane) { return &current_block->warp().places[lane]; }
 

@@ -3,6 +3,7 @@
 // that runs until its next barrier or shuffle. Not thread safe: one grid at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstring>
 #include <functional>
 
@@ -31,6 +32,14 @@ inline TurnOrder turn_order = TurnOrder::kForward;
 void RunBlocks(dim3 grid, unsigned threads, const std::function<void()>& kernel);
 
 void __syncthreads();
+void __syncwarp();
+
+// As cp.async, of 16 bytes: a copy is made no sooner than when its thread waits for it.
+void CopyLater(void* to, const void* from);
+// Ends a group of copies.
+void CommitCopies();
+// Makes the copies of all groups but the last `but`.
+void WaitForCopies(size_t but);
 
 // The running warp's exchange place of a lane; all lanes wait for each other at WarpBarrier.
 void* WarpPlace(unsigned lane);

@@ -34,7 +34,7 @@ void Launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream s
 #define __global__
 #define __device__
 #define __forceinline__ inline
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __shared__ static  // one block runs at a time
 
 namespace idefics::host_cuda {

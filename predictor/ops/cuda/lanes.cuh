@@ -19,18 +19,19 @@ struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
   T at[kCount];
 };
 
-// row[first .. first + 8), zeros from `size` on. `packed`: row and size allow whole packs
+// row[first .. first + kCount), zeros from `size` on. `packed`: row and size allow whole packs
 // (CanPack).
-template <typename T>
-__device__ __forceinline__ Pack<T> LoadPack(const T* row, int first, int size, bool packed) {
-  Pack<T> pack;
-  if (packed && first < size) {
-    pack = *reinterpret_cast<const Pack<T>*>(row + first);
+template <int kCount = kPack, typename T>
+__device__ __forceinline__ Pack<T, kCount> LoadPack(const T* row, int first, int size,
+                                                    bool packed) {
+  Pack<T, kCount> pack{};
+  if (packed) {
+    if (first < size) pack = *reinterpret_cast<const Pack<T, kCount>*>(row + first);
     return pack;
   }
 #pragma unroll
-  for (int i = 0; i < kPack; ++i) {
-    pack.at[i] = first + i < size ? row[first + i] : static_cast<T>(0.0f);
+  for (int i = 0; i < kCount; ++i) {
+    if (first + i < size) pack.at[i] = row[first + i];
   }
   return pack;
 }
@@ -69,9 +70,9 @@ __device__ __forceinline__ float GroupMax(float value) {
 }
 
 // Whether rows of `size` elements at `pointer` are whole, aligned packs.
-template <typename T>
+template <int kCount = kPack, typename T>
 bool CanPack(const T* pointer, int64_t size) {
-  return size % kPack == 0 && reinterpret_cast<uintptr_t>(pointer) % alignof(Pack<T>) == 0;
+  return size % kCount == 0 && reinterpret_cast<uintptr_t>(pointer) % alignof(Pack<T, kCount>) == 0;
 }
 
 }  // namespace idefics::IDEFICS_TARGET

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The idefics:: operators on tensors, by the kernels of this folder. Shapes in ../README.md. They
-// allocate nothing but their outputs (and the parts of a split attention), never wait for the
-// device, and read no index on the host: a CUDA graph can capture them. (Not where they fall back
-// to the reference: weights of another dtype, heads wider than 256.)
+// allocate nothing but their outputs (and the parts of a split attention or of W), never wait for
+// the device, and read no index on the host: a CUDA graph can capture them. (Not where they fall
+// back to the reference: weights of another dtype, heads wider than 256.)
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
 #include "predictor/ops/cuda/attend_operators.cuh"
+#include "predictor/ops/cuda/linear_operators.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/cuda/rms_norm.cuh"
 #include "predictor/ops/cuda/rope_write.cuh"

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed linears on tensors (layouts: ../packed_weight.h). Up to kMaxFewRows rows in 16 bit go
+// to a kernel that reads the words as they lie; more rows to cuBLAS, a part of W at a time.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
+
+#include <algorithm>
+
+#include "predictor/ops/cuda/dequantize.cuh"
+#include "predictor/ops/cuda/linear_few_rows.cuh"
+#include "predictor/ops/cuda/on_device.cuh"
+#include "predictor/ops/element_type.h"
+#include "predictor/ops/reference.h"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr int64_t kDequantizedBytes = int64_t{64} << 20;  // of W at a time
+
+// The stored tensors of a linear; scale is undefined where the form has none.
+struct StoredWeight {
+  at::Tensor weight;
+  at::Tensor scale;
+
+  const uint32_t* words() const { return static_cast<const uint32_t*>(weight.const_data_ptr()); }
+  const void* scales() const { return scale.defined() ? scale.const_data_ptr() : nullptr; }
+};
+
+inline void CheckStored(const at::Tensor& tensor, const at::Tensor& x, at::ScalarType type,
+                        at::IntArrayRef shape) {
+  TORCH_CHECK(tensor.scalar_type() == type && tensor.sizes() == shape && tensor.is_contiguous() &&
+                  tensor.device() == x.device() &&
+                  reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % sizeof(Slot) == 0,
+              "a linear of these sizes takes contiguous ", type, " ", shape, " on ", x.device(),
+              ", not ", tensor.scalar_type(), " ", tensor.sizes(), " on ", tensor.device());
+}
+
+// x [m, k] → [m, n], with whole W only in parts.
+template <typename Words, typename T>
+at::Tensor LinearManyRows(const at::Tensor& x, const StoredWeight& stored, int64_t n,
+                          const OnDevice& device) {
+  const int64_t k = x.size(1);
+  const int64_t fit = kDequantizedBytes / (k * static_cast<int64_t>(sizeof(T)));
+  const int64_t part = std::min(n, std::max(kTileColumns, fit / kTileColumns * kTileColumns));
+  const at::Tensor w = at::empty({part, k}, x.options());
+  const at::Tensor out = at::empty({x.size(0), n}, x.options());
+  for (int64_t first = 0; first < n; first += part) {
+    const int64_t columns = std::min(part, n - first);
+    LaunchDequantize<Words, T>({.w = stored.words(),
+                                .scale = stored.scales(),
+                                .out = w.data_ptr<T>(),
+                                .first = static_cast<int>(first),
+                                .columns = static_cast<int>(columns),
+                                .k = static_cast<int>(k),
+                                .packed = false},
+                               device.stream());
+    at::Tensor y = out.narrow(1, first, columns);
+    at::mm_out(y, x, w.narrow(0, 0, columns).t());
+  }
+  return out;
+}
+
+// x [m, k] → [m, n]; x is contiguous.
+template <typename Words, typename T>
+at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n) {
+  const OnDevice device(x);
+  if constexpr (sizeof(T) == 2) {
+    if (x.size(0) <= kMaxFewRows) {
+      at::Tensor out = at::empty({x.size(0), n}, x.options());
+      LaunchFewRows<Words, T>({.x = x.const_data_ptr<T>(),
+                               .w = stored.words(),
+                               .scale = stored.scales(),
+                               .out = out.data_ptr<T>(),
+                               .rows = static_cast<int>(x.size(0)),
+                               .n = static_cast<int>(n),
+                               .k = static_cast<int>(x.size(1)),
+                               .steps = static_cast<int>(stored.weight.size(1)),
+                               .packed = false},
+                              device.stream());
+      device.CheckLaunch();
+      return out;
+    }
+  }
+  at::Tensor out = LinearManyRows<Words, T>(x, stored, n, device);
+  device.CheckLaunch();
+  return out;
+}
+
+// Calls linear(rows of x, T{}) and gives the result x's shape.
+template <typename Linear>
+at::Tensor WithRows(const at::Tensor& x, int64_t n, const char* op, const Linear& linear) {
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0 && n > 0, op, " takes rows, not ", x.sizes());
+  auto shape = x.sizes().vec();
+  shape.back() = n;
+  if (x.numel() == 0) return at::empty(shape, x.options());
+  at::Tensor out;
+  ForElementType(x.scalar_type(), op, [&](auto tag) {
+    out = linear(x.contiguous().view({-1, x.size(-1)}), tag);
+  });
+  return out.view(shape);
+}
+
+inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A weight of two dimensions is W [n, k] itself: cuBLAS.
+inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  if (weight.dim() == 2) {
+    TORCH_CHECK(weight.size(0) == n, "the weight of a linear has ", weight.size(0), " rows, not ",
+                n);
+    return at::linear(x, weight);
+  }
+  if (x.scalar_type() == at::kFloat) return reference::LinearPacked(x, weight, n);
+  return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {
+    using T = decltype(tag);
+    const int64_t k = rows.size(1);
+    CheckStored(weight, rows, rows.scalar_type(),
+                {Ceil(n, kTileColumns), Ceil(k, 2), kTileColumns, 2});
+    if constexpr (sizeof(T) == 2) {
+      return LinearRows<PairWords<T>, T>(rows, {weight, {}}, n);
+    } else {
+      return at::Tensor();
+    }
+  });
+}
+
+inline at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                             int64_t n) {
+  return WithRows(x, n, "idefics::linear_int8", [&](const at::Tensor& rows, auto tag) {
+    using T = decltype(tag);
+    const int64_t tiles = Ceil(n, kTileColumns);
+    CheckStored(weight, rows, at::kByte, {tiles, Ceil(rows.size(1), 4), kTileColumns, 4});
+    CheckStored(scale, rows, at::kFloat, {tiles, kTileColumns});
+    return LinearRows<Int8Words<T>, T>(rows, {weight, scale}, n);
+  });
+}
+
+inline at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                             int64_t n) {
+  return WithRows(x, n, "idefics::linear_int4", [&](const at::Tensor& rows, auto tag) {
+    using T = decltype(tag);
+    const int64_t tiles = Ceil(n, kTileColumns);
+    CheckStored(weight, rows, at::kByte, {tiles, Ceil(rows.size(1), 8), kTileColumns, 4});
+    CheckStored(scale, rows, at::kBFloat16, {tiles, Ceil(rows.size(1), kGroup), 2, kTileColumns});
+    return LinearRows<Int4Words<T>, T>(rows, {weight, scale}, n);
+  });
+}
+
+}  // namespace idefics::IDEFICS_TARGET

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+// One product of a tensor core, D[16, 8] += A[16, 16] · B[16, 8] in f32 over bf16 or f16, and
+// copies from global to shared memory that run beside the arithmetic. PTX ISA: mma.m16n8k16,
+// cp.async.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+
+#include "predictor/ops/cuda/lanes.cuh"
+
+#ifdef __CUDACC__
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#endif
+
+namespace idefics::IDEFICS_TARGET {
+
+// What a lane holds, with g = lane / 4, j = lane % 4. A: row g (0, 2) and g + 8 (1, 3), k 2j, 2j +
+// 1 (0, 1) and 2j + 8, 2j + 9 (2, 3). B: column g, k as A. D: row g (0, 1) and g + 8 (2, 3),
+// columns 2j and 2j + 1. Which k a place really stands for is the caller's choice, as long as A and
+// B agree.
+struct OperandA {
+  uint32_t pairs[4];
+};
+struct OperandB {
+  uint32_t pairs[2];
+};
+struct TileSums {
+  float at[4];
+};
+
+#ifdef __CUDACC__
+
+template <typename T>
+__device__ __forceinline__ void MultiplyAdd(TileSums& d, const OperandA& a, const OperandB& b) {
+  if constexpr (std::is_same_v<T, c10::BFloat16>) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d.at[0]), "+f"(d.at[1]), "+f"(d.at[2]), "+f"(d.at[3])
+        : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b.pairs[0]),
+          "r"(b.pairs[1]));
+  } else {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d.at[0]), "+f"(d.at[1]), "+f"(d.at[2]), "+f"(d.at[3])
+        : "r"(a.pairs[0]), "r"(a.pairs[1]), "r"(a.pairs[2]), "r"(a.pairs[3]), "r"(b.pairs[0]),
+          "r"(b.pairs[1]));
+  }
+}
+
+// Both halves of a − b.
+template <typename T>
+__device__ __forceinline__ uint32_t SubtractPair(uint32_t a, uint32_t b) {
+  using Pair = std::conditional_t<std::is_same_v<T, c10::BFloat16>, __nv_bfloat162, __half2>;
+  const Pair difference =
+      __hsub2(*reinterpret_cast<const Pair*>(&a), *reinterpret_cast<const Pair*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&difference);
+}
+
+// (low of a, low of b) and (high of a, high of b).
+__device__ __forceinline__ uint32_t LowHalves(uint32_t a, uint32_t b) {
+  return __byte_perm(a, b, 0x5410);
+}
+__device__ __forceinline__ uint32_t HighHalves(uint32_t a, uint32_t b) {
+  return __byte_perm(a, b, 0x7632);
+}
+
+// 16 aligned bytes, seen by this thread once WaitForCopies returns.
+__device__ __forceinline__ void CopyLater(void* shared, const void* global) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
+               :
+               : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global)
+               : "memory");
+}
+__device__ __forceinline__ void CommitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits for all groups but the last kBut.
+template <int kBut>
+__device__ __forceinline__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kBut) : "memory");
+}
+
+#else
+
+// The numbers in both halves of a word.
+template <typename T>
+Pack<T, 2> Halves(uint32_t word) {
+  Pack<T, 2> halves;
+  std::memcpy(&halves, &word, sizeof(word));
+  return halves;
+}
+
+template <typename T>
+void MultiplyAdd(TileSums& d, const OperandA& a, const OperandB& b) {
+  struct Operands {
+    OperandA a;
+    OperandB b;
+  };
+  const Operands mine{a, b};
+  const Operands* const place = &mine;
+  const unsigned lane = threadIdx.x % 32;
+  std::memcpy(WarpPlace(lane), &place, sizeof(place));
+  WarpBarrier();
+  const auto of = [](unsigned other) -> const Operands& {
+    const Operands* pointer;
+    std::memcpy(&pointer, WarpPlace(other), sizeof(pointer));
+    return *pointer;
+  };
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned row = lane / 4 + i / 2 * 8;
+    const unsigned column = lane % 4 * 2 + i % 2;
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned j = k % 8 / 2;
+      const auto left = Halves<T>(of(row % 8 * 4 + j).a.pairs[row / 8 + k / 8 * 2]);
+      const auto right = Halves<T>(of(column * 4 + j).b.pairs[k / 8]);
+      d.at[i] += static_cast<float>(left.at[k % 2]) * static_cast<float>(right.at[k % 2]);
+    }
+  }
+  WarpBarrier();  // nobody ends while others read
+}
+
+template <typename T>
+uint32_t SubtractPair(uint32_t a, uint32_t b) {
+  const auto from = Halves<T>(a);
+  const auto what = Halves<T>(b);
+  Pack<T, 2> difference;
+  for (int i = 0; i < 2; ++i) {
+    difference.at[i] =
+        static_cast<T>(static_cast<float>(from.at[i]) - static_cast<float>(what.at[i]));
+  }
+  uint32_t word;
+  std::memcpy(&word, &difference, sizeof(word));
+  return word;
+}
+
+inline uint32_t LowHalves(uint32_t a, uint32_t b) { return (a & 0xffff) | b << 16; }
+inline uint32_t HighHalves(uint32_t a, uint32_t b) { return a >> 16 | (b & 0xffff0000); }
+
+template <int kBut>
+void WaitForCopies() {
+  WaitForCopies(size_t{kBut});
+}
+
+#endif
+
+}  // namespace idefics::IDEFICS_TARGET

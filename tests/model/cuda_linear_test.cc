@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed linears of CUDA, run on the host, against plain matrix products.
+#include <ATen/ATen.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "predictor/ops/packed_weight.h"
+#include "tests/model/operators.h"
+#include "tests/model/packed_linears.h"
+#include "tests/model/ragged_step.h"
+
+namespace idefics::test {
+namespace {
+
+constexpr uint64_t kSeed = 20261122;
+
+const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 516}, {32, 4104}};
+// Tiles of 16 rows, whole and not; from 33 on W is unpacked for a matrix product.
+const int64_t kRows[] = {1, 2, 8, 9, 16, 17, 32, 33};
+const at::ScalarType k16Bit[] = {at::kBFloat16, at::kHalf};
+
+// One linear in the form of an operator.
+struct Linear {
+  std::string name;
+  at::Tensor w;  // [n, k] f32
+  std::function<at::Tensor(const at::Tensor&)> run;
+};
+
+std::vector<Linear> Linears(const LinearSize& size, at::ScalarType type) {
+  const Operators cuda = HostCudaOperators();
+  const at::Tensor w = at::randn({size.n, size.k}).to(type);
+  const at::Tensor packed = type == at::kFloat ? Tiled(w, 1).squeeze(3) : Tiled(w, 2);
+  const Quantized int8 = RandomInt8(size);
+  const Quantized int4 = RandomInt4(size);
+  return {
+      {"packed", w.to(at::kFloat),
+       [=](const at::Tensor& x) { return cuda.linear_packed(x, packed, size.n); }},
+      {"int8", DequantizeInt8(int8.weight, int8.scale, size.n, size.k),
+       [=](const at::Tensor& x) { return cuda.linear_int8(x, int8.weight, int8.scale, size.n); }},
+      {"int4", DequantizeInt4(int4.weight, int4.scale, size.n, size.k),
+       [=](const at::Tensor& x) { return cuda.linear_int4(x, int4.weight, int4.scale, size.n); }},
+  };
+}
+
+// x W, rounded once. From 33 rows on W is rounded to x's type first.
+at::Tensor Product(const at::Tensor& x, const at::Tensor& w) {
+  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
+  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
+}
+
+TEST_CASE("every CUDA linear agrees with a product in double", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearSize& size : kSizes) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      for (const Linear& linear : Linears(size, type)) {
+        for (const int64_t rows : kRows) {
+          INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows, n " << size.n
+                           << ", k " << size.k);
+          const at::Tensor x = at::randn({rows, size.k}).to(type);
+          const Difference difference = Compare(linear.run(x), Product(x, linear.w));
+          INFO(difference.text);
+          // f32 is compared to 1e-5, which the sums of ATen's own product exceed.
+          CHECK(difference.largest <= (type == at::kFloat ? 20 : 1));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row's product on CUDA is the same alone and among 31 others, bit by bit",
+          "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearSize& size : {LinearSize{130, 1000}, LinearSize{40, 264}}) {
+    for (const at::ScalarType type : k16Bit) {
+      for (const Linear& linear : Linears(size, type)) {
+        INFO(linear.name << ", " << at::toString(type));
+        const at::Tensor x = at::randn({32, size.k}).to(type);
+        const at::Tensor together = linear.run(x);
+        for (const int64_t row : {0, 7, 8, 15, 16, 31}) {
+          CHECK(at::equal(linear.run(x.narrow(0, row, 1)), together.narrow(0, row, 1)));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("the CUDA linears compute the same bits in whatever order threads run", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const at::ScalarType type : k16Bit) {
+    for (const Linear& linear : Linears({130, 2056}, type)) {
+      for (const int64_t rows : {3, 20, 33}) {
+        INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
+        const at::Tensor x = at::randn({rows, 2056}).to(type);
+        const at::Tensor forward = linear.run(x);
+        SetHostTurnsBackward(true);
+        const at::Tensor backward = linear.run(x);
+        SetHostTurnsBackward(false);
+        CHECK(at::equal(forward, backward));
+      }
+    }
+  }
+}
+
+TEST_CASE("a weight too large to unpack at once is unpacked in parts", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const LinearSize size{130, 1 << 17};  // f32: 64 MiB hold 128 columns
+  const Quantized int8 = RandomInt8(size);
+  const at::Tensor x = at::randn({1, size.k});
+  const at::Tensor mine = HostCudaOperators().linear_int8(x, int8.weight, int8.scale, size.n);
+  const at::Tensor w = DequantizeInt8(int8.weight, int8.scale, size.n, size.k);
+  CHECK(at::allclose(mine, at::linear(x, w), 1e-4, 1e-2));
+}
+
+TEST_CASE("linear_packed of CUDA takes W itself as well", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    const at::Tensor x = at::randn({2, 3, 40}).to(type);
+    const at::Tensor w = at::randn({70, 40}).to(type);
+    const at::Tensor mine = HostCudaOperators().linear_packed(x, w, 70);
+    CHECK(at::equal(mine, at::linear(x, w)));
+  }
+}
+
+TEST_CASE("the CUDA linears take rows of any shape that do not lie one behind the other",
+          "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const Linear& linear : Linears({70, 40}, at::kBFloat16)) {
+    const at::Tensor x = at::randn({3, 40, 2}).to(at::kBFloat16).transpose(1, 2);
+    const at::Tensor y = linear.run(x);
+    REQUIRE(y.sizes() == at::IntArrayRef({3, 2, 70}));
+    CHECK(Compare(y.view({6, 70}), Product(x.reshape({6, 40}), linear.w)).largest <= 1);
+    CHECK(linear.run(x.narrow(0, 0, 0)).sizes() == at::IntArrayRef({0, 2, 70}));
+  }
+}
+
+TEST_CASE("a weight of another shape is refused by the CUDA linears with a sentence",
+          "[cuda_linear]") {
+  const Operators cuda = HostCudaOperators();
+  const at::Tensor x = at::zeros({2, 128}, at::kBFloat16);
+  const Quantized int8 = RandomInt8({64, 128});
+  const Quantized int4 = RandomInt4({64, 128});
+  CHECK_THROWS_AS(cuda.linear_int8(x, int8.weight, int8.scale, 65), c10::Error);
+  CHECK_THROWS_AS(cuda.linear_int8(at::zeros({2, 132}, at::kBFloat16), int8.weight, int8.scale, 64),
+                  c10::Error);
+  CHECK_THROWS_AS(cuda.linear_int4(x, int4.weight, int8.scale, 64), c10::Error);
+  CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({1, 63, 64, 2}, at::kBFloat16), 64), c10::Error);
+  CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({1, 64, 64, 2}, at::kHalf), 64), c10::Error);
+  CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({65, 128}, at::kBFloat16), 64), c10::Error);
+}
+
+}  // namespace
+}  // namespace idefics::test
