@@ -91,6 +91,11 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
   result->full_text.resize(result->full_text.size() - (decoded.size() - result->text.size()));
 }
 
+PredictorHealth EnginePredictor::health() const {
+  const EngineStats stats = parts_.engine->stats();
+  return {stats.broken, stats.turn_s};
+}
+
 GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::stop_token stop,
                                          const TextCallback& on_text) {
   const auto start = Clock::now();

@@ -28,6 +28,7 @@ class EnginePredictor : public Predictor {
   const ModelInfo& info() const override { return parts_.info; }
   GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
                           const TextCallback& on_text) override;
+  PredictorHealth health() const override;
 
  private:
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;

@@ -86,8 +86,11 @@ Result<std::shared_ptr<Generation>> Engine::Submit(EngineRequest request) {
 }
 
 EngineStats Engine::stats() const {
-  return {stat_running_,    stat_waiting_,      stat_kv_tokens_,
-          stat_image_hits_, stat_image_misses_, stat_steps_};
+  const Generation::Clock::duration began = stat_turn_began_;
+  const std::chrono::duration<double> turn = Generation::Clock::now().time_since_epoch() - began;
+  return {
+      stat_running_,      stat_waiting_, stat_kv_tokens_, stat_image_hits_,
+      stat_image_misses_, stat_steps_,   stat_broken_,    began.count() == 0 ? 0 : turn.count()};
 }
 
 void Engine::PublishStats() {
@@ -96,6 +99,7 @@ void Engine::PublishStats() {
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
   stat_steps_ = steps_;
+  stat_broken_ = runner_->broken();
 }
 
 void Engine::Run() {
@@ -117,7 +121,9 @@ void Engine::Run() {
 // False once the engine stops; the requests still waiting have then had their last event.
 bool Engine::WaitForWork() {
   std::unique_lock lock(mutex_);
+  stat_turn_began_ = Generation::Clock::duration(0);
   work_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !running_.empty(); });
+  stat_turn_began_ = Generation::Clock::now().time_since_epoch();
   if (!stopping_) return true;
   for (Waiting& waiting : waiting_) {
     EndUnstarted(waiting.generation.get(), ShuttingDown());

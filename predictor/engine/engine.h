@@ -34,6 +34,8 @@ struct EngineStats {
   int64_t image_hits = 0;
   int64_t image_misses = 0;
   int64_t steps = 0;
+  bool broken = false;  // the runner will never run again
+  double turn_s = 0;    // since the engine thread began what it does now; 0: it has no work
 };
 
 class Engine {
@@ -136,6 +138,8 @@ class Engine {
   std::atomic<int64_t> stat_image_hits_ = 0;
   std::atomic<int64_t> stat_image_misses_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;
+  std::atomic<bool> stat_broken_ = false;
+  std::atomic<Generation::Clock::duration> stat_turn_began_{};  // of the clock's epoch; 0: idle
 
   std::thread thread_;  // last: starts when everything above exists
 };

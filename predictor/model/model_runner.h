@@ -63,6 +63,9 @@ class ModelRunner {
 
   // REQUIRES: no destination is the source of another copy of the same call.
   virtual Status CopyKv(std::span<const KvCopy> copies) = 0;
+
+  // After a failure that no later call can survive, such as a sticky CUDA error.
+  virtual bool broken() const { return false; }
 };
 
 }  // namespace idefics

@@ -107,6 +107,7 @@ class TorchRunner : public ModelRunner {
   }
 
   const RunnerLimits& limits() const override { return limits_; }
+  bool broken() const override { return broken_; }
   std::string description() const {
     return device_.str() +
            (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "");
@@ -123,7 +124,7 @@ class TorchRunner : public ModelRunner {
   }
 
   Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) override {
-    return CatchTorch("encoding an image", [&] {
+    return Guarded("encoding an image", [&] {
       UseThreads();
       const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
       const int64_t side = limits_.image_size;
@@ -144,7 +145,7 @@ class TorchRunner : public ModelRunner {
   }
 
   Status Step(std::span<const StepRow> rows, std::span<float> logits) override {
-    return CatchTorch("running a step", [&] {
+    return Guarded("running a step", [&] {
       UseThreads();
       const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
       const StepIndices step(rows);
@@ -163,7 +164,7 @@ class TorchRunner : public ModelRunner {
   }
 
   Status CopyKv(std::span<const KvCopy> copies) override {
-    return CatchTorch("copying KV of beams", [&] {
+    return Guarded("copying KV of beams", [&] {
       for (const KvCopy& copy : copies) {
         for (torch::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
           arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
@@ -173,6 +174,18 @@ class TorchRunner : public ModelRunner {
   }
 
  private:
+  // An error that stays is one that the next call to the device gives too.
+  template <typename Body>
+  Status Guarded(const char* what, const Body& body) {
+    const Status status = CatchTorch(what, body);
+    if (status.code() == ErrorCode::kInternal && device_.is_cuda()) {
+      broken_ = !CatchTorch("waiting for the device", [&] {
+                   torch::cuda::synchronize(device_.index());
+                 }).ok();
+    }
+    return status;
+  }
+
   void Allocate(const BundleManifest& manifest) {
     const ModelConfig& model = manifest.model;
     const auto options = torch::TensorOptions(ActivationType(manifest.dtype)).device(device_);
@@ -221,6 +234,7 @@ class TorchRunner : public ModelRunner {
   const torch::Device device_;
   const int num_threads_;
   RunnerLimits limits_;
+  bool broken_ = false;
   torch::jit::Module vision_;
   torch::jit::Module decoder_;
   std::vector<torch::jit::Module> vision_layers_;

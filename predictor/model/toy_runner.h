@@ -32,11 +32,14 @@ class ToyRunner : public ModelRunner {
   void set_observer(std::function<void(std::span<const StepRow> rows)> observer) {
     observer_ = std::move(observer);
   }
+  bool broken() const override { return broken_; }
+  void set_broken() { broken_ = true; }  // REQUIRES: the engine thread, in a fault
   int64_t steps() const { return steps_; }
   int64_t images_encoded() const { return images_encoded_; }
   int64_t max_rows_seen() const { return max_rows_seen_; }
 
  private:
+  bool broken_ = false;
   RunnerLimits limits_;
   std::vector<uint64_t> kv_;      // one hash per arena slot: all that this position has seen
   std::vector<uint64_t> images_;  // one hash per table row

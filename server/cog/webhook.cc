@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/log.h"
+#include "server/fetch/certificates.h"
 #include "server/fetch/url_policy.h"
 
 namespace idefics {
@@ -79,7 +80,7 @@ void TakeProgress(Watched& watched) {
   if (now.announced && !seen.announced) {
     watched.ended = true;
     watched.completed_due = Wants(prediction, "completed");
-    watched.logs_due = false;  // "completed" holds them
+    if (watched.completed_due) watched.logs_due = false;  // it holds them
   }
 }
 
@@ -217,6 +218,7 @@ class WebhookSender::Loop {
     curl_easy_setopt(easy, CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
     curl_easy_setopt(easy, CURLOPT_MAXREDIRS, 5L);
     curl_easy_setopt(easy, CURLOPT_PROXY, "");
+    TrustCertificatesOfEnvironment(easy);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, kPostTimeoutMs);
     curl_multi_add_handle(multi_, easy);

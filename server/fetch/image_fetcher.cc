@@ -11,6 +11,7 @@
 #include <fstream>
 #include <map>
 
+#include "server/fetch/certificates.h"
 #include "server/fetch/data_uri.h"
 #include "server/fetch/url_policy.h"
 
@@ -44,6 +45,7 @@ struct Transfer {
   bool denied = false;
   bool too_large = false;
   bool done = false;
+  steady_clock::time_point last_byte{};  // or when it was connected; unset before
   CURLcode code = CURLE_OK;
 };
 
@@ -54,6 +56,7 @@ size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
     return 0;
   }
   transfer.body.insert(transfer.body.end(), bytes, bytes + count);
+  transfer.last_byte = steady_clock::now();
   return count;
 }
 
@@ -67,10 +70,19 @@ curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
   return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
+int OnConnected(void* user, char*, char*, int, int) {
+  static_cast<Transfer*>(user)->last_byte = steady_clock::now();
+  return CURL_PREREQFUNC_OK;
+}
+
+size_t OnHeader(char*, size_t, size_t count, void* user) {
+  static_cast<Transfer*>(user)->last_byte = steady_clock::now();
+  return count;
+}
+
 void Configure(Transfer& transfer, milliseconds time_left) {
   CURL* easy = transfer.easy.get();
   const FetchOptions& options = *transfer.options;
-  const auto silence_s = std::chrono::ceil<std::chrono::seconds>(options.connect_time).count();
   curl_easy_setopt(easy, CURLOPT_URL, transfer.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBytes);
@@ -83,15 +95,25 @@ void Configure(Transfer& transfer, milliseconds time_left) {
   curl_easy_setopt(easy, CURLOPT_MAXREDIRS, kMaxRedirects);
   curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L);
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  TrustCertificatesOfEnvironment(easy);
   curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
   curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(options.connect_time.count()));
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
-  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(silence_s));
+  // Not LOW_SPEED_TIME: it judges a mean of five seconds, and so starts five seconds late.
+  curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, OnConnected);
+  curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, OnHeader);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(time_left.count()));
   curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options.max_bytes));
+}
+
+Status NotInTime(const Transfer& transfer) {
+  return {ErrorCode::kFetchFailed, "image URL '" + ShownUrl(transfer.url) +
+                                       "' did not answer in time (--connect-timeout, "
+                                       "--fetch-timeout)"};
 }
 
 Status StatusOf(const Transfer& transfer) {
@@ -119,8 +141,7 @@ Status StatusOf(const Transfer& transfer) {
               what + "answered with HTTP status " + std::to_string(status)};
     }
     case CURLE_OPERATION_TIMEDOUT:
-      return {ErrorCode::kFetchFailed,
-              what + "did not answer in time (--connect-timeout, --fetch-timeout)"};
+      return NotInTime(transfer);
     case CURLE_TOO_MANY_REDIRECTS:
       return {ErrorCode::kFetchFailed,
               what + "redirects more than " + std::to_string(kMaxRedirects) + " times"};
@@ -168,6 +189,7 @@ class Batch {
       }
       curl_multi_perform(multi_.get(), &running);
       RETURN_IF_ERROR(TakeFinished());
+      RETURN_IF_ERROR(CheckSilence());
       constexpr int kPollMs = 200;
       if (running > 0) curl_multi_poll(multi_.get(), nullptr, 0, kPollMs, nullptr);
     }
@@ -193,6 +215,18 @@ class Batch {
       transfer.done = true;
       transfer.code = message->data.result;
       RETURN_IF_ERROR(StatusOf(transfer));
+    }
+    return Status::Ok();
+  }
+
+  // Until it is connected CURLOPT_CONNECTTIMEOUT counts.
+  Status CheckSilence() const {
+    for (const auto& transfer : transfers_) {
+      const bool connected = transfer->last_byte != steady_clock::time_point{};
+      if (!transfer->done && connected &&
+          steady_clock::now() - transfer->last_byte > options_.connect_time) {
+        return NotInTime(*transfer);
+      }
     }
     return Status::Ok();
   }

@@ -172,6 +172,39 @@ TEST_CASE("a failed step ends its requests and the engine serves the next one", 
   RequireBooksBalance(*toy.engine);
 }
 
+TEST_CASE("a runner that broke for good is told before the failed request ends",
+          "[engine][fault]") {
+  ToyEngine toy;
+  toy.runner->set_fault([&](int64_t) {
+    toy.runner->set_broken();
+    return Status::Internal("the device fell off the bus");
+  });
+  CHECK_FALSE(toy.engine->stats().broken);
+  CHECK_FALSE(Collect(**toy.engine->Submit(ToyRequest(1, 5, 50))).status.ok());
+  CHECK(toy.engine->stats().broken);
+}
+
+TEST_CASE("a step that takes long is told while it runs, and an idle engine is at no turn",
+          "[engine][fault]") {
+  ToyEngine toy;
+  std::atomic<bool> go_on = false;
+  toy.runner->set_fault([&](int64_t) {
+    while (!go_on) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return Status::Ok();
+  });
+  CHECK(toy.engine->stats().turn_s == 0);
+  const auto generation = *toy.engine->Submit(ToyRequest(1, 5, 3));
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(toy.engine->stats().turn_s > 0.02);
+  go_on = true;
+  CHECK(Collect(*generation).status.ok());
+  RequireBooksBalance(*toy.engine);
+  for (int i = 0; i < 1000 && toy.engine->stats().turn_s > 0; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  CHECK(toy.engine->stats().turn_s == 0);
+}
+
 TEST_CASE("a request that could never run is refused with the limit and its flag", "[engine]") {
   ToyEngine toy;
   SECTION("too long for one request") {

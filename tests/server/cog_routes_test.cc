@@ -42,7 +42,7 @@ class CogFixture {
           if (!load_error.ok()) return load_error;
           return std::move(*keep);
         },
-        std::move(source), AnswerOptions());
+        std::move(source), AnswerOptions(), /*stall_s=*/60);
     runner = std::make_unique<Runner>(*backend, registry);
     admission = std::make_unique<Admission>(
         CogParts{*backend, registry, *runner, setup, webhooks, [this] { shutdown_asked = true; }},
@@ -329,6 +329,28 @@ TEST_CASE_METHOD(CogFixture, "wrong methods and paths get 405 with Allow and 404
   const HttpResponse bad = Send("PUT", "/predictions/%ff", kGood);
   CHECK(bad.status == 400);
   CHECK(bad.body == "Invalid URL: Invalid UTF-8 in `id`");
+}
+
+TEST_CASE_METHOD(CogFixture, "an engine without progress is UNHEALTHY and still tried", "[cog]") {
+  GetReady();
+  predictor->health_now.stalled_s = 59;
+  CHECK(json::parse(Send("GET", "/health-check").body)["status"] == "READY");
+  predictor->health_now.stalled_s = 61;
+  const json health = json::parse(Send("GET", "/health-check").body);
+  CHECK(health["status"] == "UNHEALTHY");
+  CHECK(health["user_healthcheck_error"] ==
+        "The engine has made no progress for 61 s (--stall-timeout).");
+  CHECK(Send("POST", "/predictions", kGood).status == 200);
+}
+
+TEST_CASE_METHOD(CogFixture, "a broken engine is DEFUNCT and predictions get 503, never 409",
+                 "[cog]") {
+  GetReady();
+  predictor->health_now.broken = true;
+  CHECK(json::parse(Send("GET", "/health-check").body)["status"] == "DEFUNCT");
+  const HttpResponse response = Send("POST", "/predictions", kGood);
+  CHECK(response.status == 503);
+  CHECK(json::parse(response.body)["status"] == "failed");
 }
 
 TEST_CASE_METHOD(CogFixture, "after a stop was asked for new predictions get 503", "[cog]") {

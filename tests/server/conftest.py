@@ -111,13 +111,15 @@ def demo():
 
 
 class Pictures(BaseHTTPRequestHandler):
-    """/NAME: a file of tests/assets; /slow: never ends; /loop: redirects to itself; /to?URL."""
+    """/NAME: a file of tests/assets; /slow: begins and never ends; /loop: redirects to itself; /to?URL."""
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
         if path == "/slow":
             self.send_response(200)
+            self.send_header("Content-Length", "1000")
             self.end_headers()
+            self.wfile.write(b"twenty bytes and then")
             self.server.stopped.wait(30)
             return
         if path in ("/loop", "/to"):

@@ -77,6 +77,22 @@ class WebhookFixture {
   std::vector<ReceivedPost> posts_;
 };
 
+TEST_CASE_METHOD(WebhookFixture, "the last log lines are posted though completed is not wanted",
+                 "[webhook]") {
+  WebhookSender sender(options);
+  const auto prediction = Make({"logs"});
+  sender.Watch(prediction);
+  prediction->Begin();
+  prediction->Log("stdout", "first\n");
+  std::this_thread::sleep_for(milliseconds(20));
+  prediction->Log("stdout", "last\n");  // within the interval
+  End(*prediction);
+  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  const auto posts = Posts();
+  REQUIRE_FALSE(posts.empty());
+  CHECK(posts.back().body["logs"] == "first\nlast\n");
+}
+
 TEST_CASE_METHOD(WebhookFixture, "posts come in order: start, growing output, completed",
                  "[webhook]") {
   options.bearer_token = "secret";

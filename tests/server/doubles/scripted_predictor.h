@@ -59,7 +59,10 @@ class ScriptedPredictor final : public Predictor {
     return requests_;
   }
 
+  PredictorHealth health() const override { return health_now; }
+
   // Set before use.
+  PredictorHealth health_now;
   std::function<void()> on_generate;
   std::vector<std::string> pieces{" A", " dog."};
   std::string full_text_prefix = "User: hi \nAssistant:";
