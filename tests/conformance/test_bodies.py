@@ -24,7 +24,7 @@ def head(server, *lines, body=b""):
 
 
 @case(78, "c", "a body that is no JSON is 400", any_engine=True)
-@pytest.mark.parametrize("text", ["{bad", '{"input":{}} x', "{'input':{}}", '{"input":{},}'])
+@pytest.mark.parametrize("text", ["{bad", '{"input":{}} x', "{'input':{}}", '{"input":{},}', '{"input":{}}\0'])
 def test_bad_json(server, text):
     assert post_text(server, text).status == 400
 
@@ -220,3 +220,11 @@ def test_chunked_body_limit(server):
 def test_pipelining(server):
     received = server.raw(b"GET /nope HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 404") and b"HTTP/1.1 200" in received
+
+
+@case(214, "c", "no body and no content type is a request without input: 422", any_engine=True)
+@pytest.mark.parametrize("method, path", [("POST", "/predictions"), ("PUT", "/predictions/empty")])
+def test_nothing_at_all(server, method, path):
+    answer = server.ask(method, path)
+    assert answer.status == 422
+    assert sorted(entry["loc"][2] for entry in answer.json["detail"]) == ["image", "text"]

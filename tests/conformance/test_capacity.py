@@ -122,6 +122,13 @@ def test_encoded_id(server, encoded, plain):
     assert (answer.status, answer.json["id"]) == (200, plain)
 
 
+@case("108c", "c", "a percent sign that begins no escape stands for itself", any_engine=True)
+@pytest.mark.parametrize("wanted", ["a%", "a%zz", "%2"])
+def test_lone_percent(server, wanted):
+    answer = server.put(wanted, request())
+    assert (answer.status, answer.json["id"]) == (200, wanted), answer
+
+
 @case("108b", "c", "an id that is no UTF-8 is 400", any_engine=True)
 def test_id_of_broken_utf8(server):
     assert server.put("%ff", request()).status == 400
@@ -131,7 +138,19 @@ def test_id_of_broken_utf8(server):
 def test_cancel_unknown(server):
     answer = server.ask("POST", "/predictions/nobody/cancel")
     assert (answer.status, answer.json) == (404, {})
-    assert server.ask("POST", "/predictions//cancel").status == 404
+
+
+@case("109b", "c", "cancel without an id is 404 with {}", any_engine=True)
+def test_cancel_without_id(server):
+    answer = server.ask("POST", "/predictions//cancel")
+    assert (answer.status, answer.json) == (404, {})
+
+
+@case("109c", "c", "cancel does not look at its body or content type", any_engine=True)
+@pytest.mark.parametrize("body, kind", [("{bad", "application/json"), ("x", "text/plain")])
+def test_cancel_with_body(server, body, kind):
+    answer = server.ask("POST", "/predictions/nobody/cancel", body, {"Content-Type": kind})
+    assert (answer.status, answer.json) == (404, {})
 
 
 @case(110, "c", "cancel of an asynchronous prediction: {}, its webhook says canceled within 1 s, then READY")

@@ -33,6 +33,15 @@ def test_stream(server):
     assert events[0][1]["status"] == "processing" and events[0][1]["id"] == events[-1][1]["id"]
 
 
+@case("120b", "c", "a frame is an event line, a data line and an empty line, with the keys of coglet", **STREAM)
+def test_frames(server):
+    answer = server.post(request("é", id="frames"), SSE)
+    start, output, completed, rest = answer.body.decode().split("\n\n")
+    assert start == 'event: start\ndata: {"id":"frames","status":"processing"}'
+    assert output == 'event: output\ndata: {"chunk":"é","index":0}'
+    assert completed.startswith("event: completed\ndata: {") and completed.count("\n") == 1 and rest == ""
+
+
 @case(121, "c", "pieces are numbered from 0 and together are the output of completed", **STREAM)
 def test_indexes(server):
     events = server.stream(request("[chunks=20]x")).all()

@@ -48,6 +48,12 @@ def test_metrics(server):
     assert metrics["predict_time"] >= 0
 
 
+@case("46b", "c", "a dot in a metric's name makes an object")
+def test_nested_metrics(server):
+    metrics = server.predict("[metric=time.load:1][metric=time.run:2]x")["metrics"]
+    assert metrics["time"] == {"load": 1, "run": 2}
+
+
 @case(47, "c", "a failure of the engine is 200 with status failed and its message, and the server is READY again")
 def test_failure(server):
     answer = server.post(request("[fail=the lens is dirty]x"))

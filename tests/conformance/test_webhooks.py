@@ -62,6 +62,14 @@ def test_output_grows(server, hook):
     assert lengths == sorted(lengths) and len(set(lengths)) >= 3
 
 
+@case("141b", "c", "in the string variant output posts are a list of one piece, completed has the string")
+def test_output_of_the_string_variant(server, hook):
+    begin(server, hook, "[chunks=3]x", webhook_events_filter=["output", "completed"])
+    wait_until(lambda: len(hook.posts) >= 2, 3)
+    outputs = {post.json["status"]: post.json["output"] for post in hook.posts}
+    assert outputs == {"processing": ["x-0x-1x-2"], "succeeded": "x-0x-1x-2"}
+
+
 @case(142, "ours", "every post has id, input, status, logs and metrics, and no null", coglet="there is no input")
 def test_payload(server, hook):
     begin(server, hook, "[log=a]x")
