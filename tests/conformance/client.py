@@ -57,6 +57,11 @@ class Answer:
     def json(self):
         return json.loads(self.body)
 
+    @property
+    def succeeded(self):
+        """Whether it is the object of a prediction that succeeded."""
+        return self.status == 200 and self.json["status"] == "succeeded"
+
     def __repr__(self):
         return f"{self.status} {self.body[:300]!r}"
 

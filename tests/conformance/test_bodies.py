@@ -228,3 +228,22 @@ def test_nothing_at_all(server, method, path):
     answer = server.ask(method, path)
     assert answer.status == 422
     assert sorted(entry["loc"][2] for entry in answer.json["detail"]) == ["image", "text"]
+
+
+@case(215, "c", "a client of HTTP/1.0 is answered, streams without chunks, and the connection ends", output="stream")
+@pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
+def test_http_1_0(server, accept):
+    text = json.dumps(request())
+    received = server.raw((f"POST /predictions HTTP/1.0\r\nAccept: {accept}\r\nContent-Type: application/json\r\n"
+                           f"Content-Length: {len(text)}\r\n\r\n{text}").encode(), timeout=3)
+    heading, _, body = received.partition(b"\r\n\r\n")
+    assert heading.split(b" ")[1] == b"200" and b"chunked" not in heading.lower()
+    assert body.endswith((b"}", b"}\n\n"))
+
+
+@case(216, "c", "chunk extensions and trailers are accepted and ignored", any_engine=True)
+def test_chunk_extensions(server):
+    text = json.dumps(request()).encode()
+    body = b"%x;name=value\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n" % (len(text), text)
+    received = server.raw(head(server, "Transfer-Encoding: chunked", "Connection: close", body=body))
+    assert received.startswith(b"HTTP/1.1 200") and b'"succeeded"' in received

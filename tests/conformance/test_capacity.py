@@ -95,7 +95,7 @@ def test_put_while_busy(server):
 def test_put_after_the_end(server):
     for _ in range(2):
         server.wait_status("READY")
-        assert server.put("twice", request()).json["status"] == "succeeded"
+        assert server.put("twice", request()).succeeded
 
 
 @case(107, "ours", "200 racing PUTs with one id: one run, every answer 200 or 202, never 409",

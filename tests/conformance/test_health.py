@@ -130,7 +130,7 @@ def test_zero_slots(server):
 def test_unhealthy(server):
     health = health_when(server, "UNHEALTHY")
     assert health["user_healthcheck_error"] == "Healthcheck failed: user-defined healthcheck returned False"
-    assert server.post(request()).json["status"] == "succeeded"
+    assert server.post(request()).succeeded
 
 
 @case(37, "c", "a health hook that raises: UNHEALTHY with its text", env={"FAKE_HEALTH": "raise"}, fresh=True, ready=False)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process: start, signals, shutdown, resources: cases 156-168."""
 
+import json
 import os
 import shutil
 import signal
@@ -189,3 +190,46 @@ def test_idle_connections(server):
     assert time.monotonic() - begun < 0.25
     for connection in idle:
         connection.close()
+
+
+@case(217, "c", "nonsense in Cog's environment variables is the default, not the end")
+@pytest.mark.parametrize("name, value", [("COG_MAX_CONCURRENCY", "abc"), ("COG_MAX_CONCURRENCY", ""), ("COG_LOG_LEVEL", "loud"),
+                                         ("COG_THROTTLE_RESPONSE_INTERVAL", "abc"), ("COG_SETUP_TIMEOUT", "-5"),
+                                         ("COG_SETUP_TIMEOUT", "1.5"), ("LOG_FORMAT", "nonsense"), ("COG_USER_AGENT", "")])
+def test_nonsense_environment(start, name, value):
+    assert start(env={name: value}).predict()["status"] == "succeeded"
+
+
+def log_lines(server):
+    server.predict("[log=said by the engine]a secret question")
+    wait_until(lambda: any("said by the engine" in line or "rediction" in line for line in server.log), 3, "a log line")
+    server.send_signal()
+    server.wait_exit()
+    return [line for line in server.log if line.strip()]
+
+
+@case(218, "c", "log lines are JSON objects with timestamp, level and target")
+def test_json_log(start):
+    lines = [json.loads(line) for line in log_lines(start()) if line.startswith("{")]
+    assert len(lines) > 2
+    for line in lines:
+        assert {"timestamp", "level", "target"} <= set(line) and line["level"].isupper(), line
+
+
+@case("218b", "c", "LOG_FORMAT=console writes readable lines")
+def test_console_log(start):
+    assert not [line for line in log_lines(start(env={"LOG_FORMAT": "console"})) if line.startswith("{")]
+
+
+@case("218c", "hard", "no log line holds an input")
+def test_log_without_inputs(start):
+    assert "a secret question" not in "".join(log_lines(start(env={"COG_LOG_LEVEL": "debug"})))
+
+
+@case(219, "c", "generated ids all differ")
+def test_ids_differ(server):
+    ids = set()
+    for _ in range(100):
+        server.wait_status("READY")
+        ids.add(server.post(request()).json["id"])
+    assert len(ids) == 100

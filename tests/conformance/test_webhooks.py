@@ -129,7 +129,7 @@ def test_retried_statuses(server, hook, status, tries):
 @case(148, "c", "with the receiver down the prediction succeeds and its slot is free at once")
 def test_receiver_down(server):
     body = request(webhook="http://127.0.0.1:1/nobody")
-    assert server.post(body).json["status"] == "succeeded"
+    assert server.post(body).succeeded
     server.wait_status("READY", seconds=0.5)
     assert server.post(body, ASYNC).status == 202
 
@@ -192,7 +192,7 @@ def test_failure(server, hook):
 @case(153, "c", "a webhook that is no URL does not touch the prediction", any_engine=True)
 @pytest.mark.parametrize("url", ["notaurl", "ftp://x/y", "", "http://", "http://[::1", "file:///etc/passwd"])
 def test_bad_url(server, url):
-    assert server.post(request(webhook=url)).json["status"] == "succeeded"
+    assert server.post(request(webhook=url)).succeeded
 
 
 @case(154, "c", "a synchronous request with a webhook gets both")
@@ -205,7 +205,7 @@ def test_sync_with_webhook(server, hook):
 def test_invalid_certificate(server, tmp_path):
     local = LocalServer(WebhookHandler, tls=self_signed(tmp_path))
     hook = local.hook()
-    assert server.post(request(webhook=hook.url)).json["status"] == "succeeded"
+    assert server.post(request(webhook=hook.url)).succeeded
     no_more_posts(hook)
     assert not hook.posts
     local.stop()
@@ -238,7 +238,7 @@ def self_signed(folder):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
 def test_private_receivers(server, hook, host):
     body = request(webhook=hook.url.replace("127.0.0.1", host), webhook_events_filter=["completed"])
-    assert server.post(body).json["status"] == "succeeded"
+    assert server.post(body).succeeded
     no_more_posts(hook)
     assert not hook.posts
 
