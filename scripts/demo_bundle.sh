@@ -10,7 +10,7 @@ key=$(cd "$ROOT" && find weights/demo scripts/export predictor/ops/schema.cc -ty
   -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)
 bundle=$CACHE/bundle-demo-$key
 if [ ! -e "$bundle/bundle.json" ]; then
-  say "demo: exporting weights/demo to $bundle (about 20 s)"
+  say "demo: exporting weights/demo to $bundle (a few seconds)"
   "$ROOT/scripts/export.sh" "$ROOT/weights/demo" "$bundle" >&2
 fi
 echo "$bundle"

@@ -64,8 +64,10 @@ class Ours:
     def ask(self, requests, threads: str = THREADS):
         """One answer per request."""
         lines = "".join(json.dumps(request) + "\n" for request in requests)
+        # Stamps of these short-lived bundles go away with them.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent)}
         done = subprocess.run([find_tool(), str(self.bundle), threads], input=lines, capture_output=True, text=True,
-                              timeout=1200, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+                              timeout=1200, env=environment)
         assert done.returncode == 0, done.stderr
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         for answer in answers:
@@ -93,16 +95,16 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def export(tmp_path_factory):
-    """export(checkpoint folder, dtype) -> bundle folder."""
+    """export(checkpoint folder, dtype, weights) -> bundle folder."""
     pytest.importorskip("torch", reason="torch, which export needs, is not installed")
     if not ops_library().is_file():
         pytest.skip(f"{ops_library()} is not built: build idefics_ops or set IDEFICS_OPS_LIBRARY")
 
-    def run(folder: Path, dtype: str = "f32") -> Path:
+    def run(folder: Path, dtype: str = "f32", weights: str = None) -> Path:
         from export.export_bundle import ExportOptions, export_bundle
         os.environ["IDEFICS_OPS_LIBRARY"] = str(ops_library())
         bundle = tmp_path_factory.mktemp("bundle") / "bundle"
-        export_bundle(ExportOptions(folder, bundle, dtype=dtype))
+        export_bundle(ExportOptions(folder, bundle, dtype=dtype, weights=weights))
         return bundle
     return run
 
@@ -117,12 +119,13 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ours(checkpoint, export, pictures):
-    """ours(name, dtype) -> Ours, exported once."""
+    """ours(name, dtype, weights) -> Ours, exported once."""
     made = {}
 
-    def make(name: str, dtype: str = "f32") -> Ours:
+    def make(name: str, dtype: str = "f32", weights: str = None) -> Ours:
         find_tool()
-        if (name, dtype) not in made:
-            made[name, dtype] = Ours(export(checkpoint(name), dtype), pictures)
-        return made[name, dtype]
+        key = (name, dtype, weights)
+        if key not in made:
+            made[key] = Ours(export(checkpoint(name), dtype, weights), pictures)
+        return made[key]
     return make

@@ -96,19 +96,16 @@ def test_beam_searches_are_those_of_transformers(case):
           f"{golden['near_ties']['beams']}")
 
 
-def test_the_same_requests_together_and_alone_give_the_same_tokens(case):
+def test_the_same_requests_together_and_alone_give_the_same_bits(case):
     golden, ours = case
     requests = (requests_of(golden, ours, "greedy") + requests_of(golden, ours, "beams")[:8])[-32:]
     alone = ours.ask(requests)
     together = ours.ask([{"together": requests}])[0]
-    exact = 0
     for request, one, other in zip(requests, alone, together):
         assert one["token_ids"] == other["token_ids"], request
         assert one["full_text"] == other["full_text"]
-        exact += one["logprobs"] == other["logprobs"]
-        for a, b in zip(one["logprobs"], other["logprobs"]):
-            assert [v for _, v in a] == pytest.approx([v for _, v in b], abs=1e-4)
-    print(f"{golden['model']}: {len(requests)} requests, log probabilities equal bit for bit in {exact} of them")
+        assert one["logprobs"] == other["logprobs"], request
+    print(f"{golden['model']}: {len(requests)} requests")
 
 
 def test_a_generation_cut_by_a_stop_string_is_a_prefix_of_the_whole(case):

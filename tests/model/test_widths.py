@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantized bundles: how far their logits lie from f32's, that the demo still answers, that neighbours change nothing.
+
+scripts/goldens/compare_widths.py prints the errors as a table."""
+
+import json
+
+import numpy
+import pytest
+
+from conftest import ROOT, logits_of
+
+ASSETS = ROOT / "tests/assets"
+# rms of the error in standard deviations of the logits: measured 0.033 and 0.25 on the demo
+LIMITS = {"int8": 0.08, "int4": 0.6}
+
+
+def _logits(ours, count=4):
+    from parity_cases import PROMPTS
+    answers = ours.ask([{**ours.prompt(prompt), "piece": 0} for prompt in PROMPTS[:count]])
+    return numpy.concatenate([logits_of(answer) for answer in answers])
+
+
+@pytest.mark.parametrize("weights", LIMITS)
+@pytest.mark.parametrize("name", ["demo", "instruct"])
+def test_the_logits_of_quantized_weights_lie_near_those_of_f32(ours, name, weights):
+    truth, mine = _logits(ours(name)), _logits(ours(name, "bf16", weights))
+    error = numpy.sqrt(numpy.square(mine - truth).mean()) / truth.std(1).mean()
+    print(f"{name} {weights}: rms error {error:.4f} standard deviations")
+    assert 1e-3 < error < LIMITS[weights]
+
+
+@pytest.mark.parametrize("weights", LIMITS)
+def test_the_demo_with_quantized_weights_answers_the_questions_of_the_readme(ours, weights):
+    scenes = json.loads((ASSETS / "scenes.json").read_text())
+    model = ours("demo", "bf16", weights)
+    requests = []
+    for scene in scenes:
+        parts = [{"image": str(ASSETS / part[5:])} if part.startswith("file:") else {"text": part}
+                 for part in scene["prompt"]]
+        requests.append({"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
+    right = [answer["text"].strip() == scene["answer"] for scene, answer in zip(scenes, model.ask(requests))]
+    assert sum(right) >= len(scenes) - 1, [s["id"] for s, good in zip(scenes, right) if not good]
+
+
+@pytest.mark.parametrize("weights", ["f32", "bf16", "int8", "int4"])
+def test_a_request_among_others_has_the_very_numbers_it_has_alone(ours, weights):
+    from parity_cases import PROMPTS
+    model = ours("demo", "f32" if weights == "f32" else "bf16", weights)
+    requests = [{**model.prompt(prompt), "sampling": {"max_new_tokens": 8, "num_logprobs": 5}} for prompt in PROMPTS]
+    together = model.ask([{"together": requests}])[0]
+    for request, alone, among in zip(requests, model.ask(requests), together):
+        assert alone["token_ids"] == among["token_ids"], request
+        assert alone["logprobs"] == among["logprobs"], request
