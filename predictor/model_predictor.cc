@@ -64,6 +64,8 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
   runner_options.device = options.device;
   runner_options.num_threads = options.num_threads;
   runner_options.kv_tokens = options.kv_tokens;
+  runner_options.most_tokens =
+      int64_t{options.engine.max_rows} * options.engine.max_sequence_tokens;
   runner_options.image_entries = options.image_entries;
   runner_options.max_rows = options.engine.max_rows;
   EnginePredictorParts parts;

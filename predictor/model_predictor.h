@@ -16,7 +16,7 @@ struct PredictorOptions {
   std::string bundle;           // folder
   std::string device = "auto";  // "cpu", "cuda", "cuda:N"
   int num_threads = 0;          // CPU threads of the model; 0: one per core
-  int64_t kv_tokens = 8192;     // slots of the KV arena
+  int64_t kv_tokens = 0;        // slots of the KV arena; 0: as many as memory allows
   int32_t image_entries = 32;   // pictures whose cross-attention K/V are kept
   EngineOptions engine;
   ImageLimits image_limits;

@@ -26,7 +26,10 @@ InspectOptions InspectFlags(const CommandLine& command) {
   InspectOptions options;
   options.path = command.bundle;
   options.json = command.as_json;
-  options.kv_tokens = command.flags.Integer("kv-tokens");
+  const int64_t kv_tokens = command.flags.Integer("kv-tokens");
+  const int64_t most_tokens =
+      command.flags.Integer("max-batch") * command.flags.Integer("max-sequence-tokens");
+  options.kv_tokens = kv_tokens > 0 ? kv_tokens : most_tokens;
   options.image_entries = command.flags.Integer("image-entries");
   return options;
 }

@@ -30,8 +30,8 @@ Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
   MadeTorchRunner made;
   make(bundle, options, &made);
   RETURN_IF_ERROR(made.status);
-  LogInfo("model on " + made.device + ", " + std::to_string(options.kv_tokens) +
-          " tokens of KV cache, " + std::to_string(options.image_entries) + " images");
+  LogInfo("model on " + made.description + ", " + std::to_string(options.image_entries) +
+          " images");
   return std::move(made.runner);
 }
 

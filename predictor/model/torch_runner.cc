@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/torch_runner.h"
 
+#include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "common/check.h"
+#include "predictor/model/arena_size.h"
 #include "predictor/model/thread_probe.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
@@ -97,6 +99,7 @@ class TorchRunner : public ModelRunner {
                                                                  : options.num_threads) {
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
+    most_tokens_ = options.most_tokens;
     limits_.image_entries = options.image_entries;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_rows_per_step = options.max_rows;
@@ -110,7 +113,8 @@ class TorchRunner : public ModelRunner {
   bool broken() const override { return broken_; }
   std::string description() const {
     return device_.str() +
-           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "");
+           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "") + ", " +
+           std::to_string(limits_.kv_tokens) + " tokens of KV cache";
   }
 
   Status Load(const Bundle& bundle) {
@@ -119,7 +123,7 @@ class TorchRunner : public ModelRunner {
     for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
       vision_layers_.push_back(layer);
     }
-    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] { Allocate(bundle.manifest()); }));
+    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] { Allocate(bundle); }));
     return TryOnce();
   }
 
@@ -186,9 +190,25 @@ class TorchRunner : public ModelRunner {
     return status;
   }
 
-  void Allocate(const BundleManifest& manifest) {
+  // REQUIRES: the weights are on the device. On the CPU they are pages of the bundle's files, which
+  // count as available until they are read.
+  uint64_t FreeBytes(uint64_t weight_bytes) const {
+    if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
+    const uint64_t free_bytes = FreeHostBytes();
+    return free_bytes - std::min(free_bytes, weight_bytes);
+  }
+
+  void Allocate(const Bundle& bundle) {
+    const BundleManifest& manifest = bundle.manifest();
     const ModelConfig& model = manifest.model;
     const auto options = torch::TensorOptions(ActivationType(manifest.dtype)).device(device_);
+    if (limits_.kv_tokens == 0) {
+      uint64_t weight_bytes = 0;
+      for (const TensorView& tensor : bundle.tensors()) weight_bytes += tensor.bytes.size();
+      const uint64_t per_token =
+          2 * model.num_layers * model.hidden_size * options.dtype().itemsize();
+      limits_.kv_tokens = KvTokensThatFit(FreeBytes(weight_bytes), per_token, most_tokens_);
+    }
     // Pages are touched when a sequence first uses them.
     const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens, model.num_heads,
                                         model.head_dim()};
@@ -234,6 +254,7 @@ class TorchRunner : public ModelRunner {
   const torch::Device device_;
   const int num_threads_;
   RunnerLimits limits_;
+  int64_t most_tokens_ = 0;
   bool broken_ = false;
   torch::jit::Module vision_;
   torch::jit::Module decoder_;
@@ -260,7 +281,7 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunne
 extern "C" __attribute__((visibility("default"))) void IdeficsMakeTorchRunner(
     const idefics::Bundle& bundle, const idefics::TorchRunnerOptions& options,
     idefics::MadeTorchRunner* made) {
-  auto runner = idefics::Make(bundle, options, &made->device);
+  auto runner = idefics::Make(bundle, options, &made->description);
   made->status = runner.status();
   if (runner.ok()) made->runner = std::move(runner).value();
 }

@@ -15,7 +15,8 @@ namespace idefics {
 struct TorchRunnerOptions {
   std::string device = "auto";  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
   int num_threads = 0;          // CPU threads of the engine; 0: as many as are fastest
-  int64_t kv_tokens = 8192;
+  int64_t kv_tokens = 0;        // slots of the arena; 0: as many as memory allows
+  int64_t most_tokens = 0;      // more than this many could not be in use at once
   int32_t image_entries = 32;
   int32_t max_rows = 8;
 };
@@ -24,7 +25,7 @@ struct TorchRunnerOptions {
 struct MadeTorchRunner {
   Status status;
   std::unique_ptr<ModelRunner> runner;
-  std::string device;  // "cpu, 2 threads", "cuda:0"
+  std::string description;  // "cpu, 2 threads, 8192 tokens of KV cache"
 };
 
 // The library's one symbol. Both sides are built together: C++ types may cross.

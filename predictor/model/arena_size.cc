@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model/arena_size.h"
+
+#include <algorithm>
+#include <fstream>
+#include <optional>
+#include <string>
+
+namespace idefics {
+namespace {
+
+constexpr int64_t kFewestTokens = 1024;
+
+// The number behind `name` in a file of "name number" lines; an empty name: the file's first word.
+std::optional<uint64_t> NumberIn(const std::filesystem::path& path, const std::string& name) {
+  std::ifstream file(path);
+  std::string word;
+  while (file >> word) {
+    if (name.empty()) {
+      const bool number = word.find_first_not_of("0123456789") == std::string::npos;
+      return number && word.size() < 20 ? std::optional(std::stoull(word)) : std::nullopt;
+    }
+    uint64_t value = 0;
+    if (word == name && file >> value) return value;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+uint64_t FreeHostBytes(const std::filesystem::path& root) {
+  const uint64_t system = NumberIn(root / "proc/meminfo", "MemAvailable:").value_or(0) * 1024;
+  const auto limit = NumberIn(root / "sys/fs/cgroup/memory.max", "");
+  if (!limit) return system;
+  const uint64_t used = NumberIn(root / "sys/fs/cgroup/memory.stat", "anon").value_or(0);
+  return std::min(system, *limit - std::min(*limit, used));
+}
+
+int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t most) {
+  const auto fit = static_cast<int64_t>(free_bytes / 2 / bytes_per_token);
+  return std::min(most, std::max(fit, kFewestTokens));
+}
+
+}  // namespace idefics
