@@ -9,7 +9,6 @@ again.
 
 import os
 import tempfile
-import time
 from pathlib import Path
 from typing import Dict, List
 
@@ -17,10 +16,9 @@ from common import Figure, Server, arguments, heading, table
 
 
 def start(bundle: Path, cache: str) -> Dict[str, float]:
-    began = time.perf_counter()
     with Server(bundle, "--kv-tokens", "2048", env={"XDG_CACHE_HOME": cache}) as server:
-        server.ask(["Hi"], 1)
-        return {"ready": server.seconds_to_ready, "first token": time.perf_counter() - began,
+        first = server.seconds_to_ready + server.ask(["Hi"], 8).first
+        return {"ready": server.seconds_to_ready, "first token": first,
                 "rss": server.peak_rss()}
 
 

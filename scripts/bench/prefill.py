@@ -42,8 +42,8 @@ def main() -> None:
             best = []
             for _ in range(REPEATS):
                 picture = new_picture()
-                first: Answer = server.ask([text, picture], 1)
-                second = server.ask([text, picture], 1)
+                first: Answer = server.ask([text, picture], 8)
+                second = server.ask([text, picture], 8)
                 best.append((first.first, second.first))
             prompt_tokens[bundle.name] = first.metrics["input_token_count"]
         again.setdefault(bundle.name, []).append(sorted(second for _, second in best)[REPEATS // 2])

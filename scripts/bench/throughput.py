@@ -41,7 +41,7 @@ def gaps_of_stream(server: Server, arrivals: int, new_tokens: int) -> List[float
     others = []
     for _ in range(arrivals):
         prompt = ["the " * 54, new_picture()]
-        others.append(threading.Thread(target=lambda prompt=prompt: server.ask(prompt, 4)))
+        others.append(threading.Thread(target=lambda prompt=prompt: server.ask(prompt, 8)))
         others[-1].start()
         time.sleep(1)
     for thread in [*others, stream]:
@@ -55,7 +55,7 @@ def show_gaps(server: Server, new_tokens: int) -> None:
         gaps = sorted(gaps_of_stream(server, arrivals, new_tokens))
         rows.append([arrivals, len(gaps), *(f"{1000 * value:.0f}" for value in
                                             (statistics.median(gaps), gaps[int(len(gaps) * 0.9)], gaps[-1]))])
-    print("\nBetween two tokens of a running stream, ms; an arrival: a new picture, about 60 tokens, 4 new ones\n")
+    print("\nBetween two tokens of a running stream, ms; an arrival: a new picture, about 60 tokens, 8 new ones\n")
     table(["arrivals", "gaps", "median", "90 %", "largest"], rows)
 
 
