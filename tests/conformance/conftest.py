@@ -18,6 +18,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption("--table") and target_name(config) not in ("ours", "coglet"):
+        raise pytest.UsageError("--table writes the columns of --target ours and --target coglet only")
     config.addinivalue_line("markers", "case(declared): a case of the contract; see cases.py")
     config.addinivalue_line("markers", "any_engine: holds with a real model too, not only with the fake engine")
 
@@ -123,4 +125,4 @@ def pytest_runtest_makereport(item, call):
 
 def pytest_sessionfinish(session):
     if session.config.getoption("--table"):
-        table.write("coglet" if target_name(session.config) == "coglet" else "ours")
+        table.write(target_name(session.config))

@@ -7,6 +7,7 @@ from pathlib import Path
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by --table -->\n", "<!-- end -->\n"
 HEAD = "| case | what must hold | tag | coglet 0.22.0 | ours |\n|---:|---|---|---|---|\n"
+OF_THE_CONTRACT = 174
 
 seen = {}  # number -> (case, outcome)
 
@@ -52,7 +53,21 @@ def write(column):
         row[1:3] = [escaped(declared.title), declared.tag]
         row[3 if column == "coglet" else 4] = escaped(outcome)
     lines = ["| " + " | ".join(rows[number]) + " |\n" for number in sorted(rows, key=order)]
-    README.write_text(before + BEGIN + HEAD + "".join(lines) + END + after, encoding="utf-8")
+    text = before + BEGIN + summary(list(rows.values())) + HEAD + "".join(lines) + END + after
+    README.write_text(text, encoding="utf-8")
+
+
+def summary(rows):
+    """How many of the contract's cases ours passes, a case with all its parts; and coglet of those tagged "c"."""
+    ours = {}
+    for number, _, _, _, outcome in rows:
+        ours.setdefault(order(number)[0], []).append(outcome.partition(":")[0])
+    judged = [next((word for word in ("differs", "skipped") if word in parts), "pass")
+              for case, parts in ours.items() if case <= OF_THE_CONTRACT]
+    equal = [coglet.partition(":")[0] for _, _, tag, coglet, _ in rows if tag == "c"]
+    return (f"Of the contract's {OF_THE_CONTRACT} cases ours passes {judged.count('pass')}, differs in "
+            f"{judged.count('differs')}, skips {judged.count('skipped')}. The table has {len(rows)} rows (further cases, parts of a case); ours passes "
+            f"{sum(row[4] == 'pass' for row in rows)} of them, coglet {equal.count('pass')} of the {len(equal)} tagged `c`.\n\n")
 
 
 def escaped(text):
