@@ -43,7 +43,7 @@ std::variant<Admission::Admitted, HttpResponse> Admission::Admit(HttpRequest& re
     if (!wanted.id.empty() && wanted.id != *wish.path_id) return IdMismatch();
     wanted.id = *wish.path_id;
     if (auto running = parts_.registry.FindInFlight(wanted.id)) {
-      return Admitted{std::move(running), false, nullptr};
+      return Admitted{std::move(running), false, false, nullptr};
     }
   }
   if (wanted.id.empty()) wanted.id = NewPredictionId();
@@ -64,14 +64,14 @@ std::variant<Admission::Admitted, HttpResponse> Admission::Admit(HttpRequest& re
       health.state == BackendHealth::State::kDefunct) {
     return HttpResponse::Json(503, JsonBytes({{"error", health.message}, {"status", "failed"}}));
   }
-  return Claim(std::move(wanted), wish.path_id != nullptr);
+  return Claim(std::move(wanted), wish);
 }
 
 std::variant<Admission::Admitted, HttpResponse> Admission::Claim(PredictionRequest wanted,
-                                                                 bool is_put) {
+                                                                 const Wish& wish) {
   auto made =
       std::make_shared<Prediction>(std::move(wanted), options_.output, options_.stream_history);
-  json at_receipt = made->Snapshot();
+  json at_receipt = wish.receipt ? made->Snapshot() : json();
   auto claimed = parts_.registry.TryClaim(std::move(made));
   switch (claimed.claim) {
     case Registry::Claim::kNoSlot:
@@ -79,17 +79,15 @@ std::variant<Admission::Admitted, HttpResponse> Admission::Claim(PredictionReque
     case Registry::Claim::kClosed:
       return HttpResponse::Json(503, kStopping);
     case Registry::Claim::kInFlight:
-      if (!is_put) return HttpResponse::Json(409, kIdInFlight);
-      return Admitted{std::move(claimed.prediction), false, nullptr};
+      if (wish.path_id == nullptr) return HttpResponse::Json(409, kIdInFlight);
+      return Admitted{std::move(claimed.prediction), false, false, nullptr};
     case Registry::Claim::kNew:
-      parts_.webhooks.Watch(claimed.prediction);
-      parts_.runner.Start(claimed.prediction);
-      break;
     case Registry::Claim::kQueued:
-      parts_.webhooks.Watch(claimed.prediction);
       break;
   }
-  return Admitted{std::move(claimed.prediction), true, std::move(at_receipt)};
+  parts_.webhooks.Watch(claimed.prediction);
+  const bool has_slot = claimed.claim == Registry::Claim::kNew;
+  return Admitted{std::move(claimed.prediction), true, has_slot, std::move(at_receipt)};
 }
 
 }  // namespace idefics

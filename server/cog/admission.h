@@ -36,8 +36,9 @@ class Admission {
  public:
   struct Admitted {
     std::shared_ptr<Prediction> prediction;
-    bool is_new = false;        // false: a PUT met its running twin
-    nlohmann::json at_receipt;  // the snapshot before anything happened, where it is new
+    bool is_new = false;    // false: a PUT met its running twin
+    bool has_slot = false;  // the caller must have the runner run it; else it waits in the queue
+    nlohmann::json at_receipt;  // of a new one: its snapshot before anything happened
   };
 
   Admission(CogParts parts, AdmissionOptions options) : parts_(parts), options_(options) {}
@@ -47,17 +48,18 @@ class Admission {
     const std::string* path_id;  // of a PUT, else nullptr
     std::string model;           // of Replicate's routes, else ""
     bool stream;                 // an event stream is wanted
+    bool receipt;                // at_receipt is wanted
   };
 
-  // Body, id, in flight, input, readiness, capacity: in the order of the contract. A new prediction
-  // runs, or waits in the queue, when this returns. The second: the answer to give instead.
+  // Body, id, in flight, input, readiness, capacity: in the order of the contract. The second: the
+  // answer to give instead.
   std::variant<Admitted, HttpResponse> Admit(HttpRequest& request, const Wish& wish);
 
   const CogParts& parts() const { return parts_; }
   OutputKind output() const { return options_.output; }
 
  private:
-  std::variant<Admitted, HttpResponse> Claim(PredictionRequest wanted, bool is_put);
+  std::variant<Admitted, HttpResponse> Claim(PredictionRequest wanted, const Wish& wish);
 
   const CogParts parts_;
   const AdmissionOptions options_;

@@ -8,8 +8,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr auto kShort = std::chrono::milliseconds(5);  // whether the client left is not looked at
-
 // "respond-async" anywhere in Prefer, as RFC 7240 has it; `wait` is the gateway's business.
 bool WantsAsync(const HttpRequest& request) {
   const std::string* prefer = request.Header("Prefer");
@@ -57,6 +55,8 @@ void CogRoutes::AddTo(Router& router) {
              [this](HttpRequest& r) { return Get(r.path_parameters[0]); });
   router.Add("POST", "/predictions/{id}/cancel",
              [this](HttpRequest& r) { return Cancel(r.path_parameters[0]); });
+  router.Add("POST", "/predictions//cancel",
+             [](HttpRequest&) { return HttpResponse::Json(404, "{}"); });
   router.Add("POST", "/shutdown", [this](HttpRequest&) {
     admission_.parts().request_shutdown();
     return HttpResponse::Json(200, "{}");
@@ -84,25 +84,24 @@ HttpResponse CogRoutes::Cancel(const std::string& id) {
 HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id) {
   EventStreams::Place place;
   const bool wants_stream = WantsEventStream(request);
+  const bool wants_async = WantsAsync(request);
   if (wants_stream && (place = streams_.TakePlace()) == nullptr) return EventStreams::TooMany();
-  auto result = admission_.Admit(request, {path_id, "", wants_stream});
+  auto result = admission_.Admit(request, {path_id, "", wants_stream, wants_async});
   if (auto* error = std::get_if<HttpResponse>(&result)) return std::move(*error);
-  auto& [prediction, is_new, at_receipt] = std::get<Admission::Admitted>(result);
+  auto& [prediction, is_new, has_slot, at_receipt] = std::get<Admission::Admitted>(result);
+  Runner& runner = admission_.parts().runner;
+  const bool waits = is_new && !wants_stream && !wants_async;
+  if (has_slot && !waits) runner.Start(prediction);
   if (wants_stream) {
     return streams_.Open(prediction, /*from_start=*/is_new, *request.peer, std::move(place));
   }
   if (!is_new) return HttpResponse::Json(202, JsonBytes(prediction->Snapshot()));
-  if (WantsAsync(request)) return HttpResponse::Json(202, JsonBytes(at_receipt));
-  return WaitForEnd(prediction, request);
-}
-
-HttpResponse CogRoutes::WaitForEnd(const std::shared_ptr<Prediction>& prediction,
-                                   const HttpRequest& request) {
-  if (!prediction->WaitAnnounced(kShort)) {
-    request.peer->WhenGone(
-        [&registry = admission_.parts().registry, prediction] { registry.Cancel(prediction); });
-    while (!prediction->WaitAnnounced(std::chrono::hours(1))) {
-    }
+  if (!waits) return HttpResponse::Json(202, JsonBytes(at_receipt));
+  request.peer->WhenGone([&registry = admission_.parts().registry, prediction = prediction] {
+    registry.Cancel(prediction);
+  });
+  if (has_slot) runner.RunHere(prediction);
+  while (!prediction->WaitAnnounced(std::chrono::hours(1))) {
   }
   return HttpResponse::Json(200, JsonBytes(prediction->Snapshot()));
 }

@@ -20,8 +20,6 @@ class CogRoutes {
  private:
   HttpResponse Health() const;
   HttpResponse Predict(HttpRequest& request, const std::string* path_id);
-  HttpResponse WaitForEnd(const std::shared_ptr<Prediction>& prediction,
-                          const HttpRequest& request);
   HttpResponse Get(const std::string& id);
   HttpResponse Cancel(const std::string& id);
 

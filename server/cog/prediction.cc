@@ -20,6 +20,18 @@ constexpr size_t kMaxLogBytes = 4 << 20;  // of one prediction; what comes later
 constexpr size_t kMinKeptEvents = 1024;
 constexpr size_t kShortEventBytes = 1 << 20;
 
+// "time.load" = 1 -> {"time": {"load": 1}}; only events keep the dots.
+void SetNested(std::string_view name, const json& value, json* object) {
+  if (!object->is_object()) *object = json::object();
+  const size_t dot = name.find('.');
+  json& member = (*object)[std::string(name.substr(0, dot))];
+  if (dot == std::string_view::npos) {
+    member = value;
+  } else {
+    SetNested(name.substr(dot + 1), value, &member);
+  }
+}
+
 // What a client reads of a failure. Internal ones may name files or devices: those go to the log.
 std::string ClientMessage(const Status& status) {
   if (status.code() == ErrorCode::kInternal) {
@@ -135,7 +147,7 @@ void Prediction::Log(std::string_view source, std::string_view text) {
 
 void Prediction::Metric(const std::string& name, json value) {
   const std::lock_guard lock(mutex_);
-  metrics_[name] = value;
+  SetNested(name, value, &metrics_);
   AddEvent("metric", {{"name", name}, {"value", std::move(value)}, {"mode", "replace"}});
 }
 
@@ -174,6 +186,11 @@ size_t Prediction::num_bytes() const {
   size_t bytes = kFixedBytes + logs_.size() + event_bytes_;
   for (const std::string& piece : pieces_) bytes += piece.size() + sizeof(std::string);
   return bytes;
+}
+
+json Prediction::metrics() const {
+  const std::lock_guard lock(mutex_);
+  return metrics_;
 }
 
 json Prediction::Snapshot() const {

@@ -94,6 +94,7 @@ class Prediction final : public PredictionSink {
   void Cancel() { stop_.request_stop(); }
   std::stop_token stop_token() const { return stop_.get_token(); }
   PredictionStatus status() const;
+  nlohmann::json metrics() const;
   nlohmann::json Snapshot() const;  // the prediction object, no null values (cog-contract.md 2.2)
 
   // What a webhook gets before the end: status "processing", output as a list. `at_start`: nothing

@@ -33,22 +33,23 @@ Registry::Claimed Registry::TryClaim(std::shared_ptr<Prediction> prediction) {
   return {Claim::kQueued, std::move(prediction)};
 }
 
-// With mutex_ held.
-void Registry::Retire(const std::shared_ptr<Prediction>& prediction, const Status& status) {
+Registry::Dropped Registry::Retire(const std::shared_ptr<Prediction>& prediction,
+                                   const Status& status) {
   prediction->SetTerminal(status);
   in_flight_.erase(prediction->id());
   finished_.push_back(
       {prediction, prediction->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
   finished_bytes_ += finished_.back().num_bytes;
-  DropOld();
+  return DropOld();
 }
 
 std::shared_ptr<Prediction> Registry::Complete(const std::shared_ptr<Prediction>& prediction,
                                                const Status& status) {
   std::shared_ptr<Prediction> next;
+  Dropped dropped;
   {
     const std::lock_guard lock(mutex_);
-    Retire(prediction, status);
+    dropped = Retire(prediction, status);
     if (queue_.empty()) {
       --used_slots_;
     } else {
@@ -64,26 +65,30 @@ std::shared_ptr<Prediction> Registry::Complete(const std::shared_ptr<Prediction>
 
 void Registry::Cancel(const std::shared_ptr<Prediction>& prediction) {
   prediction->Cancel();
+  Dropped dropped;
   {
     const std::lock_guard lock(mutex_);
     const auto found = std::find(queue_.begin(), queue_.end(), prediction);
     if (found == queue_.end()) return;
     queue_.erase(found);
     --num_queued_;
-    Retire(prediction, Status(ErrorCode::kCanceled, "canceled before it began"));
+    dropped = Retire(prediction, Status(ErrorCode::kCanceled, "canceled before it began"));
   }
   prediction->AnnounceTerminal();
   drained_.notify_all();
 }
 
-void Registry::DropOld() {
+Registry::Dropped Registry::DropOld() {
+  Dropped dropped;
   const auto now = std::chrono::steady_clock::now();
   while (!finished_.empty() &&
          (finished_.size() > kMaxFinished || finished_bytes_ > kMaxFinishedBytes ||
           finished_.front().until <= now)) {
     finished_bytes_ -= finished_.front().num_bytes;
+    dropped.push_back(std::move(finished_.front().prediction));
     finished_.pop_front();
   }
+  return dropped;
 }
 
 std::shared_ptr<Prediction> Registry::FindInFlight(const std::string& id) const {
@@ -93,10 +98,11 @@ std::shared_ptr<Prediction> Registry::FindInFlight(const std::string& id) const 
 }
 
 std::shared_ptr<Prediction> Registry::Find(const std::string& id) {
+  Dropped dropped;  // destroyed after the lock
   const std::lock_guard lock(mutex_);
   const auto found = in_flight_.find(id);
   if (found != in_flight_.end()) return found->second;
-  DropOld();
+  dropped = DropOld();
   for (auto it = finished_.rbegin(); it != finished_.rend(); ++it) {
     if (it->prediction->id() == id) return it->prediction;
   }

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "server/cog/prediction.h"
 
@@ -59,8 +60,10 @@ class Registry {
   bool Close(std::chrono::milliseconds time);
 
  private:
-  void Retire(const std::shared_ptr<Prediction>& prediction, const Status& status);
-  void DropOld();
+  using Dropped = std::vector<std::shared_ptr<Prediction>>;
+  // Both with mutex_ held; what they return is to be destroyed without it.
+  Dropped Retire(const std::shared_ptr<Prediction>& prediction, const Status& status);
+  Dropped DropOld();
 
   mutable std::mutex mutex_;
   std::condition_variable drained_;

@@ -95,9 +95,10 @@ void ReplicateRoutes::AddTo(Router& router) {
 }
 
 HttpResponse ReplicateRoutes::Create(HttpRequest& request, const std::string& model) {
-  auto result = admission_.Admit(request, {nullptr, model, false});
+  auto result = admission_.Admit(request, {nullptr, model, /*stream=*/false, /*receipt=*/true});
   if (const auto* error = std::get_if<HttpResponse>(&result)) return Problem(*error);
-  auto& [prediction, is_new, at_receipt] = std::get<Admission::Admitted>(result);
+  auto& [prediction, is_new, has_slot, at_receipt] = std::get<Admission::Admitted>(result);
+  if (has_slot) admission_.parts().runner.Start(prediction);
   json shown = std::move(at_receipt);
   if (const auto wait = WantedWait(request)) {
     const bool ended = prediction->WaitAnnounced(*wait);

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 constexpr int kMaxDepth = 128;
 
-// "application/json; charset=utf-8" and "application/vnd.x+json" are JSON.
+// "application/json; charset=utf-8", "application/vnd.x+json" and "application/json+x" are JSON.
 bool IsJsonType(std::string type) {
   type = type.substr(0, type.find(';'));
   std::transform(type.begin(), type.end(), type.begin(),
@@ -24,7 +24,8 @@ bool IsJsonType(std::string type) {
   constexpr std::string_view kPrefix = "application/";
   if (type.rfind(kPrefix, 0) != 0) return false;
   const std::string_view subtype = std::string_view(type).substr(kPrefix.size());
-  return subtype == "json" || (subtype.size() > 5 && subtype.substr(subtype.size() - 5) == "+json");
+  return subtype.substr(0, subtype.find('+')) == "json" ||
+         (subtype.size() > 5 && subtype.substr(subtype.size() - 5) == "+json");
 }
 
 // The parser recurses on nesting: deep bodies are refused before it sees them.
@@ -87,6 +88,8 @@ std::variant<json, HttpResponse> ReadJson(HttpRequest& request) {
     return json::object();
   if (start == std::string::npos) return SyntaxError("the body is empty");
   if (TooDeep(*body)) return SyntaxError("recursion limit exceeded");
+  // The parser would take it for the end of the text.
+  if (body->find('\0') != std::string::npos) return SyntaxError("the body holds a NUL byte");
   std::string duplicate;
   std::set<std::string> keys;
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {

@@ -14,7 +14,7 @@ constexpr int kMaxThreads = 4096;  // slots are the real limit
 
 // One line a prediction, without anything of its content.
 void LogEnd(const Prediction& prediction, const Status& status) {
-  nlohmann::json fields = prediction.Snapshot()["metrics"];
+  nlohmann::json fields = prediction.metrics();
   fields["prediction_id"] = prediction.id();
   fields["status"] = PredictionStatusName(prediction.status());
   if (!status.ok()) fields["code"] = ErrorCodeName(status.code());
@@ -38,6 +38,10 @@ void Runner::Start(std::shared_ptr<Prediction> prediction) {
   for (auto next = std::move(prediction); next != nullptr;) {
     next = registry_.Complete(next, no_thread);
   }
+}
+
+void Runner::RunHere(const std::shared_ptr<Prediction>& prediction) {
+  if (auto next = Run(prediction)) Start(std::move(next));
 }
 
 // Returns the one to run next, or nullptr.

@@ -273,8 +273,7 @@ Result<ImageBytes> ImageFetcher::ReadFile(const std::string& reference) const {
 Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string> references,
                                                     std::stop_token stop) {
   std::map<std::string, ImageBytes> images;  // nullptr: being downloaded
-  Batch batch(options_);
-  bool any_download = false;
+  std::optional<Batch> batch;                // only for downloads
   for (const std::string& reference : references) {
     if (images.count(reference) != 0) continue;
     if (IsDataUri(reference)) {
@@ -283,16 +282,16 @@ Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string>
     } else if (IsFile(reference)) {
       ASSIGN_OR_RETURN(images[reference], ReadFile(reference));
     } else {
-      RETURN_IF_ERROR(batch.Add(reference));
+      if (!batch) batch.emplace(options_);
+      RETURN_IF_ERROR(batch->Add(reference));
       images[reference] = nullptr;
-      any_download = true;
     }
   }
-  if (any_download) RETURN_IF_ERROR(batch.Run(stop));
+  if (batch) RETURN_IF_ERROR(batch->Run(stop));
   std::vector<ImageBytes> result;
   for (const std::string& reference : references) {
     ImageBytes& bytes = images[reference];
-    if (bytes == nullptr) bytes = batch.TakeBody(reference);
+    if (bytes == nullptr) bytes = batch->TakeBody(reference);
     result.push_back(bytes);
   }
   return result;

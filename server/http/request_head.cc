@@ -185,7 +185,7 @@ std::optional<HeadError> ParseHead(std::string_view bytes, const HeadLimits& lim
   return ParseFraming(head);
 }
 
-std::optional<std::string> PercentDecode(std::string_view text) {
+std::string PercentDecode(std::string_view text) {
   const auto hex = [](char c) {
     if (c >= '0' && c <= '9') return c - '0';
     if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -195,11 +195,12 @@ std::optional<std::string> PercentDecode(std::string_view text) {
   std::string out;
   out.reserve(text.size());
   for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
+    const bool escape =
+        text[i] == '%' && i + 2 < text.size() && hex(text[i + 1]) >= 0 && hex(text[i + 2]) >= 0;
+    if (!escape) {
       out += text[i];
       continue;
     }
-    if (i + 2 >= text.size() || hex(text[i + 1]) < 0 || hex(text[i + 2]) < 0) return std::nullopt;
     out += static_cast<char>(hex(text[i + 1]) * 16 + hex(text[i + 2]));
     i += 2;
   }

@@ -51,12 +51,12 @@ HttpResponse Router::Route(HttpRequest& request) const {
     }
     for (size_t i = 0; i < segments.size(); ++i) {
       if (!IsParameter(entry.segments[i])) continue;
-      auto value = PercentDecode(segments[i]);
-      if (!value || !IsValidUtf8(*value)) {
+      std::string value = PercentDecode(segments[i]);
+      if (!IsValidUtf8(value)) {
         const std::string name = entry.segments[i].substr(1, entry.segments[i].size() - 2);
         return HttpResponse::Text(400, "Invalid URL: Invalid UTF-8 in `" + name + "`");
       }
-      request.path_parameters.push_back(std::move(*value));
+      request.path_parameters.push_back(std::move(value));
     }
     try {
       return entry.handler(request);

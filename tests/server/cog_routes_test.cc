@@ -167,10 +167,12 @@ TEST_CASE_METHOD(CogFixture, "bodies get coglet's statuses", "[cog]") {
   CHECK(status(R"({"input":{"top_p":NaN}})", json_type) == 400);
   CHECK(status(std::string(200, '['), json_type) == 400);
   CHECK(status("\"\xff\"", json_type) == 400);
+  CHECK(status(kGood + std::string("\0garbage", 8), json_type) == 400);
   CHECK(status("x", {{"Content-Type", "text/plain"}}) == 415);
   CHECK(status("x", {{"Content-Type", "application/x-www-form-urlencoded"}}) == 415);
   CHECK(status(kGood, {{"Content-Type", "application/json; charset=utf-8"}}) == 200);
   CHECK(status(kGood, {{"Content-Type", "application/vnd.x+json"}}) == 200);
+  CHECK(status(kGood, {{"Content-Type", "application/json+x"}}) == 200);
   CHECK(status(kGood, {}) == 200);
   CHECK(status("not json", {}) == 422);  // as {}: image and text are missing
   CHECK(status("[]", json_type) == 422);
@@ -329,6 +331,9 @@ TEST_CASE_METHOD(CogFixture, "wrong methods and paths get 405 with Allow and 404
   const HttpResponse bad = Send("PUT", "/predictions/%ff", kGood);
   CHECK(bad.status == 400);
   CHECK(bad.body == "Invalid URL: Invalid UTF-8 in `id`");
+  CHECK(Send("POST", "/predictions//cancel").body == "{}");
+  CHECK(Send("PUT", "/predictions/a%zz%2", R"({"id":"a%zz%2"})").body.find("must match") ==
+        std::string::npos);
 }
 
 TEST_CASE_METHOD(CogFixture, "an engine without progress is UNHEALTHY and still tried", "[cog]") {

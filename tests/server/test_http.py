@@ -38,6 +38,11 @@ def test_a_sync_prediction_answers_with_output_logs_and_metrics(fake):
     assert None not in body.values()
 
 
+def test_metrics_with_dots_nest(fake):
+    metrics = fake.predict(prompt=["[metric=time:1][metric=time.load:2][metric=time.run.a:3]x"])[1]["metrics"]
+    assert metrics["time"] == {"load": 2, "run": {"a": 3}}
+
+
 def test_non_ascii_text_survives(fake):
     assert fake.predict(image=picture(), text="日本 🙂 é")[1]["output"] == "日本 🙂 é"
 
