@@ -60,7 +60,6 @@ class _SafetensorsFile(_WeightFile):
     def __init__(self, path: Path):
         self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._buffer = bytearray(CHUNK_BYTES)
         size = os.fstat(self._fd).st_size
         length = int.from_bytes(os.pread(self._fd, 8, 0), "little")
         if size < 8 or length > MAX_HEADER_BYTES or 8 + length > size:
@@ -105,8 +104,9 @@ class _SafetensorsFile(_WeightFile):
         dtype = DTYPES[tensor.dtype]
         position = self._data + tensor.place
         end = position + tensor.count * dtype.itemsize
+        buffer = bytearray(min(CHUNK_BYTES, end - position))
         while position < end:
-            view = memoryview(self._buffer)[:min(CHUNK_BYTES, end - position)]
+            view = memoryview(buffer)[:end - position]
             filled = 0
             while filled < len(view):
                 read = os.preadv(self._fd, [view[filled:]], position + filled)
