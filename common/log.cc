@@ -23,6 +23,26 @@ spdlog::level::level_enum ToSpdlog(LogLevel level) {
   return spdlog::level::info;
 }
 
+// As coglet writes `level` and as Replicate reads `severity`.
+struct LevelNames {
+  const char* level;
+  const char* severity;
+};
+
+LevelNames NamesOf(LogLevel level) {
+  switch (level) {
+    case LogLevel::kDebug:
+      return {"DEBUG", "DEBUG"};
+    case LogLevel::kInfo:
+      return {"INFO", "INFO"};
+    case LogLevel::kWarning:
+      return {"WARN", "WARNING"};
+    case LogLevel::kError:
+      return {"ERROR", "ERROR"};
+  }
+  return {"INFO", "INFO"};
+}
+
 std::string Escaped(std::string_view text) {
   std::string out;
   out.reserve(text.size());
@@ -66,11 +86,7 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_level(ToSpdlog(level));
   Logger().flush_on(spdlog::level::warn);
   g_console = console;
-  if (!console) {
-    // Both naming sets: coglet writes timestamp and level, Replicate reads severity.
-    Logger().set_pattern(
-        R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z","level":"%l","severity":"%l",%v})");
-  }
+  if (!console) Logger().set_pattern(R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})");
 }
 
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, "{}"); }
@@ -82,8 +98,10 @@ void LogWithFields(LogLevel level, std::string_view message, std::string_view fi
     Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
                  members.empty() ? "" : " {" + std::string(members) + "}");
   } else {
-    Logger().log(ToSpdlog(level), "\"message\":\"{}\"{}{}", Escaped(message),
-                 members.empty() ? "" : ",", members);
+    const auto [name, severity] = NamesOf(level);
+    Logger().log(ToSpdlog(level),
+                 R"("level":"{}","severity":"{}","target":"cog_idefics","message":"{}"{}{})", name,
+                 severity, Escaped(message), members.empty() ? "" : ",", members);
   }
 }
 

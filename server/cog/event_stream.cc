@@ -15,8 +15,8 @@ constexpr milliseconds kKeepAliveTime{15'000};
 
 constexpr int kMaxStreams = 1024;
 
-// One stream of a prediction. The last one to go cancels what a stream created, also when it never
-// began.
+// One stream of a prediction. When its client leaves and it is the last one, it cancels what a
+// stream created, also when it never began.
 class Watcher {
  public:
   Watcher(Registry& registry, std::shared_ptr<Prediction> prediction)
@@ -24,14 +24,15 @@ class Watcher {
     prediction_->AddWatcher();
   }
   ~Watcher() {
-    if (prediction_->RemoveWatcher() && prediction_->request().from_stream) {
-      registry_.Cancel(prediction_);
-    }
+    const bool last = prediction_->RemoveWatcher();
+    if (last && client_left && prediction_->request().from_stream) registry_.Cancel(prediction_);
   }
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
   const Prediction& prediction() const { return *prediction_; }
+
+  bool client_left = true;  // false: the stream came to an end of its own, "completed" or "lagged"
 
  private:
   Registry& registry_;
@@ -62,7 +63,8 @@ bool AppendEvents(const EventBatch& batch, std::string* out) {
   return !batch.events.empty() && std::string_view(batch.events.back().name) == "completed";
 }
 
-void WriteEvents(const Prediction& prediction, size_t next, BodyWriter& writer) {
+// True: to an end; false: the client left.
+bool WriteEvents(const Prediction& prediction, size_t next, BodyWriter& writer) {
   auto last_write = steady_clock::now();
   while (!writer.PeerGone()) {
     const auto silence = duration_cast<milliseconds>(steady_clock::now() - last_write);
@@ -73,9 +75,11 @@ void WriteEvents(const Prediction& prediction, size_t next, BodyWriter& writer) 
       bytes = ": keep-alive\n\n";
     }
     if (bytes.empty()) continue;
-    if (!writer.Write(bytes) || last) return;
+    if (!writer.Write(bytes)) return false;
+    if (last) return true;
     last_write = steady_clock::now();
   }
+  return false;
 }
 
 }  // namespace
@@ -125,8 +129,10 @@ HttpResponse EventStreams::Open(const std::shared_ptr<Prediction>& prediction, b
   }
   peer.WhenGone([prediction] { prediction->WakeWatchers(); });
   auto watcher = std::make_shared<Watcher>(registry_, prediction);
-  response.stream = [watcher = std::move(watcher), first, place = std::move(place)](
-                        BodyWriter& writer) { WriteEvents(watcher->prediction(), first, writer); };
+  response.stream = [watcher = std::move(watcher), first,
+                     place = std::move(place)](BodyWriter& writer) {
+    watcher->client_left = !WriteEvents(watcher->prediction(), first, writer);
+  };
   return response;
 }
 

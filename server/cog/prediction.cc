@@ -133,8 +133,8 @@ void Prediction::DropOldEvents() {
 
 void Prediction::Output(std::string_view piece) {
   const std::lock_guard lock(mutex_);
-  AddEvent("output", {{"chunk", piece}, {"index", pieces_.size()}}, piece.size());
   pieces_.emplace_back(piece);
+  AddEvent("output", pieces_.size() - 1, piece.size());
 }
 
 void Prediction::Log(std::string_view source, std::string_view text) {
@@ -172,7 +172,7 @@ void Prediction::SetTerminal(const Status& status) {
 void Prediction::AnnounceTerminal() {
   const std::lock_guard lock(mutex_);
   announced_ = true;
-  AddEvent("completed", nullptr);  // its snapshot, with a long input maybe, is made when asked for
+  AddEvent("completed", nullptr);
 }
 
 PredictionStatus Prediction::status() const {
@@ -183,7 +183,7 @@ PredictionStatus Prediction::status() const {
 size_t Prediction::num_bytes() const {
   const std::lock_guard lock(mutex_);
   constexpr size_t kFixedBytes = 4096;
-  size_t bytes = kFixedBytes + logs_.size() + event_bytes_;
+  size_t bytes = kFixedBytes + 2 * logs_.size() + events_.size() * sizeof(PredictionEvent);
   for (const std::string& piece : pieces_) bytes += piece.size() + sizeof(std::string);
   return bytes;
 }
@@ -273,10 +273,19 @@ EventBatch Prediction::WaitEvents(size_t* next, std::chrono::milliseconds time) 
     return batch;
   }
   for (; *next < end(); ++*next) {
-    batch.events.push_back(events_[*next - dropped_events_]);
-    if (batch.events.back().data.is_null()) batch.events.back().data = SnapshotLocked();
+    const PredictionEvent& event = events_[*next - dropped_events_];
+    batch.events.push_back({event.name, ShownData(event), event.num_bytes});
   }
   return batch;
+}
+
+// What may be long is not kept twice: the event of an output is its number, that of the end
+// nothing.
+json Prediction::ShownData(const PredictionEvent& event) const {
+  if (event.data.is_null()) return SnapshotLocked();
+  if (!event.data.is_number()) return event.data;
+  const size_t index = event.data.get<size_t>();
+  return {{"chunk", pieces_[index]}, {"index", index}};
 }
 
 }  // namespace idefics

@@ -129,6 +129,7 @@ class Prediction final : public PredictionSink {
   void AddEvent(const char* name, nlohmann::json data, size_t num_bytes = 0);
   void DropOldEvents();
   nlohmann::json SnapshotLocked() const;
+  nlohmann::json ShownData(const PredictionEvent& event) const;
 
   PredictionRequest request_;
   nlohmann::json input_;       // until TakeInput

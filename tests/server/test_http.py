@@ -190,6 +190,7 @@ def test_log_lines_are_json_and_hold_nothing_of_the_input(start):
     ended = [line for line in lines if line["message"] == "Prediction ended"]
     assert len(ended) == 1 and ended[0]["status"] == "succeeded"
     assert "secret" not in "".join(server.log)
+    assert all(line["level"] == line["severity"] == "INFO" and line["target"] and line["timestamp"] for line in lines)
 
 
 def test_five_hundred_slow_clients_do_not_delay_health(fake):
