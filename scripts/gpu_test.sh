@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the CUDA operators and compares them with the reference on this machine's GPU. Needs only
-# CMake, nvcc and a Python with torch (PYTHON, default python3); installs nothing. The build goes to
-# build/gpu. Options go to the test: --quick leaves the timings out.
+# Builds the CUDA operators and decode graphs, compares them with the reference on this machine's GPU and
+# prints timings (reference/performance.md section 11). Needs only CMake, nvcc and a Python with torch
+# (PYTHON, default python3); installs nothing. The build goes to build/gpu, the output also to
+# build/gpu/gpu_test.log. Options go to the test: --quick leaves the timings out.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=$root/build/gpu
@@ -17,5 +18,8 @@ arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | he
 generator=$(command -v ninja >/dev/null && echo Ninja || echo "Unix Makefiles")
 cmake -S "$root/tests/gpu" -B "$build" -G "$generator" -DCMAKE_BUILD_TYPE=Release -DIDEFICS_CUDA=ON \
   -DIDEFICS_TORCH_DIR="$torch" ${arch:+-DCMAKE_CUDA_ARCHITECTURES="$arch-real"} >&2
-cmake --build "$build" --target ops_gpu_test --parallel "$(nproc)" >&2
-exec "$build/ops_gpu_test" "$@"
+cmake --build "$build" --target gpu_test --parallel "$(nproc)" >&2
+{
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem --format=csv 2>/dev/null || true
+  "$build/gpu_test" "$@"
+} | tee "$build/gpu_test.log"

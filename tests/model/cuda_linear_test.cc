@@ -121,6 +121,8 @@ TEST_CASE("linear_packed of CUDA takes W itself as well", "[cuda_linear]") {
     const at::Tensor w = at::randn({70, 40}).to(type);
     const at::Tensor mine = HostCudaOperators().linear_packed(x, w, 70);
     CHECK(at::equal(mine, at::linear(x, w)));
+    const at::Tensor padded = at::cat({w, at::zeros({70, 1}, w.options())}, 1);
+    CHECK(at::equal(HostCudaOperators().linear_packed(x, padded, 70), mine));
   }
 }
 

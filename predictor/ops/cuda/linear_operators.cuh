@@ -105,12 +105,12 @@ at::Tensor WithRows(const at::Tensor& x, int64_t n, const char* op, const Linear
 
 inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A weight of two dimensions is W [n, k] itself: cuBLAS.
+// A weight of two dimensions is W [n, k] itself, for cuBLAS; more columns than k are passed over.
 inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
   if (weight.dim() == 2) {
-    TORCH_CHECK(weight.size(0) == n, "the weight of a linear has ", weight.size(0), " rows, not ",
-                n);
-    return at::linear(x, weight);
+    TORCH_CHECK(weight.size(0) == n && weight.size(1) >= x.size(-1), "a linear of ", x.size(-1),
+                " to ", n, " numbers cannot take a weight of ", weight.sizes());
+    return at::linear(x, weight.narrow(1, 0, x.size(-1)));
   }
   if (x.scalar_type() == at::kFloat) return reference::LinearPacked(x, weight, n);
   return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {

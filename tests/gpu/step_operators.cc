@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The CUDA operators on the device against the reference on the CPU, eagerly and replayed from a
-// CUDA graph, then timings at the 9b shapes. A plain program: it runs where only torch is.
-// Exit status: 0 passed, 1 failed, 77 no GPU.
+// The CUDA operators of a ragged step against the reference on the CPU, eagerly and replayed from a
+// CUDA graph, and their times at the 9b shapes.
 #include <ATen/ATen.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <ATen/cuda/CUDAEvent.h>
 #include <ATen/cuda/CUDAGraph.h>
-#include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
-#include <algorithm>
 #include <cstdio>
-#include <string_view>
 #include <vector>
 
+#include "tests/gpu/gpu_checks.h"
 #include "tests/model/operators.h"
 #include "tests/model/ragged_step.h"
 
@@ -22,18 +18,6 @@ namespace {
 
 constexpr uint64_t kSeed = 20261121;
 constexpr double kEps = 1e-6;
-
-int checks = 0;
-int failures = 0;
-
-void Check(const char* what, const std::string& where, const at::Tensor& mine,
-           const at::Tensor& truth) {
-  ++checks;
-  const Difference difference = Compare(mine, truth);
-  if (difference.largest <= 1) return;
-  ++failures;
-  std::printf("FAILED %s, %s: %s\n", what, where.c_str(), difference.text.c_str());
-}
 
 // Everything that one step computes.
 struct Results {
@@ -52,15 +36,15 @@ Results Run(const Operators& operators, const RaggedStep& step, const at::Tensor
   return results;
 }
 
-void CheckStep(const std::string& where, const Results& mine, const RaggedStep& my_step,
-               const Results& truth, const RaggedStep& true_step) {
-  Check("rms_norm", where, mine.normal, truth.normal);
-  Check("swiglu", where, mine.gated, truth.gated);
-  Check("rope_write q", where, mine.q, truth.q);
-  Check("rope_write k", where, my_step.k_cache, true_step.k_cache);
-  Check("rope_write v", where, my_step.v_cache, true_step.v_cache);
-  Check("attend", where, mine.attended, truth.attended);
-  Check("attend_image", where, mine.seen, truth.seen);
+void ExpectStep(const std::string& where, const Results& mine, const RaggedStep& my_step,
+                const Results& truth, const RaggedStep& true_step) {
+  ExpectClose("rms_norm, " + where, mine.normal, truth.normal);
+  ExpectClose("swiglu, " + where, mine.gated, truth.gated);
+  ExpectClose("rope_write q, " + where, mine.q, truth.q);
+  ExpectClose("rope_write k, " + where, my_step.k_cache, true_step.k_cache);
+  ExpectClose("rope_write v, " + where, my_step.v_cache, true_step.v_cache);
+  ExpectClose("attend, " + where, mine.attended, truth.attended);
+  ExpectClose("attend_image, " + where, mine.seen, truth.seen);
 }
 
 void CompareEager(const StepShape& shape, at::ScalarType type) {
@@ -69,7 +53,7 @@ void CompareEager(const StepShape& shape, at::ScalarType type) {
   const at::Tensor weight = Random({host.qkv.size(1)}, type, kSeed + 9);
   const Results mine = Run(RegisteredOperators(), device, weight.to(at::kCUDA));
   const Results truth = Run(ReferenceOperators(), host, weight);
-  CheckStep(shape.name + ", " + at::toString(type), mine, device, truth, host);
+  ExpectStep(shape.name + ", " + at::toString(type), mine, device, truth, host);
 }
 
 // Captures a step, then replays it on other numbers: nothing may have been read at capture.
@@ -105,33 +89,7 @@ void CompareGraph(const StepShape& shape, at::ScalarType type) {
   graph.replay();
   at::cuda::getCurrentCUDAStream().synchronize();
   const Results truth = Run(ReferenceOperators(), host, weight);
-  CheckStep("graph of " + shape.name + ", " + at::toString(type), mine, device, truth, host);
-}
-
-// Median microseconds of one call, replayed 20 times in a graph.
-template <typename Call>
-double Microseconds(const Call& call) {
-  constexpr int kCalls = 20;
-  c10::cuda::device_synchronize();  // the inputs were made on another stream
-  const c10::cuda::CUDAStreamGuard guard(c10::cuda::getStreamFromPool());
-  auto stream = at::cuda::getCurrentCUDAStream();
-  call();
-  stream.synchronize();
-  at::cuda::CUDAGraph graph;
-  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
-  for (int i = 0; i < kCalls; ++i) call();
-  graph.capture_end();
-  std::vector<double> times;
-  for (int round = 0; round < 11; ++round) {
-    at::cuda::CUDAEvent begin(cudaEventDefault), end(cudaEventDefault);
-    begin.record(stream);
-    graph.replay();
-    end.record(stream);
-    end.synchronize();
-    times.push_back(1000.0 * begin.elapsed_time(end) / kCalls);
-  }
-  std::nth_element(times.begin(), times.begin() + 5, times.end());
-  return times[5];
+  ExpectStep("graph of " + shape.name + ", " + at::toString(type), mine, device, truth, host);
 }
 
 void TimeShape(const StepShape& shape) {
@@ -140,34 +98,29 @@ void TimeShape(const StepShape& shape) {
   int64_t keys = 0;
   for (size_t r = 0; r < shape.counts.size(); ++r) keys += shape.befores[r] + shape.counts[r];
   const double bytes = 2.0 * 2.0 * static_cast<double>(keys * shape.heads * shape.dim);
-  const double attend = Microseconds([&] {
+  const double attend = Microseconds(20, [&](int) {
     operators.attend(step.q, step.k_cache, step.v_cache, step.row_starts, step.kv_starts,
                      step.kv_lengths);
   });
-  const double image = Microseconds(
-      [&] { operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry); });
-  const double rope = Microseconds([&] {
+  const double image = Microseconds(20, [&](int) {
+    operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry);
+  });
+  const double rope = Microseconds(20, [&](int) {
     operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);
   });
   const at::Tensor x = step.q.reshape({step.q.size(0), -1});
   const at::Tensor weight = x[0].clone();
-  const double norm = Microseconds([&] { operators.rms_norm(x, weight, kEps); });
+  const double norm = Microseconds(20, [&](int) { operators.rms_norm(x, weight, kEps); });
   const at::Tensor gate_up = at::randn({x.size(0), 22016}, x.options());
-  const double gate = Microseconds([&] { operators.swiglu(gate_up); });
+  const double gate = Microseconds(20, [&](int) { operators.swiglu(gate_up); });
   std::printf(
       "%-34s attend %8.1f us (keys and values once: %6.0f GB/s), image %6.1f, rope %5.1f, "
       "norm %5.1f, swiglu %5.1f us\n",
       shape.name.c_str(), attend, bytes / attend / 1000, image, rope, norm, gate);
 }
 
-int Main(bool quick) {
-  if (!at::cuda::is_available()) {
-    std::printf("no GPU on this machine: nothing was compared\n");
-    return 77;
-  }
-  const auto* device = at::cuda::getCurrentDeviceProperties();
-  std::printf("%s, sm_%d%d\n", device->name, device->major, device->minor);
-  const std::vector<StepShape> wide = {
+std::vector<StepShape> WideShapes() {
+  return {
       {"9b decode, 1 row of 1000", {1}, {1000}, 32, 128, 64},
       {"9b decode, 8 rows of 1000", std::vector<int64_t>(8, 1), std::vector<int64_t>(8, 1000), 32,
        128, 64},
@@ -179,25 +132,23 @@ int Main(bool quick) {
        128,
        64},
   };
+}
+
+}  // namespace
+
+void CompareOperators() {
   std::vector<StepShape> shapes = StepShapes();
-  shapes.insert(shapes.end(), wide.begin(), wide.end());
+  for (const StepShape& shape : WideShapes()) shapes.push_back(shape);
   for (const StepShape& shape : shapes) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
       CompareEager(shape, type);
       CompareGraph(shape, type);
     }
   }
-  std::printf("%d checks, %d failures\n", checks, failures);
-  if (!quick) {
-    for (const StepShape& shape : wide) TimeShape(shape);
-  }
-  return failures == 0 ? 0 : 1;
 }
 
-}  // namespace
+void TimeOperators() {
+  for (const StepShape& shape : WideShapes()) TimeShape(shape);
+}
+
 }  // namespace idefics::test
-
-int main(int argc, char** argv) {
-  const bool quick = argc > 1 && std::string_view(argv[1]) == "--quick";
-  return idefics::test::Main(quick);
-}

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model/cuda_batch.h"
+
+#include "common/check.h"
+
+namespace idefics {
+namespace {
+
+// reference/performance.md section 3.2.
+constexpr int kGraphRows[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128};
+
+bool IsPlainDecode(const StepIndices& step) {
+  const size_t rows = step.kv_starts.size();
+  if (step.tokens.size() != rows || step.sample_rows.size() != rows) return false;
+  for (size_t row = 0; row < rows; ++row) {
+    if (step.row_starts[row + 1] != step.row_starts[row] + 1) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int GraphRows(const StepIndices& step) {
+  const size_t rows = step.kv_starts.size();
+  if (rows == 0 || !IsPlainDecode(step)) return 0;
+  for (const int graph : kGraphRows) {
+    if (rows <= static_cast<size_t>(graph)) return graph;
+  }
+  return 0;
+}
+
+std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot) {
+  IDEFICS_CHECK(rows > 0 && static_cast<size_t>(rows) >= step.kv_starts.size());
+  std::vector<int32_t> input;
+  const auto append = [&](const std::vector<int32_t>& values, int32_t filler) {
+    input.insert(input.end(), values.begin(), values.end());
+    input.resize(input.size() + rows - values.size(), filler);
+  };
+  append(step.tokens, 0);
+  append(step.positions, 0);
+  append(step.kv_slots, scratch_slot);
+  append(step.image_entry, -1);
+  append(step.kv_starts, scratch_slot);
+  append(step.kv_lengths, 1);
+  for (int32_t row = 0; row < rows; ++row) input.push_back(row);   // sample_rows
+  for (int32_t row = 0; row <= rows; ++row) input.push_back(row);  // row_starts
+  return input;
+}
+
+}  // namespace idefics

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// The shapes in which decode steps are captured as CUDA graphs, and the filling up of a step to one
+// of them. Pure functions.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "predictor/model/step_indices.h"
+
+namespace idefics {
+
+// The rows of the smallest graph for this step; 0 where it runs eagerly: a row has more than one
+// token or wants no logits, or there are more rows than the largest graph has.
+int GraphRows(const StepIndices& step);
+
+// The arrays of a step of `rows` rows behind each other: tokens, positions, kv_slots, image_entry,
+// kv_starts, kv_lengths, sample_rows [rows], row_starts [rows + 1]. Rows beyond the step's own
+// decode token 0 without image or past into `scratch_slot`, which belongs to no sequence.
+// REQUIRES: rows == GraphRows(step) > 0.
+std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot);
+
+}  // namespace idefics

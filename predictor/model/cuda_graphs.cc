@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model/cuda_graphs.h"
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "predictor/model/cuda_batch.h"
+
+namespace idefics {
+namespace {
+
+// cuBLAS makes its handle and workspace in the first; libtorch's own users saw up to three needed.
+constexpr int kWarmups = 3;
+
+// One captured step. The graph reads `indices` and writes `logits` where they lie, so both live as
+// long as it does.
+struct Captured {
+  torch::Tensor host;                 // [8 · rows + 1] i32, pinned
+  torch::Tensor indices;              // the same on the device
+  std::vector<torch::Tensor> inputs;  // views of indices, in the order of GraphInput
+  at::cuda::CUDAGraph graph;
+  torch::Tensor logits;  // [rows, vocab] f32, in the graphs' pool
+};
+
+class CapturedDecodeGraphs : public DecodeGraphs {
+ public:
+  CapturedDecodeGraphs(torch::Device device, int32_t scratch_slot, Forward forward)
+      : device_(device),
+        scratch_slot_(scratch_slot),
+        forward_(std::move(forward)),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
+        pool_(at::cuda::graph_pool_handle()) {}
+
+  torch::Tensor Run(const StepIndices& step) override {
+    const int rows = failed_ ? 0 : GraphRows(step);
+    if (rows == 0) return {};
+    const c10::cuda::CUDAGuard device(stream_.device_index());
+    const auto [at, first] = graphs_.try_emplace(rows);
+    if (first) return {};
+    std::unique_ptr<Captured>& captured = at->second;
+    const std::vector<int32_t> input = GraphInput(step, rows, scratch_slot_);
+    if (captured == nullptr) {
+      try {
+        captured = Capture(input, rows);
+      } catch (const std::exception& error) {
+        failed_ = true;
+        graphs_.clear();
+        TORCH_WARN("steps of ", rows, " rows cannot be captured as a CUDA graph, so all steps run ",
+                   "without graphs: ", error.what());
+        return {};
+      }
+    }
+    Upload(input, captured.get());
+    captured->graph.replay();  // on the current stream
+    return captured->logits.narrow(0, 0, static_cast<int64_t>(step.kv_starts.size()));
+  }
+
+ private:
+  static void Upload(const std::vector<int32_t>& input, Captured* captured) {
+    std::copy(input.begin(), input.end(), captured->host.data_ptr<int32_t>());
+    captured->indices.copy_(captured->host, /*non_blocking=*/true);
+  }
+
+  // The warm-ups run the step itself: they write the keys and values that the replay writes again.
+  std::unique_ptr<Captured> Capture(const std::vector<int32_t>& input, int rows) {
+    auto captured = std::make_unique<Captured>();
+    const auto size = static_cast<int64_t>(input.size());
+    captured->host = torch::empty({size}, torch::TensorOptions(torch::kInt32).pinned_memory(true));
+    captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
+    for (int i = 0; i < 7; ++i) {
+      captured->inputs.push_back(captured->indices.narrow(0, int64_t{rows} * i, rows));
+    }
+    captured->inputs.push_back(captured->indices.narrow(0, int64_t{rows} * 7, rows + 1));
+    Upload(input, captured.get());
+    c10::cuda::device_synchronize();  // what is on the current stream comes before the other's work
+    const c10::cuda::CUDAStreamGuard guard(stream_);
+    for (int i = 0; i < kWarmups; ++i) forward_(captured->inputs);
+    stream_.synchronize();
+    try {
+      // Thread-local: an allocation by another thread does not spoil the capture.
+      captured->graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
+      captured->logits = forward_(captured->inputs);
+      captured->graph.capture_end();
+    } catch (...) {
+      EndSpoiltCapture(std::move(captured));
+      throw;
+    }
+    return captured;
+  }
+
+  // Takes the stream and the allocator out of the capture, however far its end came: one of both
+  // calls is one too many, unless the graph is sound.
+  void EndSpoiltCapture(std::unique_ptr<Captured> captured) {
+    try {
+      captured->graph.capture_end();
+    } catch (const std::exception&) {
+    }
+    try {
+      c10::cuda::CUDACachingAllocator::endAllocateToPool(stream_.device_index(), pool_);
+    } catch (const std::exception&) {
+    }
+    spoilt_ = std::move(captured);  // the allocators may still ask it whether it is capturing
+  }
+
+  const torch::Device device_;
+  const int32_t scratch_slot_;
+  const Forward forward_;
+  const c10::cuda::CUDAStream stream_;  // one for all captures: they share a cuBLAS workspace
+  // One for all graphs: none is replayed while another's logits are in use.
+  const at::cuda::MempoolId_t pool_;
+  std::map<int, std::unique_ptr<Captured>> graphs_;  // by rows; null after the first step
+  std::unique_ptr<Captured> spoilt_;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(torch::Device device, int32_t scratch_slot,
+                                               DecodeGraphs::Forward forward) {
+  return std::make_unique<CapturedDecodeGraphs>(device, scratch_slot, std::move(forward));
+}
+
+}  // namespace idefics

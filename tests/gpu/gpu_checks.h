@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Comparisons and timings on the device. Plain functions: the test runs where only torch is.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+
+namespace idefics::test {
+
+struct Outcome {
+  int checks = 0;
+  int failures = 0;
+};
+inline Outcome outcome;
+
+// Counts, and prints what failed.
+void Expect(bool holds, const std::string& what);
+void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tensor& truth);
+void ExpectEqual(const std::string& what, const at::Tensor& mine, const at::Tensor& truth);
+
+// Median microseconds of call(i), all of 0 … calls-1 replayed behind each other from one graph.
+double Microseconds(int calls, const std::function<void(int)>& call);
+
+// The parts of the test.
+void CompareOperators();
+void CompareLinears();
+void CompareDecodeGraphs();
+
+// Prints what reference/performance.md section 11 asks of a new device.
+void TimeOperators();
+void TimeDevice();
+void TimeLinears();
+
+// GB/s of a kernel that only reads, over 4 GiB (read_bandwidth.cu); measured once.
+double ReadBandwidth();
+
+}  // namespace idefics::test

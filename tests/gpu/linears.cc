@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed linears on the device: against products in double, and their times at the 9b shapes.
+#include <ATen/ATen.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "predictor/ops/packed_weight.h"
+#include "tests/gpu/gpu_checks.h"
+#include "tests/model/operators.h"
+#include "tests/model/packed_linears.h"
+
+namespace idefics::test {
+namespace {
+
+constexpr uint64_t kSeed = 20261122;
+
+struct NamedSize {
+  const char* name;
+  LinearSize size;
+};
+const NamedSize k9b[] = {{"qkv", {12288, 4096}},
+                         {"o, cross q, cross o", {4096, 4096}},
+                         {"gate_up", {22016, 4096}},
+                         {"down", {4096, 11008}},
+                         {"lm_head", {32002, 4096}}};
+
+// One linear as an operator.
+struct Linear {
+  std::string name;
+  at::Tensor w;  // [n, k] f32 on the device
+  std::function<at::Tensor(const at::Tensor&)> run;
+};
+
+std::vector<Linear> Linears(const LinearSize& size, at::ScalarType type) {
+  const Operators cuda = RegisteredOperators();
+  const at::Tensor w = at::randn({size.n, size.k}).to(type);
+  const at::Tensor packed = Tiled(w, 2).to(at::kCUDA);
+  const Quantized host8 = RandomInt8(size);
+  const Quantized host4 = RandomInt4(size);
+  const Quantized int8{host8.weight.to(at::kCUDA), host8.scale.to(at::kCUDA)};
+  const Quantized int4{host4.weight.to(at::kCUDA), host4.scale.to(at::kCUDA)};
+  return {
+      {"packed", w.to(at::kFloat).to(at::kCUDA),
+       [=](const at::Tensor& x) { return cuda.linear_packed(x, packed, size.n); }},
+      {"int8", DequantizeInt8(int8.weight, int8.scale, size.n, size.k),
+       [=](const at::Tensor& x) { return cuda.linear_int8(x, int8.weight, int8.scale, size.n); }},
+      {"int4", DequantizeInt4(int4.weight, int4.scale, size.n, size.k),
+       [=](const at::Tensor& x) { return cuda.linear_int4(x, int4.weight, int4.scale, size.n); }},
+  };
+}
+
+// From 33 rows on W is rounded to x's type.
+at::Tensor Product(const at::Tensor& x, const at::Tensor& w) {
+  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
+  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
+}
+
+void CompareLinear(const Linear& linear, const LinearSize& size, at::ScalarType type) {
+  const std::string where = linear.name + ", " + at::toString(type) + ", n " +
+                            std::to_string(size.n) + ", k " + std::to_string(size.k);
+  for (const int64_t rows : {1, 2, 8, 9, 16, 17, 32, 33, 64}) {
+    const at::Tensor x = at::randn({rows, size.k})
+                             .div(std::sqrt(static_cast<double>(size.k)))
+                             .to(type)
+                             .to(at::kCUDA);
+    const std::string what = where + ", " + std::to_string(rows) + " rows";
+    const at::Tensor mine = linear.run(x);
+    ExpectClose(what, mine, Product(x, linear.w));
+    if (rows > 32) continue;
+    ExpectEqual(what + ", again", linear.run(x), mine);
+    ExpectEqual(what + ", the last row alone", linear.run(x.narrow(0, rows - 1, 1)),
+                mine.narrow(0, rows - 1, 1));
+  }
+}
+
+// Captured on some numbers, replayed on others.
+void CompareGraph(const Linear& linear, int64_t k, int64_t rows) {
+  const at::Tensor x = at::randn({rows, k}).to(at::kBFloat16).to(at::kCUDA);
+  const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
+  linear.run(x);
+  at::cuda::getCurrentCUDAStream().synchronize();
+  at::cuda::CUDAGraph graph;
+  graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  const at::Tensor mine = linear.run(x);
+  graph.capture_end();
+  x.copy_(at::randn({rows, k}));
+  graph.replay();
+  at::cuda::getCurrentCUDAStream().synchronize();
+  ExpectEqual("graph of " + linear.name + ", " + std::to_string(rows) + " rows", mine,
+              linear.run(x));
+}
+
+// Runs linear(x, copy of the weights) over so many copies that none is still in the L2 cache.
+void TimeLinear(const char* name, int64_t rows, int64_t bytes, int copies,
+                const std::function<void(int)>& run) {
+  const double us = Microseconds(copies, run);
+  const double rate = static_cast<double>(bytes) / us / 1000;
+  std::printf("    %-7s M=%-3ld %8.1f us %6.0f GB/s  %3.0f %% of reading\n", name,
+              static_cast<long>(rows), us, rate, 100 * rate / ReadBandwidth());
+}
+
+template <typename Make>
+std::vector<at::Tensor> Copies(int64_t bytes, const Make& make) {
+  const int64_t count = std::clamp<int64_t>((int64_t{512} << 20) / bytes + 1, 2, 64);
+  std::vector<at::Tensor> copies;
+  for (int64_t i = 0; i < count; ++i) copies.push_back(make());
+  return copies;
+}
+
+void TimeQuantized(const LinearSize& size) {
+  const Operators cuda = RegisteredOperators();
+  const auto device = at::TensorOptions(at::kCUDA);
+  const auto bytes_of = [](const at::Tensor& t) { return t.numel() * t.element_size(); };
+  const int64_t tiles = (size.n + 63) / 64;
+  const auto random = [&](at::IntArrayRef shape) {
+    return at::randint(0, 256, shape, device.dtype(at::kByte));
+  };
+  const auto int8 = Copies(tiles * size.k * 64, [&] { return random({tiles, size.k / 4, 64, 4}); });
+  const auto int4 = Copies(tiles * size.k * 32, [&] { return random({tiles, size.k / 8, 64, 4}); });
+  const at::Tensor scale8 = at::rand({tiles, 64}, device) * 0.01;
+  const at::Tensor scale4 =
+      (at::rand({tiles, size.k / 128, 2, 64}, device) * 0.01).to(at::kBFloat16);
+  for (const int64_t rows : {1, 8, 16, 32, 64}) {
+    const at::Tensor x = at::randn({rows, size.k}, device.dtype(at::kBFloat16));
+    TimeLinear("int8", rows, bytes_of(int8[0]) + bytes_of(scale8), static_cast<int>(int8.size()),
+               [&](int i) { cuda.linear_int8(x, int8[i], scale8, size.n); });
+    TimeLinear("int4", rows, bytes_of(int4[0]) + bytes_of(scale4), static_cast<int>(int4.size()),
+               [&](int i) { cuda.linear_int4(x, int4[i], scale4, size.n); });
+  }
+}
+
+// cuBLAS on W, and our kernel on packed words: which of the two should cuda_weights.cc choose?
+void TimeUnquantized(const LinearSize& size) {
+  const Operators cuda = RegisteredOperators();
+  const auto device = at::TensorOptions(at::kCUDA).dtype(at::kBFloat16);
+  const int64_t tiles = (size.n + 63) / 64;
+  const int64_t bytes = tiles * 64 * size.k * 2;
+  const auto packed = Copies(bytes, [&] { return at::randn({tiles, size.k / 2, 64, 2}, device); });
+  for (const int64_t rows : {1, 8, 16, 32, 64}) {
+    const at::Tensor x = at::randn({rows, size.k}, device);
+    TimeLinear("cuBLAS", rows, bytes, static_cast<int>(packed.size()), [&](int i) {
+      at::linear(x, packed[i].view({tiles * 64, size.k}).narrow(0, 0, size.n));
+    });
+    if (rows > 32) continue;
+    TimeLinear("packed", rows, bytes, static_cast<int>(packed.size()),
+               [&](int i) { cuda.linear_packed(x, packed[i], size.n); });
+  }
+}
+
+}  // namespace
+
+void CompareLinears() {
+  at::manual_seed(kSeed);
+  std::vector<LinearSize> sizes = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 516}};
+  for (const NamedSize& named : k9b) sizes.push_back(named.size);
+  for (const LinearSize& size : sizes) {
+    for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
+      if (type == at::kHalf && size.n > 5000) continue;
+      for (const Linear& linear : Linears(size, type)) CompareLinear(linear, size, type);
+    }
+  }
+  for (const Linear& linear : Linears({130, 1000}, at::kBFloat16)) {
+    for (const int64_t rows : {1, 32, 33}) CompareGraph(linear, 1000, rows);
+  }
+}
+
+void TimeLinears() {
+  for (const NamedSize& named : k9b) {
+    std::printf("%s: [%ld, %ld]\n", named.name, static_cast<long>(named.size.n),
+                static_cast<long>(named.size.k));
+    TimeUnquantized(named.size);
+    TimeQuantized(named.size);
+  }
+}
+
+}  // namespace idefics::test

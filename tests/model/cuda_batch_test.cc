@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/model/cuda_batch.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <vector>
+
+namespace idefics {
+namespace {
+
+constexpr int32_t kScratch = 99;
+
+// A step of `count` decode rows: row r stands at position 10 + r of the extent at 100 · r.
+struct Decode {
+  std::vector<int32_t> tokens, images;
+  std::vector<StepRow> rows;
+
+  explicit Decode(int count) : tokens(count), images(count), rows(count) {
+    for (int r = 0; r < count; ++r) {
+      tokens[r] = 500 + r;
+      images[r] = r - 1;
+      rows[r].tokens = {&tokens[r], 1};
+      rows[r].image_entries = {&images[r], 1};
+      rows[r].position = 10 + r;
+      rows[r].kv_start = 100 * r;
+    }
+  }
+};
+
+int GraphRowsOf(int count) { return GraphRows(StepIndices(Decode(count).rows)); }
+
+TEST_CASE("a decode step takes the smallest graph that holds its rows", "[cuda_batch]") {
+  CHECK(GraphRowsOf(1) == 1);
+  CHECK(GraphRowsOf(2) == 2);
+  CHECK(GraphRowsOf(3) == 4);
+  CHECK(GraphRowsOf(8) == 8);
+  CHECK(GraphRowsOf(33) == 48);
+  CHECK(GraphRowsOf(128) == 128);
+}
+
+TEST_CASE("no graph takes more than 128 rows, or none", "[cuda_batch]") {
+  CHECK(GraphRowsOf(129) == 0);
+  CHECK(GraphRowsOf(0) == 0);
+}
+
+TEST_CASE("a step with a piece of a prompt runs eagerly", "[cuda_batch]") {
+  const std::vector<int32_t> piece{1, 2}, no_images{-1, -1};
+  Decode decode(3);
+  SECTION("two tokens in a row") {
+    decode.rows[1].tokens = piece;
+    decode.rows[1].image_entries = no_images;
+    CHECK(GraphRows(StepIndices(decode.rows)) == 0);
+  }
+  SECTION("as many tokens as rows, but unevenly") {
+    decode.rows[1].tokens = piece;
+    decode.rows[1].image_entries = no_images;
+    decode.rows[2].tokens = {};
+    decode.rows[2].image_entries = {};
+    CHECK(GraphRows(StepIndices(decode.rows)) == 0);
+  }
+  SECTION("a token whose logits nobody wants") {
+    decode.rows[0].wants_logits = false;
+    CHECK(GraphRows(StepIndices(decode.rows)) == 0);
+  }
+}
+
+TEST_CASE("rows beyond the step's own write to the scratch slot and see nothing else",
+          "[cuda_batch]") {
+  const std::vector<int32_t> expected{
+      500, 501, 502, 0,           // tokens
+      10,  11,  12,  0,           // positions
+      10,  111, 212, kScratch,    // kv_slots
+      -1,  0,   1,   -1,          // image_entry
+      0,   100, 200, kScratch,    // kv_starts
+      11,  12,  13,  1,           // kv_lengths
+      0,   1,   2,   3,           // sample_rows
+      0,   1,   2,   3,        4  // row_starts
+  };
+  CHECK(GraphInput(StepIndices(Decode(3).rows), 4, kScratch) == expected);
+}
+
+TEST_CASE("a step that fills its graph gets no rows", "[cuda_batch]") {
+  const std::vector<int32_t> input = GraphInput(StepIndices(Decode(2).rows), 2, kScratch);
+  CHECK(input ==
+        std::vector<int32_t>{500, 501, 10, 11, 10, 111, -1, 0, 0, 100, 11, 12, 0, 1, 0, 1, 2});
+}
+
+}  // namespace
+}  // namespace idefics
