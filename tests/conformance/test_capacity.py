@@ -68,7 +68,7 @@ def test_put_async(server):
 def test_put_again(server, hook, first):
     body = request("[sleep=0.6]x", webhook=hook.url)
     running = server.send("PUT", "/predictions/again", body, first)
-    server.wait_status("BUSY")
+    hook.wait_posts(1)
     for headers in (ASYNC, {}):
         answer = server.put("again", body, headers)
         assert (answer.status, answer.json["status"]) == (202, "processing")
