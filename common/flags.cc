@@ -33,6 +33,8 @@ constexpr Flag kFlags[] = {
      "Tokens in the KV cache, over all running sequences; 0 takes what memory allows."},
     {"image-entries", "IDEFICS_IMAGE_ENTRIES", FlagType::kInteger, "32", 1, kMaxInt, "", kBoth,
      "Distinct images that the engine keeps ready."},
+    {"fused", "IDEFICS_FUSED", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Run the model's own operators; false runs plain ones, to see what they are worth."},
     {"verify-hashes", "IDEFICS_VERIFY_HASHES", FlagType::kChoice, "changed", 0, 0,
      "always|changed|never", kBoth,
      "When the sha256 of the bundle's files is compared at start; changed: unless they were found "

@@ -267,6 +267,7 @@ class TorchRunner : public ModelRunner {
 Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,
                                           std::string* description) {
   UseOperators();
+  if (!options.fused) UseReferenceOperators();
   ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
   auto runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
   RETURN_IF_ERROR(runner->Load(bundle));

@@ -7,6 +7,18 @@
 
 void idefics::UseOperators() {}
 
+void idefics::UseReferenceOperators() {
+  for (const c10::DispatchKey device : {c10::DispatchKey::CPU, c10::DispatchKey::CUDA}) {
+    // Never deleted: that would take the registrations back.
+    auto* library = new torch::Library(torch::Library::IMPL, "idefics", device, __FILE__, __LINE__);
+    library->impl("rms_norm", reference::RmsNorm);
+    library->impl("rope_write", reference::RopeWrite);
+    library->impl("attend", reference::Attend);
+    library->impl("attend_image", reference::AttendImage);
+    library->impl("swiglu", reference::Swiglu);
+  }
+}
+
 TORCH_LIBRARY(idefics, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
   library.def(
