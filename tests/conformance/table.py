@@ -66,7 +66,8 @@ def summary(rows):
               for case, parts in ours.items() if case <= OF_THE_CONTRACT]
     equal = [coglet.partition(":")[0] for _, _, tag, coglet, _ in rows if tag == "c"]
     return (f"Of the contract's {OF_THE_CONTRACT} cases ours passes {judged.count('pass')}, differs in "
-            f"{judged.count('differs')}, skips {judged.count('skipped')}. The table has {len(rows)} rows (further cases, parts of a case); ours passes "
+            f"{judged.count('differs')}, skips {judged.count('skipped')}. The table has {len(rows)} rows (further cases, "
+            f"parts of a case); ours passes "
             f"{sum(row[4] == 'pass' for row in rows)} of them, coglet {equal.count('pass')} of the {len(equal)} tagged `c`.\n\n")
 
 
