@@ -35,6 +35,8 @@ constexpr Flag kFlags[] = {
      "Distinct images that the engine keeps ready."},
     {"fused", "IDEFICS_FUSED", FlagType::kBool, "true", 0, 0, "", kBoth,
      "Run the model's own operators; false runs plain ones, to see what they are worth."},
+    {"graphs", "IDEFICS_GRAPHS", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Replay decode steps on a GPU from CUDA graphs; false starts each kernel by itself."},
     {"verify-hashes", "IDEFICS_VERIFY_HASHES", FlagType::kChoice, "changed", 0, 0,
      "always|changed|never", kBoth,
      "When the sha256 of the bundle's files is compared at start; changed: unless they were found "

@@ -19,6 +19,7 @@ struct PredictorOptions {
   int64_t kv_tokens = 0;        // slots of the KV arena; 0: as many as memory allows
   int32_t image_entries = 32;   // pictures whose cross-attention K/V are kept
   bool fused = true;            // the model's own operators; false: plain ones, for comparison
+  bool graphs = true;           // decode steps on CUDA from graphs; false: eagerly, for comparison
   EngineOptions engine;
   ImageLimits image_limits;
   VerifyHashes verify_hashes = VerifyHashes::kChanged;

@@ -40,10 +40,10 @@ std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scrat
   append(step.positions, 0);
   append(step.kv_slots, scratch_slot);
   append(step.image_entry, -1);
+  for (int32_t row = 0; row <= rows; ++row) input.push_back(row);  // row_starts
   append(step.kv_starts, scratch_slot);
   append(step.kv_lengths, 1);
-  for (int32_t row = 0; row < rows; ++row) input.push_back(row);   // sample_rows
-  for (int32_t row = 0; row <= rows; ++row) input.push_back(row);  // row_starts
+  for (int32_t row = 0; row < rows; ++row) input.push_back(row);  // sample_rows
   return input;
 }
 

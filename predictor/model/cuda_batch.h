@@ -14,10 +14,10 @@ namespace idefics {
 // token or wants no logits, or there are more rows than the largest graph has.
 int GraphRows(const StepIndices& step);
 
-// The arrays of a step of `rows` rows behind each other: tokens, positions, kv_slots, image_entry,
-// kv_starts, kv_lengths, sample_rows [rows], row_starts [rows + 1]. Rows beyond the step's own
-// decode token 0 without image or past into `scratch_slot`, which belongs to no sequence.
-// REQUIRES: rows == GraphRows(step) > 0.
+// The arrays of a step of `rows` rows behind each other, in the order of StepIndices: row_starts
+// has rows + 1 numbers, each other one `rows`. Rows beyond the step's own decode token 0 without
+// image or past into `scratch_slot`, which belongs to no sequence. REQUIRES: rows ==
+// GraphRows(step) > 0.
 std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot);
 
 }  // namespace idefics

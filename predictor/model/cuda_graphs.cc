@@ -18,6 +18,10 @@ namespace {
 // cuBLAS makes its handle and workspace in the first; libtorch's own users saw up to three needed.
 constexpr int kWarmups = 3;
 
+// Arrays of StepIndices.
+constexpr int64_t kInputs = 8;
+constexpr int64_t kRowStarts = 4;
+
 // One captured step. The graph reads `indices` and writes `logits` where they lie, so both live as
 // long as it does.
 struct Captured {
@@ -73,10 +77,11 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     const auto size = static_cast<int64_t>(input.size());
     captured->host = torch::empty({size}, torch::TensorOptions(torch::kInt32).pinned_memory(true));
     captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
-    for (int i = 0; i < 7; ++i) {
-      captured->inputs.push_back(captured->indices.narrow(0, int64_t{rows} * i, rows));
+    for (int64_t i = 0, at = 0; i < kInputs; ++i) {
+      const int64_t count = rows + (i == kRowStarts ? 1 : 0);
+      captured->inputs.push_back(captured->indices.narrow(0, at, count));
+      at += count;
     }
-    captured->inputs.push_back(captured->indices.narrow(0, int64_t{rows} * 7, rows + 1));
     Upload(input, captured.get());
     c10::cuda::device_synchronize();  // what is on the current stream comes before the other's work
     const c10::cuda::CUDAStreamGuard guard(stream_);

@@ -15,7 +15,7 @@ namespace idefics {
 
 class DecodeGraphs {
  public:
-  // Runs the decoder on index tensors in the order of cuda_batch.h; logits [rows, vocab].
+  // Runs the decoder on index tensors in the order of StepIndices; logits [rows, vocab].
   using Forward = std::function<torch::Tensor(const std::vector<torch::Tensor>&)>;
 
   virtual ~DecodeGraphs() = default;

@@ -13,6 +13,9 @@
 
 #include "common/check.h"
 #include "predictor/model/arena_size.h"
+#include "predictor/model/cuda_graphs.h"
+#include "predictor/model/cuda_weights.h"
+#include "predictor/model/step_indices.h"
 #include "predictor/model/thread_probe.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
@@ -67,36 +70,14 @@ Result<torch::Device> ChooseDevice(const std::string& name) {
   }
 }
 
-// The index tensors of one step, gathered on the host; i32. Names as decoder.forward.
-struct StepIndices {
-  std::vector<int32_t> tokens, positions, kv_slots, image_entry;           // [T]
-  std::vector<int32_t> row_starts{0}, kv_starts, kv_lengths, sample_rows;  // [R + 1], [R], [R], [S]
-
-  explicit StepIndices(std::span<const StepRow> rows) {
-    for (const StepRow& row : rows) {
-      const auto count = static_cast<int32_t>(row.tokens.size());
-      const auto start = static_cast<int32_t>(row.kv_start);
-      tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
-      image_entry.insert(image_entry.end(), row.image_entries.begin(), row.image_entries.end());
-      for (int32_t t = 0; t < count; ++t) {
-        positions.push_back(row.position + t);
-        kv_slots.push_back(start + row.position + t);
-      }
-      row_starts.push_back(row_starts.back() + count);
-      kv_starts.push_back(start);
-      kv_lengths.push_back(row.position + count);
-      if (row.wants_logits) sample_rows.push_back(row_starts.back() - 1);
-    }
-  }
-};
-
 class TorchRunner : public ModelRunner {
  public:
   TorchRunner(const BundleManifest& manifest, torch::Device device,
               const TorchRunnerOptions& options)
       : device_(device),
         num_threads_(device.is_cpu() && options.num_threads == 0 ? ProbeThreads()
-                                                                 : options.num_threads) {
+                                                                 : options.num_threads),
+        use_graphs_(device.is_cuda() && options.graphs && options.fused) {
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     most_tokens_ = options.most_tokens;
@@ -123,7 +104,19 @@ class TorchRunner : public ModelRunner {
     for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
       vision_layers_.push_back(layer);
     }
-    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] { Allocate(bundle); }));
+    if (device_.is_cuda()) {
+      RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
+        UnpackWeights(decoder_);
+        at::accelerator::emptyCache();  // of packed ones: the arena is sized by what is free
+      }));
+    }
+    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] {
+      Allocate(bundle);
+      if (use_graphs_) {
+        graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
+                                   [this](const auto& indices) { return Decode(indices); });
+      }
+    }));
     return TryOnce();
   }
 
@@ -153,15 +146,14 @@ class TorchRunner : public ModelRunner {
       UseThreads();
       const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
       const StepIndices step(rows);
-      const torch::Tensor result =
-          decoder_
-              .forward({Indices(step.tokens), Indices(step.positions), Indices(step.kv_slots),
-                        Indices(step.image_entry), Indices(step.row_starts),
-                        Indices(step.kv_starts), Indices(step.kv_lengths),
-                        Indices(step.sample_rows), k_arena_, v_arena_, image_k_, image_v_})
-              .toTensor()
-              .to(torch::kCPU)
-              .contiguous();
+      torch::Tensor result = graphs_ != nullptr ? graphs_->Run(step) : torch::Tensor();
+      if (!result.defined()) {
+        result =
+            Decode({Indices(step.tokens), Indices(step.positions), Indices(step.kv_slots),
+                    Indices(step.image_entry), Indices(step.row_starts), Indices(step.kv_starts),
+                    Indices(step.kv_lengths), Indices(step.sample_rows)});
+      }
+      result = result.to(torch::kCPU).contiguous();
       IDEFICS_CHECK_EQ(static_cast<size_t>(result.numel()), logits.size());
       std::copy_n(result.const_data_ptr<float>(), logits.size(), logits.data());
     });
@@ -198,6 +190,13 @@ class TorchRunner : public ModelRunner {
     return free_bytes - std::min(free_bytes, weight_bytes);
   }
 
+  // The arrays of StepIndices on the device → logits [S, vocab] f32.
+  torch::Tensor Decode(const std::vector<torch::Tensor>& indices) {
+    std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end());
+    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_k_, image_v_});
+    return decoder_.forward(std::move(inputs)).toTensor();
+  }
+
   void Allocate(const Bundle& bundle) {
     const BundleManifest& manifest = bundle.manifest();
     const ModelConfig& model = manifest.model;
@@ -209,8 +208,9 @@ class TorchRunner : public ModelRunner {
           2 * model.num_layers * model.hidden_size * options.dtype().itemsize();
       limits_.kv_tokens = KvTokensThatFit(FreeBytes(weight_bytes), per_token, most_tokens_);
     }
-    // Pages are touched when a sequence first uses them.
-    const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens, model.num_heads,
+    // Pages are touched when a sequence first uses them. The last slot is the scratch slot of
+    // graphs, of no sequence.
+    const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens + 1, model.num_heads,
                                         model.head_dim()};
     const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_entries,
                                         model.num_heads, model.tokens_per_image(),
@@ -260,8 +260,10 @@ class TorchRunner : public ModelRunner {
   torch::jit::Module decoder_;
   std::vector<torch::jit::Module> vision_layers_;
   torch::Tensor patches_;            // [1, P, E]: the picture that is being encoded
-  torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens, H, d], activations' type
+  torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
   torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
+  const bool use_graphs_;
+  std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
 };
 
 Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,

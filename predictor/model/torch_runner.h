@@ -19,7 +19,8 @@ struct TorchRunnerOptions {
   int64_t most_tokens = 0;      // more than this many could not be in use at once
   int32_t image_entries = 32;
   int32_t max_rows = 8;
-  bool fused = true;  // false: plain ATen operators, for comparison
+  bool fused = true;   // false: plain ATen operators, for comparison
+  bool graphs = true;  // of decode steps on CUDA; false: all steps eagerly, for comparison
 };
 
 // What the library hands back; `runner` is set where `status` is ok.

@@ -39,7 +39,7 @@ struct TinyDecoder {
     v_cache = random({kSlots + 1, kHeads, kDim});
   }
 
-  // The inputs of cuda_batch.h.
+  // The arrays of StepIndices.
   at::Tensor Forward(const std::vector<at::Tensor>& in) const {
     const at::Tensor even = at::arange(0, kDim, 2, at::TensorOptions(at::kCUDA).dtype(at::kFloat));
     const at::Tensor angles =
@@ -48,17 +48,17 @@ struct TinyDecoder {
     const at::Tensor y = ops.rms_norm(x, norm, 1e-6);
     const at::Tensor q = ops.rope_write(ops.linear_packed(y, qkv, 3 * kWidth), angles.cos(),
                                         angles.sin(), in[2], k_cache, v_cache);
-    x = x + ops.attend(q, k_cache, v_cache, in[7], in[4], in[5]);
+    x = x + ops.attend(q, k_cache, v_cache, in[4], in[5], in[6]);
     x = x + ops.attend_image(q, image_k, image_v, in[3]);
-    return ops.linear_int8(x.index_select(0, in[6]), head, head_scale, kVocab).to(at::kFloat);
+    return ops.linear_int8(x.index_select(0, in[7]), head, head_scale, kVocab).to(at::kFloat);
   }
 };
 
 std::vector<at::Tensor> EagerInputs(const StepIndices& step) {
   std::vector<at::Tensor> inputs;
   for (const auto* values :
-       {&step.tokens, &step.positions, &step.kv_slots, &step.image_entry, &step.kv_starts,
-        &step.kv_lengths, &step.sample_rows, &step.row_starts}) {
+       {&step.tokens, &step.positions, &step.kv_slots, &step.image_entry, &step.row_starts,
+        &step.kv_starts, &step.kv_lengths, &step.sample_rows}) {
     inputs.push_back(at::tensor(*values, at::TensorOptions(at::kInt)).to(at::kCUDA));
   }
   return inputs;
