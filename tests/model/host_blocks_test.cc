@@ -52,6 +52,23 @@ TEST_CASE("a shuffle exchanges values inside a warp only", "[host_blocks]") {
   for (unsigned i = 0; i < 96; ++i) CHECK(sums[i] == 496.0f + 1024.0f * static_cast<float>(i / 32));
 }
 
+TEST_CASE("a copy arrives when its thread waits for its group, and no sooner", "[host_blocks]") {
+  const std::vector<unsigned> from{1, 2, 3, 4, 5, 6, 7, 8};
+  RunBlocks({}, 32, [&] {
+    std::vector<unsigned> to(8);
+    CopyLater(&to[0], &from[0]);
+    CommitCopies();
+    CopyLater(&to[4], &from[4]);
+    CommitCopies();
+    CommitCopies();  // empty
+    REQUIRE(to == std::vector<unsigned>(8));
+    WaitForCopies(2);
+    REQUIRE(to == std::vector<unsigned>{1, 2, 3, 4, 0, 0, 0, 0});
+    WaitForCopies(1);
+    REQUIRE(to == from);
+  });
+}
+
 TEST_CASE("a barrier that some threads never reach is an error", "[host_blocks]") {
   CHECK_THROWS_AS(RunBlocks({}, 64,
                             [] {

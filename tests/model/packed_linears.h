@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random linears in the stored forms of predictor/ops/packed_weight.h, for tests. Made on the CPU by
-// the default generator.
+// Random linears in the stored forms of predictor/ops/packed_weight.h, for tests. Made on the CPU
+// by the default generator.
 #pragma once
 
 #include <ATen/core/Tensor.h>

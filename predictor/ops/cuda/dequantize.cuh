@@ -2,7 +2,7 @@
 // Packed weights back to W [n, k], for products of many rows by cuBLAS.
 #pragma once
 
-#include "predictor/ops/cuda/linear_words.cuh"
+#include "predictor/ops/cuda/linear_chunk.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 

@@ -4,7 +4,7 @@
 // added in a fixed order: a row's bits depend neither on timing nor on the other rows.
 #pragma once
 
-#include "predictor/ops/cuda/linear_words.cuh"
+#include "predictor/ops/cuda/linear_chunk.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 

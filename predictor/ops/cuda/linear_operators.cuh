@@ -11,8 +11,11 @@
 #include <algorithm>
 
 #include "predictor/ops/cuda/dequantize.cuh"
+#include "predictor/ops/cuda/int4_words.cuh"
+#include "predictor/ops/cuda/int8_words.cuh"
 #include "predictor/ops/cuda/linear_few_rows.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
+#include "predictor/ops/cuda/pair_words.cuh"
 #include "predictor/ops/element_type.h"
 #include "predictor/ops/reference.h"
 

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the forms of packed weights (../packed_weight.h) share as operands of a tensor core. A form
+// (*_words.cuh) says where the words of a chunk lie and multiplies a chunk: 16 steps of 32 columns,
+// half a tile. Lane (g, j) of a warp, g = lane / 4 and j = lane % 4, takes columns 4g … 4g + 3; its
+// word of column 4g + r is column g of product r.
+#pragma once
+
+#include <cstring>
+
+#include "predictor/ops/cuda/tensor_core.cuh"
+#include "predictor/ops/linear_kernels.h"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr int kUnitColumns = 32;  // one cache line of words a step
+constexpr int kChunkSteps = 16;
+constexpr int kTileRows = 16;  // of x, in one product
+
+using Slot = Pack<uint32_t, 4>;  // 16 bytes
+
+template <typename T>
+struct FewRowsArguments {
+  const T* x;         // [rows, k]
+  const uint32_t* w;  // [tiles, steps, 64]
+  const void* scale;  // of the form's own type
+  T* out;             // [rows, n]
+  int rows;
+  int n;
+  int k;
+  int steps;    // words of a column
+  bool packed;  // rows of x are whole packs of the form's kXPack
+};
+
+// Sums of 16 rows of x times 32 columns: of product r, columns 4 · (column of the product) + r.
+struct UnitSums {
+  TileSums at[4];
+};
+
+// The word of step `step` of this lane's first column in unit `unit`, or null behind the last step.
+template <typename T>
+__device__ __forceinline__ const void* WordsAt(const FewRowsArguments<T>& a, int unit, int step) {
+  if (step >= a.steps) return nullptr;
+  const int64_t row = static_cast<int64_t>(unit / 2) * a.steps + step;
+  return a.w + row * kTileColumns + unit % 2 * kUnitColumns + threadIdx.x % 32 / 4 * 4;
+}
+
+// W = step · (number of the word) + minimum.
+struct WeightRange {
+  float step;
+  float minimum;
+};
+
+// x[row][first …] of the lane's rows g and g + 8 of a tile of rows.
+template <typename T, int kCount>
+struct RowPacks {
+  Pack<T, kCount> at[2];
+
+  __device__ __forceinline__ RowPacks(const FewRowsArguments<T>& a, int row_tile, int first) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = row_tile * kTileRows + static_cast<int>(threadIdx.x) % 32 / 4 + half * 8;
+      at[half] = LoadPack<kCount>(a.x + static_cast<int64_t>(row) * a.k, first,
+                                  row < a.rows ? a.k : 0, a.packed);
+    }
+  }
+
+  __device__ __forceinline__ uint32_t Pair(int half, int pair) const {
+    uint32_t word;
+    memcpy(&word, &at[half].at[pair * 2], sizeof(word));
+    return word;
+  }
+  // Numbers first … first + 3 as (0, 1) and (2, 3).
+  __device__ __forceinline__ OperandA Neighbours(int first) const {
+    return {
+        {Pair(0, first / 2), Pair(1, first / 2), Pair(0, first / 2 + 1), Pair(1, first / 2 + 1)}};
+  }
+  // Numbers first … first + 3 as (0, 2) and (1, 3).
+  __device__ __forceinline__ OperandA Alternate(int first) const {
+    const OperandA a = Neighbours(first);
+    return {{LowHalves(a.pairs[0], a.pairs[2]), LowHalves(a.pairs[1], a.pairs[3]),
+             HighHalves(a.pairs[0], a.pairs[2]), HighHalves(a.pairs[1], a.pairs[3])}};
+  }
+};
+
+}  // namespace idefics::IDEFICS_TARGET
