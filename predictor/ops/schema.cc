@@ -29,6 +29,7 @@ TORCH_LIBRARY(idefics, library) {
       "Tensor kv_lengths) -> Tensor");
   library.def(
       "attend_image(Tensor q, Tensor image_k, Tensor image_v, Tensor image_entry) -> Tensor");
+  // weight: packed_weight.h; on CUDA also W [n, k] itself.
   library.def("linear_packed(Tensor x, Tensor weight, int n) -> Tensor");
   library.def("linear_int8(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("linear_int4(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");

@@ -2,9 +2,11 @@
 // What a new device can do at most, by ATen and a kernel of our own.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <exception>
+#include <vector>
 
 #include "tests/gpu/gpu_checks.h"
 

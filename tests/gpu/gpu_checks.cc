@@ -23,9 +23,10 @@ void Expect(bool holds, const std::string& what) {
   std::printf("FAILED %s\n", what.c_str());
 }
 
-void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tensor& truth) {
+void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tensor& truth,
+                 double slack) {
   const Difference difference = Compare(mine, truth);
-  Expect(difference.largest <= 1, what + ": " + difference.text);
+  Expect(difference.largest <= slack, what + ": " + difference.text);
 }
 
 void ExpectEqual(const std::string& what, const at::Tensor& mine, const at::Tensor& truth) {

@@ -17,7 +17,9 @@ inline Outcome outcome;
 
 // Counts, and prints what failed.
 void Expect(bool holds, const std::string& what);
-void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tensor& truth);
+// To `slack` times the tolerance of ragged_step.h.
+void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tensor& truth,
+                 double slack = 1);
 void ExpectEqual(const std::string& what, const at::Tensor& mine, const at::Tensor& truth);
 
 // Median microseconds of call(i), all of 0 … calls-1 replayed behind each other from one graph.

@@ -6,7 +6,9 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -71,7 +73,8 @@ void CompareLinear(const Linear& linear, const LinearSize& size, at::ScalarType 
                              .to(at::kCUDA);
     const std::string what = where + ", " + std::to_string(rows) + " rows";
     const at::Tensor mine = linear.run(x);
-    ExpectClose(what, mine, Product(x, linear.w));
+    // cuBLAS may add parts of a sum that were rounded to 16 bit.
+    ExpectClose(what, mine, Product(x, linear.w), rows > 32 ? 4 : 1);
     if (rows > 32) continue;
     ExpectEqual(what + ", again", linear.run(x), mine);
     ExpectEqual(what + ", the last row alone", linear.run(x.narrow(0, rows - 1, 1)),
@@ -157,11 +160,15 @@ void TimeUnquantized(const LinearSize& size) {
 
 void CompareLinears() {
   at::manual_seed(kSeed);
-  std::vector<LinearSize> sizes = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 516}};
-  for (const NamedSize& named : k9b) sizes.push_back(named.size);
-  for (const LinearSize& size : sizes) {
+  for (const LinearSize& size : std::vector<LinearSize>{{64, 128},
+                                                        {70, 33},
+                                                        {1, 1},
+                                                        {130, 1000},
+                                                        {200, 516},
+                                                        {4096, 4096},
+                                                        {4096, 11008},
+                                                        {32002, 4096}}) {
     for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
-      if (type == at::kHalf && size.n > 5000) continue;
       for (const Linear& linear : Linears(size, type)) CompareLinear(linear, size, type);
     }
   }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The bandwidth of reading alone, against which a decode step is measured.
+#include <ATen/cuda/CUDAContext.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randint.h>
 #include <c10/cuda/CUDAException.h>
@@ -38,8 +39,9 @@ double Measure() {
   const auto options = at::TensorOptions(at::kCUDA).dtype(at::kInt);
   const at::Tensor data = at::randint(0, 1 << 30, {kBytes / 4}, options);
   const at::Tensor out = at::empty({1}, options);
+  const int blocks = at::cuda::getCurrentDeviceProperties()->multiProcessorCount * 16;
   const double us = Microseconds(4, [&](int) {
-    ReadAll<<<132 * 16, kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
+    ReadAll<<<blocks, kThreads, 0, c10::cuda::getCurrentCUDAStream()>>>(
         reinterpret_cast<const uint4*>(data.const_data_ptr<int32_t>()), kBytes / 16,
         reinterpret_cast<uint32_t*>(out.data_ptr<int32_t>()));
     C10_CUDA_KERNEL_LAUNCH_CHECK();
