@@ -8,8 +8,8 @@ namespace idefics {
 // shared library that no code of the program refers to.
 void UseOperators();
 
-// From now on all operators but the linears are the plain ATen ones of reference.h, on every device:
-// what the fused ones are measured against. Not thread safe; before a model is loaded.
+// From now on all operators but the linears are the plain ATen ones of reference.h, on every
+// device: what the fused ones are measured against. Not thread safe; before a model is loaded.
 void UseReferenceOperators();
 
 }  // namespace idefics
