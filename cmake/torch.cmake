@@ -17,7 +17,11 @@ if(IDEFICS_TORCH)
   target_include_directories(deps_torch SYSTEM INTERFACE
     ${IDEFICS_TORCH_DIR}/include ${IDEFICS_TORCH_DIR}/include/torch/csrc/api/include)
   target_link_directories(deps_torch INTERFACE ${IDEFICS_TORCH_DIR}/lib)
-  target_link_libraries(deps_torch INTERFACE torch_cpu c10 Threads::Threads)
+  # at::parallel_for is a template over OpenMP: compiled without the flag it runs on one thread. The runtime
+  # is the wheel's own, so that there is one pool of threads.
+  target_compile_options(deps_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+  target_link_libraries(deps_torch INTERFACE
+    torch_cpu c10 ${IDEFICS_TORCH_DIR}/lib/libgomp.so.1 Threads::Threads)
   target_link_options(deps_torch INTERFACE "LINKER:-rpath,${IDEFICS_TORCH_DIR}/lib")
   if(IDEFICS_CUDA)
     # CUDA 13 has nothing below sm_75, where CMake 3.25 would start; PTX of the last for later chips.

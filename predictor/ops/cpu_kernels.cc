@@ -19,6 +19,13 @@
 namespace idefics {
 namespace {
 
+// How many pieces of work one task should have, so that it is worth waking a thread for. `size`:
+// elements that one piece reads.
+int64_t PerTask(int64_t size) {
+  constexpr int64_t kElementsPerTask = 1 << 17;
+  return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, size));
+}
+
 // Keys and values of one head: `count` rows, `stride` elements apart.
 template <typename T>
 struct KeyRows {
@@ -80,6 +87,8 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
   const int64_t stride = heads * dim;
   TORCH_CHECK(q.is_contiguous() && k_cache.is_contiguous() && v_cache.is_contiguous());
   const auto ranges = KeyRanges(tokens, row_starts, kv_starts, kv_lengths);
+  int64_t all_keys = 0;  // of one head
+  for (const KeyRange& range : ranges) all_keys += range.count;
   at::Tensor out = at::empty({tokens, stride}, q.options());
   ForElementType(q.scalar_type(), "idefics::attend", [&](auto tag) {
     using T = decltype(tag);
@@ -87,17 +96,18 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
     const T* keys = k_cache.const_data_ptr<T>();
     const T* values = v_cache.const_data_ptr<T>();
     T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens * heads, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch(2 * dim);
-      for (int64_t i = begin; i < end; ++i) {
-        const KeyRange range = ranges[i / heads];
-        const int64_t offset = range.start * stride + (i % heads) * dim;
-        AttendOne(queries + i * dim,
-                  KeyRows<T>{keys + offset, values + offset, range.count, stride}, dim,
-                  scratch.data(), scratch.data() + dim);
-        std::copy_n(scratch.data() + dim, dim, result + i * dim);
-      }
-    });
+    at::parallel_for(0, tokens * heads, PerTask(all_keys * dim / std::max<int64_t>(1, tokens)),
+                     [&](int64_t begin, int64_t end) {
+                       std::vector<float> scratch(2 * dim);
+                       for (int64_t i = begin; i < end; ++i) {
+                         const KeyRange range = ranges[i / heads];
+                         const int64_t offset = range.start * stride + (i % heads) * dim;
+                         AttendOne(queries + i * dim,
+                                   KeyRows<T>{keys + offset, values + offset, range.count, stride},
+                                   dim, scratch.data(), scratch.data() + dim);
+                         std::copy_n(scratch.data() + dim, dim, result + i * dim);
+                       }
+                     });
   });
   return out;
 }
@@ -117,7 +127,7 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
     const T* keys = image_k.const_data_ptr<T>();
     const T* values = image_v.const_data_ptr<T>();
     T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens * heads, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, tokens * heads, PerTask(latents * dim), [&](int64_t begin, int64_t end) {
       std::vector<float> scratch(2 * dim);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t image = entry[i / heads];
@@ -141,7 +151,7 @@ at::Tensor Swiglu(const at::Tensor& gate_up) {
     using T = decltype(tag);
     const T* in = gate_up.const_data_ptr<T>();
     T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, tokens, PerTask(width), [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const T* row = in + t * 2 * width;
         SiluMultiply(row, row + width, result + t * width, width);

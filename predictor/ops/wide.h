@@ -19,4 +19,18 @@ inline float Wide(c10::BFloat16 x) {
 }
 inline float Wide(c10::Half x) { return static_cast<float>(x); }
 
+// Rounds to the nearest, even; NaN stays NaN.
+template <typename T>
+inline T Narrow(float x) {
+  return static_cast<T>(x);
+}
+// Without c10's branch, which keeps loops from becoming vectors.
+template <>
+inline c10::BFloat16 Narrow<c10::BFloat16>(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  const uint32_t result = (bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded;
+  return c10::BFloat16(static_cast<uint16_t>(result), c10::BFloat16::from_bits());
+}
+
 }  // namespace idefics
