@@ -25,8 +25,6 @@ constexpr int64_t kSerialProducts = 1 << 17;
 constexpr int64_t kSharesPerThread = 8;
 constexpr int64_t kLineWords = 16;  // 32-bit words of a cache line
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {
   const int64_t lines = CeilDiv(words, kLineWords);

@@ -6,8 +6,6 @@
 namespace idefics {
 namespace {
 
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 void CheckStored(const at::Tensor& tensor, const char* what, at::ScalarType type,
                  at::IntArrayRef shape) {
   TORCH_CHECK(tensor.scalar_type() == type && tensor.sizes() == shape, what, " must be ",

@@ -19,6 +19,9 @@
 
 namespace idefics {
 
+// Tiles, words or groups that hold `a` values, `b` in each.
+inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
 // W in the weight's own type: f32, bf16 or f16.
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k);
 
