@@ -10,20 +10,22 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <vector>
 
+#include "predictor/ops/element_type.h"
 #include "predictor/ops/linear_choice.h"
 #include "predictor/ops/packed_weight.h"
 #include "predictor/ops/quantize_rows.h"
 #include "predictor/ops/reference.h"
+#include "predictor/ops/row_math.h"
 
 namespace idefics {
 namespace {
 
 // Below this many products one thread is faster than waking another.
 constexpr int64_t kSerialProducts = 1 << 17;
-constexpr int64_t kSharesPerThread = 8;
-constexpr int64_t kLineWords = 16;  // 32-bit words of a cache line
+constexpr int64_t kShareWords = 1 << 16;  // of weights that a thread takes at a time
+constexpr int64_t kRowsPerTask = 8;       // when activations are quantized
+constexpr int64_t kLineWords = 16;        // 32-bit words of a cache line
 
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {
@@ -31,30 +33,32 @@ int64_t RowStride(int64_t words) {
   return (lines + (lines % 2 == 0 ? 1 : 0)) * kLineWords;
 }
 
-// x as the kernels read it.
+// Memory that `arguments` points to.
 struct Activations {
-  at::Tensor rows;              // [m, k], keeps the memory of a single row alive
-  std::vector<uint32_t> words;  // [m, stride], where the rows had to be copied
-  std::vector<float> scale;     // [m, groups], 8-bit activations only
-  std::vector<int32_t> sum;
+  at::Tensor words;  // i32 [m, stride]; a single row of f32 or bf16 may be x itself
+  at::Tensor scale;  // f32 [m, groups], 8-bit activations only
+  at::Tensor sum;    // i32 [m, groups]
 };
 
 // f32, or bf16 pairs. A single row of whole pairs is read where it lies.
 Activations FloatActivations(const at::Tensor& rows, LinearArguments* arguments) {
-  Activations x{rows, {}, {}, {}};
   const int64_t row_bytes = rows.size(1) * rows.element_size();
   const auto* const data = static_cast<const uint8_t*>(rows.const_data_ptr());
   if (rows.size(0) == 1 && row_bytes % 4 == 0) {
     arguments->x = reinterpret_cast<const uint32_t*>(data);
     arguments->x_stride = row_bytes / 4;
-    return x;
+    return {rows, {}, {}};
   }
-  arguments->x_stride = RowStride(CeilDiv(row_bytes, 4));
-  x.words.resize(rows.size(0) * arguments->x_stride);
-  for (int64_t m = 0; m < rows.size(0); ++m) {
-    std::memcpy(&x.words[m * arguments->x_stride], data + m * row_bytes, row_bytes);
+  const int64_t words = CeilDiv(row_bytes, 4);
+  arguments->x_stride = RowStride(words);
+  Activations x{
+      at::empty({rows.size(0), arguments->x_stride}, rows.options().dtype(at::kInt)), {}, {}};
+  auto* to = x.words.data_ptr<int32_t>();
+  for (int64_t m = 0; m < rows.size(0); ++m, to += arguments->x_stride) {
+    to[words - 1] = 0;  // the second half of an odd row's last pair
+    std::memcpy(to, data + m * row_bytes, row_bytes);
   }
-  arguments->x = x.words.data();
+  arguments->x = static_cast<const uint32_t*>(x.words.const_data_ptr());
   return x;
 }
 
@@ -63,22 +67,29 @@ Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* argume
   const int64_t k = rows.size(1);
   const int64_t padded = CeilDiv(k, 8) * 8;
   const int64_t groups = CeilDiv(k, kGroup);
-  Activations x{rows.to(at::kFloat), {}, {}, {}};
-  arguments->x_stride = RowStride(padded / 4);
-  arguments->groups = groups;
-  x.words.resize(m * arguments->x_stride);
-  x.scale.resize(m * groups);
-  x.sum.resize(m * groups);
-  const auto* const data = x.rows.const_data_ptr<float>();
-  at::parallel_for(0, m, 8, [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      auto* const q = reinterpret_cast<int8_t*>(&x.words[row * arguments->x_stride]);
-      QuantizeRow(data + row * k, k, padded, {q, &x.scale[row * groups], &x.sum[row * groups]});
-    }
+  const int64_t stride = RowStride(padded / 4);
+  const auto ints = rows.options().dtype(at::kInt);
+  Activations x{at::empty({m, stride}, ints),
+                at::empty({m, groups}, rows.options().dtype(at::kFloat)),
+                at::empty({m, groups}, ints)};
+  auto* const words = x.words.data_ptr<int32_t>();
+  auto* const scale = x.scale.data_ptr<float>();
+  auto* const sum = x.sum.data_ptr<int32_t>();
+  ForElementType(rows.scalar_type(), "a quantized linear", [&](auto tag) {
+    using T = decltype(tag);
+    const T* const data = rows.const_data_ptr<T>();
+    at::parallel_for(0, m, kRowsPerTask, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        auto* const q = reinterpret_cast<int8_t*>(words + row * stride);
+        QuantizeRow(data + row * k, k, padded, {q, scale + row * groups, sum + row * groups});
+      }
+    });
   });
-  arguments->x = x.words.data();
-  arguments->x_scale = x.scale.data();
-  arguments->x_sum = x.sum.data();
+  arguments->x = reinterpret_cast<const uint32_t*>(words);
+  arguments->x_stride = stride;
+  arguments->groups = groups;
+  arguments->x_scale = scale;
+  arguments->x_sum = sum;
   return x;
 }
 
@@ -93,39 +104,51 @@ at::Tensor RowsOf(const at::Tensor& x) {
   return x.contiguous().view({-1, x.size(-1)});
 }
 
-// Each thread takes the next few tiles when it is done with its last: a core that somebody else
-// slows down does less.
-void ShareTiles(LinearKernel kernel, const LinearArguments& arguments, int64_t tiles) {
-  const int64_t threads = at::get_num_threads();
-  const int64_t share = std::max<int64_t>(1, tiles / (threads * kSharesPerThread));
+// Calls run(begin, end) on all tiles. Each thread takes the next few when it is done with its last:
+// a core that somebody else slows down does less.
+template <typename Run>
+void ShareTiles(int64_t tiles, int64_t share, const Run& run) {
   std::atomic<int64_t> next{0};
-  at::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
     while (true) {
       const int64_t begin = next.fetch_add(share, std::memory_order_relaxed);
       if (begin >= tiles) return;
-      kernel(arguments, begin, std::min(tiles, begin + share));
+      run(begin, std::min(tiles, begin + share));
     }
   });
 }
 
-// Runs the kernel over the tiles and brings its sums into x's type and shape. `arguments`: all but
-// y and m are set.
+// Runs the kernel over the tiles and rounds its sums to x's type. `arguments`: all but y and m are
+// set.
 at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
                     int64_t n) {
   const int64_t k = x.size(-1);
   const int64_t tiles = CeilDiv(n, kTileColumns);
   arguments.m = x.numel() / k;
   arguments.y_stride = tiles * kTileColumns + kLineWords;
-  at::Tensor sums = at::empty({arguments.m, arguments.y_stride}, x.options().dtype(at::kFloat));
+  const at::Tensor sums =
+      at::empty({arguments.m, arguments.y_stride}, x.options().dtype(at::kFloat));
   arguments.y = sums.data_ptr<float>();
-  if (arguments.m * n * k < kSerialProducts) {
-    kernel(arguments, 0, tiles);
-  } else {
-    ShareTiles(kernel, arguments, tiles);
-  }
   auto shape = x.sizes().vec();
   shape.back() = n;
-  return sums.narrow(1, 0, n).to(x.scalar_type()).contiguous().view(shape);
+  at::Tensor out = at::empty(shape, x.options());
+  ForElementType(x.scalar_type(), "a linear", [&](auto tag) {
+    auto* const to = out.data_ptr<decltype(tag)>();
+    const auto run = [&](int64_t begin, int64_t end) {
+      kernel(arguments, begin, end);
+      const int64_t column = begin * kTileColumns;
+      const int64_t columns = std::min(n, end * kTileColumns) - column;
+      for (int64_t row = 0; row < arguments.m; ++row) {
+        NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
+      }
+    };
+    if (arguments.m * n * k < kSerialProducts) {
+      run(0, tiles);
+    } else {
+      ShareTiles(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)), run);
+    }
+  });
+  return out;
 }
 
 }  // namespace

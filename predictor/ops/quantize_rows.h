@@ -4,6 +4,9 @@
 // precision.
 #pragma once
 
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
 #include <cstdint>
 
 namespace idefics {
@@ -17,5 +20,7 @@ struct QuantizedRow {
 };
 
 void QuantizeRow(const float* x, int64_t k, int64_t padded, const QuantizedRow& row);
+void QuantizeRow(const c10::BFloat16* x, int64_t k, int64_t padded, const QuantizedRow& row);
+void QuantizeRow(const c10::Half* x, int64_t k, int64_t padded, const QuantizedRow& row);
 
 }  // namespace idefics

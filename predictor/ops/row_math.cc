@@ -59,6 +59,11 @@ inline __attribute__((always_inline)) void SiluMultiplyOf(const T* gate, const T
   }
 }
 
+template <typename T>
+inline __attribute__((always_inline)) void NarrowRowOf(const float* in, T* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = Narrow<T>(in[i]);
+}
+
 }  // namespace
 
 IDEFICS_CLONES float Dot(const float* a, const float* b, int64_t n) { return DotOf(a, b, n); }
@@ -89,6 +94,14 @@ IDEFICS_CLONES void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16*
 IDEFICS_CLONES void SiluMultiply(const c10::Half* gate, const c10::Half* up, c10::Half* out,
                                  int64_t n) {
   SiluMultiplyOf(gate, up, out, n);
+}
+
+IDEFICS_CLONES void NarrowRow(const float* in, float* out, int64_t n) { NarrowRowOf(in, out, n); }
+IDEFICS_CLONES void NarrowRow(const float* in, c10::BFloat16* out, int64_t n) {
+  NarrowRowOf(in, out, n);
+}
+IDEFICS_CLONES void NarrowRow(const float* in, c10::Half* out, int64_t n) {
+  NarrowRowOf(in, out, n);
 }
 
 }  // namespace idefics

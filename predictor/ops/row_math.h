@@ -26,4 +26,9 @@ void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16* up, c10::BFloa
                   int64_t n);
 void SiluMultiply(const c10::Half* gate, const c10::Half* up, c10::Half* out, int64_t n);
 
+// out[i] = in[i] rounded to the element type.
+void NarrowRow(const float* in, float* out, int64_t n);
+void NarrowRow(const float* in, c10::BFloat16* out, int64_t n);
+void NarrowRow(const float* in, c10::Half* out, int64_t n);
+
 }  // namespace idefics
