@@ -9,41 +9,56 @@ namespace idefics {
 
 template <typename Isa, typename Weights>
 struct LinearLoops {
-  static constexpr int64_t kPrefetch = 8 * kTileColumns;  // words: 2 KiB ahead in the stream
+  static constexpr int64_t kStreamAhead = 32 * kTileColumns;  // words: 8 KiB ahead in the stream
 
   // One row block, in as many column parts as registers need.
-  template <int M>
+  template <int M, bool kStream>
   static void Rows(const LinearArguments& a, TilePart part) {
-    constexpr int V = Isa::Vectors(M);
-    for (part.column = 0; part.column < kTileColumns; part.column += V * Isa::kLanes) {
-      Weights::template Tile<M, V>(a, part);
+    using ThisPass = Pass<Isa, M, kStream>;
+    constexpr int64_t kColumns = ThisPass::kVectors * Isa::kLanes;
+    for (part.column = 0; part.column < kTileColumns; part.column += kColumns) {
+      Weights::template Tile<ThisPass>(a, part);
+      if (kStream) part.ahead += kColumns;
     }
   }
 
-  template <int M>
+  template <int M, bool kStream>
   static void ChooseRows(int64_t rows, const LinearArguments& a, const TilePart& part) {
-    if (rows == M) return Rows<M>(a, part);
-    if constexpr (M > 1) ChooseRows<M - 1>(rows, a, part);
+    if (rows == M) return Rows<M, kStream>(a, part);
+    if constexpr (M > 1) ChooseRows<M - 1, kStream>(rows, a, part);
   }
 
-  // Few rows: one pass straight from memory. Many: blocks of the tile stay in the cache while all
-  // rows pass, and the last row block fetches the next one.
+  // Few rows: one pass straight from memory.
+  static void Stream(const LinearArguments& a, int64_t tile) {
+    TilePart part{tile, 0, 0, 0, a.steps, nullptr};
+    part.ahead = part.Weights(a) + kStreamAhead;
+    ChooseRows<Isa::kMaxRows, true>(a.m, a, part);
+  }
+
+  // Many: blocks of the tile stay in the cache while all rows pass, in row blocks of like size. The
+  // first passes fetch the next block.
+  static void Block(const LinearArguments& a, int64_t tile, int64_t first_step) {
+    const int64_t left = a.steps - first_step;
+    const int64_t steps = left < Weights::kBlockSteps ? left : Weights::kBlockSteps;
+    TilePart part{tile, 0, 0, first_step, steps, nullptr};
+    const uint32_t* const next = part.Weights(a) + steps * kTileColumns;
+    constexpr int64_t kAheadStep = Pass<Isa, 1, false>::kAheadStep;
+    constexpr int64_t kPasses = kTileColumns / kAheadStep;
+    const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
+      part.ahead = block < kPasses ? next + block * steps * kAheadStep : part.Weights(a);
+      ChooseRows<Isa::kBlockRows, false>(rows, a, part);
+      part.row += rows;
+    }
+  }
+
   static void Run(const LinearArguments& a, int64_t begin, int64_t end) {
-    const bool few = a.m <= Isa::kMaxRows;
-    const int64_t most = few ? Isa::kMaxRows : Isa::kBlockRows;
-    const int64_t blocks = (a.m + most - 1) / most;
-    const int64_t block_steps = few ? a.steps : Weights::kBlockSteps;
     for (int64_t tile = begin; tile < end; ++tile) {
-      for (int64_t step = 0; step < a.steps; step += block_steps) {
-        const int64_t left = a.steps - step;
-        const int64_t steps = left < block_steps ? left : block_steps;
-        int64_t row = 0;
-        for (int64_t block = blocks; block > 0; --block) {
-          const int64_t rows = (a.m - row + block - 1) / block;
-          const int64_t prefetch = few ? kPrefetch : block == 1 ? steps * kTileColumns : 0;
-          ChooseRows<Isa::kMaxRows>(rows, a, {tile, 0, row, step, steps, prefetch});
-          row += rows;
-        }
+      if (a.m <= Isa::kMaxRows) {
+        Stream(a, tile);
+      } else {
+        for (int64_t step = 0; step < a.steps; step += Weights::kBlockSteps) Block(a, tile, step);
       }
       Weights::Finish(a, tile);
     }

@@ -5,7 +5,7 @@
 //   LoadWords(p), BroadcastWord(p); DotF32, DotBf16(Floats& sum, Ints w, Ints x);
 //   DotU8S8(Ints& sum, Ints w, Ints x), LowNibbles(w), HighNibbles(w);
 //   Vectors(rows): vectors of columns beside `rows` rows whose sums fit the registers;
-//   kMaxRows: rows of one pass over the weights; kBlockRows: rows of a pass over cached weights.
+//   kMaxRows: most rows of one pass over the weights; kBlockRows: rows of a pass over cached ones.
 // Included only by linear_*.cc, each with its own compiler flags and its own Isa in an anonymous
 // namespace, so that no instance is shared between them. No standard library here for the same
 // reason.
@@ -41,7 +41,7 @@ struct TilePart {
   int64_t row;
   int64_t first_step;
   int64_t steps;
-  int64_t prefetch;  // words ahead in the weights' stream
+  const uint32_t* ahead;  // weights to fetch meanwhile: see Pass
 
   const uint32_t* Weights(const LinearArguments& a) const {
     return a.w + (tile * a.steps + first_step) * kTileColumns + column;
@@ -51,14 +51,36 @@ struct TilePart {
   }
 };
 
+// How a kernel passes over the weights. kStream: once, straight from memory; they are fetched ahead
+// without a place in the outer caches, which keep what runs between two linears. Otherwise: a block
+// of them in the cache, and part of the next block is fetched into it at each step.
+template <typename Isa, int M, bool kStream>
+struct Pass {
+  static constexpr int kRows = M;
+  static constexpr int kVectors = Isa::Vectors(M);
+  static constexpr int kLineWords = 16;
+  static constexpr int kLines =
+      kStream ? (kVectors * Isa::kLanes + kLineWords - 1) / kLineWords : 2;
+  static constexpr int64_t kAheadStep = kStream ? kTileColumns : kLines * kLineWords;
+
+  static IDEFICS_INLINE void Fetch(const uint32_t* ahead) {
+    Unrolled<kLines>([&](auto line) IDEFICS_ALWAYS {
+      __builtin_prefetch(ahead + line * kLineWords, 0, kStream ? 0 : 2);
+    });
+  }
+};
+
 // Weights of f32 (kBf16 = false) or pairs of bf16.
 template <typename Isa, bool kBf16>
 struct FloatWeights {
   static constexpr int64_t kBlockSteps = 256;  // 64 KiB of a tile: stays in the L2 cache
 
-  template <int M, int V>
+  template <typename Pass>
   static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
     const uint32_t* w = part.Weights(a);
+    const uint32_t* ahead = part.ahead;
     const uint32_t* const x = a.x + part.row * a.x_stride + part.first_step;
     float* const y = part.Sums(a);
     typename Isa::Floats sums[M][V];
@@ -68,12 +90,10 @@ struct FloatWeights {
                                           : Isa::Load(y + m * a.y_stride + v * Isa::kLanes);
       });
     });
-    for (int64_t i = 0; i < part.steps; ++i, w += kTileColumns) {
+    for (int64_t i = 0; i < part.steps; ++i, w += kTileColumns, ahead += Pass::kAheadStep) {
+      Pass::Fetch(ahead);
       typename Isa::Ints words[V];
-      Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
-        words[v] = Isa::LoadWords(w + v * Isa::kLanes);
-        __builtin_prefetch(w + part.prefetch + v * Isa::kLanes);
-      });
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { words[v] = Isa::LoadWords(w + v * Isa::kLanes); });
       Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
         const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride + i);
         Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
@@ -103,31 +123,35 @@ struct IntWeights {
   static constexpr int64_t kGroupSteps = kGroup / 4 / kWordsOfX;
   static constexpr int64_t kBlockSteps = 256;
 
-  template <int M, int V>
+  template <typename Pass>
   struct Sums {
-    typename Isa::Ints of[M][V];
+    typename Isa::Ints of[Pass::kRows][Pass::kVectors];
   };
 
   // The integer sums of `steps` steps of one group.
-  template <int M, int V>
-  static IDEFICS_INLINE Sums<M, V> Group(const LinearArguments& a, const TilePart& part,
+  template <typename Pass>
+  static IDEFICS_INLINE Sums<Pass> Group(const LinearArguments& a, const TilePart& part,
                                          int64_t group, int64_t steps) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
     const int64_t first = group * kGroupSteps;
-    const uint32_t* w = part.Weights(a) + (first - part.first_step) * kTileColumns;
+    const int64_t done = first - part.first_step;
+    const uint32_t* w = part.Weights(a) + done * kTileColumns;
+    const uint32_t* ahead = part.ahead + done * Pass::kAheadStep;
     const uint32_t* x = a.x + part.row * a.x_stride + first * kWordsOfX;
-    Sums<M, V> sums;
+    Sums<Pass> sums;
     Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
       // int8 weights are stored with 128 added.
       const int32_t start = kBits == 8 ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
       Unrolled<V>([&](auto v) IDEFICS_ALWAYS { sums.of[m][v] = Isa::SetInt(start); });
     });
-    for (int64_t i = 0; i < steps; ++i, w += kTileColumns) {
+    for (int64_t i = 0; i < steps; ++i, w += kTileColumns, ahead += Pass::kAheadStep) {
+      Pass::Fetch(ahead);
       Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
         typename Isa::Ints words[V];
         Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
           const typename Isa::Ints word = Isa::LoadWords(w + v * Isa::kLanes);
           words[v] = kBits == 8 ? word : half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
-          if (half == 0) __builtin_prefetch(w + part.prefetch + v * Isa::kLanes);
         });
         Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
           const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride);
@@ -140,9 +164,11 @@ struct IntWeights {
   }
 
   // Adds a group's integer sums to y.
-  template <int M, int V>
+  template <typename Pass>
   static IDEFICS_INLINE void AddGroup(const LinearArguments& a, const TilePart& part, int64_t group,
-                                      const Sums<M, V>& sums) {
+                                      const Sums<Pass>& sums) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
     const float* const x_scale = a.x_scale + part.row * a.groups + group;
     const int32_t* const x_sum = a.x_sum + part.row * a.groups + group;
     const uint16_t* const range =
@@ -171,13 +197,13 @@ struct IntWeights {
     });
   }
 
-  template <int M, int V>
+  template <typename Pass>
   static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
     const int64_t end = part.first_step + part.steps;
     for (int64_t step = part.first_step; step < end; step += kGroupSteps) {
       const int64_t group = step / kGroupSteps;
       const int64_t steps = end - step < kGroupSteps ? end - step : kGroupSteps;
-      AddGroup<M, V>(a, part, group, Group<M, V>(a, part, group, steps));
+      AddGroup<Pass>(a, part, group, Group<Pass>(a, part, group, steps));
     }
   }
 
