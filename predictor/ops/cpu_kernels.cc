@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU versions of the attention operators: no padding, no score matrix, keys and values read once
-// where they lie. Softmax is the online form (arXiv 1805.02867), everything summed in f32. A
-// token's result does not depend on its neighbours: each (token, head) pair is computed alone and
-// in one fixed order.
+// CPU versions of the attention operators: no padding, no score matrix. Neighbouring tokens share
+// the reading of their keys and values; a token's result does not depend on its neighbours.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -10,11 +8,14 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cmath>
+#include <memory>
 #include <vector>
 
+#include "predictor/ops/attend_math.h"
 #include "predictor/ops/element_type.h"
+#include "predictor/ops/packed_weight.h"
 #include "predictor/ops/row_math.h"
+#include "predictor/ops/share_work.h"
 
 namespace idefics {
 namespace {
@@ -26,89 +27,92 @@ int64_t PerTask(int64_t size) {
   return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, size));
 }
 
-// Keys and values of one head: `count` rows, `stride` elements apart.
-template <typename T>
-struct KeyRows {
-  const T* k;
-  const T* v;
-  int64_t count;
-  int64_t stride;
+// Below this many products one thread is faster than waking another.
+constexpr int64_t kSerialProducts = 1 << 18;
+constexpr int64_t kSharesPerThread = 16;
+
+// Neighbouring tokens that see the same keys, or each one more than the token before it.
+struct QueryGroup {
+  int64_t token;
+  int64_t queries;
+  int64_t first_key;  // in rows of the key array
+  int64_t keys;       // that the last token sees
 };
 
-// One query head against its keys; out [dim] in f32. scratch: [dim].
-template <typename T>
-void AttendOne(const T* q, const KeyRows<T>& rows, int64_t dim, float* scratch, float* out) {
-  const float scale = 1.0f / std::sqrt(static_cast<float>(dim));
-  for (int64_t i = 0; i < dim; ++i) scratch[i] = static_cast<float>(q[i]) * scale;
-  std::fill(out, out + dim, 0.0f);
-  float largest = -INFINITY;
-  float total = 0;
-  for (int64_t j = 0; j < rows.count; ++j) {
-    const float score = Dot(scratch, rows.k + j * rows.stride, dim);
-    const float new_largest = std::max(largest, score);
-    const float keep = std::exp(largest - new_largest);
-    const float weight = std::exp(score - new_largest);
-    total = total * keep + weight;
-    largest = new_largest;
-    ScaleAdd(out, keep, weight, rows.v + j * rows.stride, dim);
+// The tokens begin … begin + tokens - 1 in groups of what AttendHead takes at once.
+void AddGroups(const QueryGroup& all, bool causal, std::vector<QueryGroup>* groups) {
+  for (int64_t done = 0; done < all.queries; done += kMostQueries) {
+    QueryGroup group = all;
+    group.token += done;
+    group.queries = std::min(kMostQueries, all.queries - done);
+    if (causal) group.keys -= all.queries - done - group.queries;
+    groups->push_back(group);
   }
-  const float inverse = 1.0f / total;
-  for (int64_t i = 0; i < dim; ++i) out[i] *= inverse;
 }
 
-// Keys that each token sees: (first slot, number), from the ragged row description.
-struct KeyRange {
-  int64_t start;
-  int64_t count;
+// How the keys of a head lie; strides in elements.
+struct KeyLayout {
+  int64_t row_stride;
+  int64_t head_stride;
+  bool causal;
 };
 
-std::vector<KeyRange> KeyRanges(int64_t tokens, const at::Tensor& row_starts,
-                                const at::Tensor& kv_starts, const at::Tensor& kv_lengths) {
-  const auto* rows = row_starts.const_data_ptr<int32_t>();
-  const auto* starts = kv_starts.const_data_ptr<int32_t>();
-  const auto* lengths = kv_lengths.const_data_ptr<int32_t>();
-  std::vector<KeyRange> ranges(tokens);
-  for (int64_t r = 0; r < kv_starts.size(0); ++r) {
-    const int64_t before =
-        lengths[r] - (rows[r + 1] - rows[r]);  // keys before the row's first token
-    for (int64_t t = rows[r]; t < rows[r + 1]; ++t) {
-      ranges[t] = {starts[r], before + (t - rows[r]) + 1};
+// q [T, H, d] → out [T, H·d], for the tokens of the groups.
+void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const std::vector<QueryGroup>& groups, const KeyLayout& layout,
+                  const at::Tensor& out) {
+  TORCH_CHECK(q.is_contiguous() && k.is_contiguous() && v.is_contiguous());
+  TORCH_CHECK(k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type(),
+              "attention takes queries, keys and values of one dtype");
+  const int64_t heads = q.size(1);
+  const int64_t dim = q.size(2);
+  int64_t products = 0;
+  for (const QueryGroup& group : groups) products += group.queries * group.keys * heads * dim;
+  ForElementType(q.scalar_type(), "attention", [&](auto tag) {
+    using T = decltype(tag);
+    const auto count = static_cast<int64_t>(groups.size());
+    const auto run = [&](int64_t begin, int64_t end) {
+      const auto scratch = std::make_unique_for_overwrite<float[]>(AttendScratch(dim));
+      for (int64_t i = begin; i < end; ++i) {
+        const QueryGroup& group = groups[i % count];
+        const int64_t head = i / count;
+        const int64_t queries = (group.token * heads + head) * dim;
+        const int64_t keys = group.first_key * layout.row_stride + head * layout.head_stride;
+        AttendHead(HeadQueries<T>{.q = q.const_data_ptr<T>() + queries,
+                                  .out = out.data_ptr<T>() + queries,
+                                  .queries = group.queries,
+                                  .q_stride = heads * dim,
+                                  .k = k.const_data_ptr<T>() + keys,
+                                  .v = v.const_data_ptr<T>() + keys,
+                                  .keys = group.keys,
+                                  .kv_stride = layout.row_stride,
+                                  .causal = layout.causal,
+                                  .dim = dim},
+                   scratch.get());
+      }
+    };
+    const int64_t items = heads * count;
+    if (products < kSerialProducts) {
+      run(0, items);
+    } else {
+      ShareWork(items, CeilDiv(items, at::get_num_threads() * kSharesPerThread), run);
     }
-  }
-  return ranges;
+  });
 }
 
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
                   const at::Tensor& row_starts, const at::Tensor& kv_starts,
                   const at::Tensor& kv_lengths) {
-  const int64_t tokens = q.size(0);
-  const int64_t heads = q.size(1);
-  const int64_t dim = q.size(2);
-  const int64_t stride = heads * dim;
-  TORCH_CHECK(q.is_contiguous() && k_cache.is_contiguous() && v_cache.is_contiguous());
-  const auto ranges = KeyRanges(tokens, row_starts, kv_starts, kv_lengths);
-  int64_t all_keys = 0;  // of one head
-  for (const KeyRange& range : ranges) all_keys += range.count;
-  at::Tensor out = at::empty({tokens, stride}, q.options());
-  ForElementType(q.scalar_type(), "idefics::attend", [&](auto tag) {
-    using T = decltype(tag);
-    const T* queries = q.const_data_ptr<T>();
-    const T* keys = k_cache.const_data_ptr<T>();
-    const T* values = v_cache.const_data_ptr<T>();
-    T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens * heads, PerTask(all_keys * dim / std::max<int64_t>(1, tokens)),
-                     [&](int64_t begin, int64_t end) {
-                       std::vector<float> scratch(2 * dim);
-                       for (int64_t i = begin; i < end; ++i) {
-                         const KeyRange range = ranges[i / heads];
-                         const int64_t offset = range.start * stride + (i % heads) * dim;
-                         AttendOne(queries + i * dim,
-                                   KeyRows<T>{keys + offset, values + offset, range.count, stride},
-                                   dim, scratch.data(), scratch.data() + dim);
-                         std::copy_n(scratch.data() + dim, dim, result + i * dim);
-                       }
-                     });
-  });
+  const auto* const rows = row_starts.const_data_ptr<int32_t>();
+  const auto* const starts = kv_starts.const_data_ptr<int32_t>();
+  const auto* const lengths = kv_lengths.const_data_ptr<int32_t>();
+  std::vector<QueryGroup> groups;
+  for (int64_t r = 0; r < kv_starts.size(0); ++r) {
+    AddGroups({rows[r], rows[r + 1] - rows[r], starts[r], lengths[r]}, true, &groups);
+  }
+  const int64_t width = q.size(1) * q.size(2);
+  at::Tensor out = at::empty({q.size(0), width}, q.options());
+  AttendGroups(q, k_cache, v_cache, groups, {width, q.size(2), true}, out);
   return out;
 }
 
@@ -118,27 +122,15 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
   const int64_t heads = q.size(1);
   const int64_t dim = q.size(2);
   const int64_t latents = image_k.size(2);
-  TORCH_CHECK(q.is_contiguous() && image_k.is_contiguous() && image_v.is_contiguous());
-  const auto* entry = image_entry.const_data_ptr<int32_t>();
+  const auto* const entry = image_entry.const_data_ptr<int32_t>();
+  std::vector<QueryGroup> groups;
+  for (int64_t begin = 0, end = 0; begin < tokens; begin = end) {
+    while (end < tokens && entry[end] == entry[begin]) ++end;
+    if (entry[begin] < 0) continue;
+    AddGroups({begin, end - begin, entry[begin] * heads * latents, latents}, false, &groups);
+  }
   at::Tensor out = at::zeros({tokens, heads * dim}, q.options());
-  ForElementType(q.scalar_type(), "idefics::attend_image", [&](auto tag) {
-    using T = decltype(tag);
-    const T* queries = q.const_data_ptr<T>();
-    const T* keys = image_k.const_data_ptr<T>();
-    const T* values = image_v.const_data_ptr<T>();
-    T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens * heads, PerTask(latents * dim), [&](int64_t begin, int64_t end) {
-      std::vector<float> scratch(2 * dim);
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t image = entry[i / heads];
-        if (image < 0) continue;
-        const int64_t offset = (image * heads + i % heads) * latents * dim;
-        AttendOne(queries + i * dim, KeyRows<T>{keys + offset, values + offset, latents, dim}, dim,
-                  scratch.data(), scratch.data() + dim);
-        std::copy_n(scratch.data() + dim, dim, result + i * dim);
-      }
-    });
-  });
+  AttendGroups(q, image_k, image_v, groups, {dim, latents * dim, false}, out);
   return out;
 }
 

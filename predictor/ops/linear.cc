@@ -8,7 +8,6 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "predictor/ops/element_type.h"
@@ -17,6 +16,7 @@
 #include "predictor/ops/quantize_rows.h"
 #include "predictor/ops/reference.h"
 #include "predictor/ops/row_math.h"
+#include "predictor/ops/share_work.h"
 
 namespace idefics {
 namespace {
@@ -104,20 +104,6 @@ at::Tensor RowsOf(const at::Tensor& x) {
   return x.contiguous().view({-1, x.size(-1)});
 }
 
-// Calls run(begin, end) on all tiles. Each thread takes the next few when it is done with its last:
-// a core that somebody else slows down does less.
-template <typename Run>
-void ShareTiles(int64_t tiles, int64_t share, const Run& run) {
-  std::atomic<int64_t> next{0};
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
-    while (true) {
-      const int64_t begin = next.fetch_add(share, std::memory_order_relaxed);
-      if (begin >= tiles) return;
-      run(begin, std::min(tiles, begin + share));
-    }
-  });
-}
-
 // Runs the kernel over the tiles and rounds its sums to x's type. `arguments`: all but y and m are
 // set.
 at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
@@ -145,7 +131,7 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
     if (arguments.m * n * k < kSerialProducts) {
       run(0, tiles);
     } else {
-      ShareTiles(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)), run);
+      ShareWork(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)), run);
     }
   });
   return out;

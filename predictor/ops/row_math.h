@@ -10,16 +10,6 @@
 
 namespace idefics {
 
-// Σ a[i]·b[i], n elements.
-float Dot(const float* a, const float* b, int64_t n);
-float Dot(const float* a, const c10::BFloat16* b, int64_t n);
-float Dot(const float* a, const c10::Half* b, int64_t n);
-
-// out[i] = out[i]·keep + weight·row[i].
-void ScaleAdd(float* out, float keep, float weight, const float* row, int64_t n);
-void ScaleAdd(float* out, float keep, float weight, const c10::BFloat16* row, int64_t n);
-void ScaleAdd(float* out, float keep, float weight, const c10::Half* row, int64_t n);
-
 // silu(gate[i])·up[i], rounding silu to the element type first, as two separate ATen operators do.
 void SiluMultiply(const float* gate, const float* up, float* out, int64_t n);
 void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16* up, c10::BFloat16* out,

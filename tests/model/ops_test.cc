@@ -205,6 +205,31 @@ TEST_CASE("on the CPU a row's result is the same alone and among others, bit by 
   });
 }
 
+// The attention of tokens `first` … `first + count - 1` of a step of one row, as a piece of their
+// own.
+at::Tensor AttendPiece(const RaggedStep& step, int64_t first, int64_t count) {
+  RaggedStep piece = step;
+  piece.q = step.q.narrow(0, first, count).clone();
+  piece.row_starts = at::tensor({0, static_cast<int>(count)}, at::kInt);
+  piece.kv_lengths = step.kv_lengths - static_cast<int>(step.q.size(0) - first - count);
+  return Attend(RegisteredOperators(), piece);
+}
+
+TEST_CASE("on the CPU a prompt's result does not depend on its pieces, bit by bit", "[ops]") {
+  const StepShape shape{"a long prompt after a prefix", {100}, {137}, 3, 24, 8};
+  for (const at::ScalarType type : kTypes) {
+    const RaggedStep step = MakeStep(shape, type, kSeed);
+    const at::Tensor whole = Attend(RegisteredOperators(), step);
+    CheckClose(whole, Attend(ReferenceOperators(), step));
+    for (const int64_t size : {1, 3, 16, 33}) {
+      INFO("pieces of " << size << ", " << at::toString(type));
+      for (int64_t first = 0; first + size <= 100; first += size) {
+        CHECK(at::equal(AttendPiece(step, first, size), whole.narrow(0, first, size)));
+      }
+    }
+  }
+}
+
 // A missing barrier makes a kernel depend on which thread goes first.
 TEST_CASE("the CUDA kernels compute the same bits in whatever order threads run", "[ops]") {
   const Operators cuda = HostCudaOperators();

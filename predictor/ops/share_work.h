@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// Work of the CPU operators among torch's threads, by demand.
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+namespace idefics {
+
+// Calls run(begin, end) until all items are done, `share` at a time, on all threads at once. Each
+// thread takes the next ones when it is done with its last: a core that somebody else slows down
+// does less.
+template <typename Run>
+void ShareWork(int64_t items, int64_t share, const Run& run) {
+  std::atomic<int64_t> next{0};
+  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t, int64_t) {
+    while (true) {
+      const int64_t begin = next.fetch_add(share, std::memory_order_relaxed);
+      if (begin >= items) return;
+      run(begin, std::min(items, begin + share));
+    }
+  });
+}
+
+}  // namespace idefics
