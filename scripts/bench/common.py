@@ -9,9 +9,11 @@ import argparse
 import base64
 import contextlib
 import http.client
+import io
 import json
 import os
 import platform
+import random
 import socket
 import statistics
 import subprocess
@@ -21,9 +23,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
+from PIL import Image
+
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
 PICTURE = ROOT / "tests/assets/several.jpg"
+READ_AT_ONCE = 8 << 20
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def machine() -> str:
@@ -44,19 +53,29 @@ class Answer:
 
     @property
     def first(self) -> float:
-        return self.metrics["time_to_first_token"]
+        """By the server's clock: pictures fetched and prepared, the prompt's step."""
+        return self.metrics["fetch_time"] + self.metrics["time_to_first_token"]
 
     def gaps(self) -> List[float]:
         return [b - a for a, b in zip(self.times, self.times[1:])]
 
     @property
     def seconds_per_token(self) -> float:
-        """Of decode alone: without the prompt's step."""
+        """Of decode alone, from the first token to the end of the stream: HTTP is in it."""
         return (self.total - self.first) / (self.tokens - 1)
 
 
 def data_uri(picture: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(picture).decode()
+
+
+def new_picture() -> str:
+    """Never seen before: one pixel differs."""
+    image = Image.open(PICTURE).convert("RGB")
+    image.putpixel((random.randrange(image.width), random.randrange(image.height)), (random.randrange(256),) * 3)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return data_uri(file.getvalue()).replace("jpeg", "png")
 
 
 class Server:
@@ -153,6 +172,37 @@ class Transformers:
         self._process.wait()
 
 
+def forget(folder: Path) -> None:
+    """Drops the weights from the page cache; what a running program has mapped stays."""
+    for path in folder.glob("*.safetensors"):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())  # what is not yet on the disk could not be dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def warm(folder: Path) -> None:
+    """Reads the weights into the page cache."""
+    buffer = memoryview(bytearray(READ_AT_ONCE))
+    start = shown = time.perf_counter()
+    done = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with open(path, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                done += count
+                if time.perf_counter() - shown > 2:
+                    shown = time.perf_counter()
+                    note(f"reading {folder.name}: {done / 1e9:.1f} GB, {done / 1e9 / (shown - start):.1f} GB/s")
+
+
+def alone_in_cache(folder: Path, others: Sequence[Path]) -> None:
+    """Before a program starts with `folder`. Two large models do not fit beside each other: the one that ran before would
+    make this one read from the disk in the middle of its measurement."""
+    for other in others:
+        if other.resolve() != folder.resolve():
+            forget(other)
+    warm(folder)
+
+
 def read_bandwidth(bundle: Path) -> Dict[str, float]:
     """GB/s of this moment: {"anonymous": huge pages, "mapped": pages of the bundle's file}."""
     weights = max(bundle.glob("*.safetensors"), key=lambda path: path.stat().st_size)
@@ -196,7 +246,7 @@ def interleaved(rounds: int, runs: Dict[str, Callable[[], float]]) -> Dict[str, 
     for round_number in range(rounds):
         for name, run in runs.items():
             results[name].append(run())
-            print(f"round {round_number + 1}/{rounds} {name}: {results[name][-1]:.4g}", file=sys.stderr, flush=True)
+            note(f"round {round_number + 1}/{rounds} {name}: {results[name][-1]:.4g}")
     return results
 
 

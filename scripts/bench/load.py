@@ -1,18 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From start to READY and to the first token: the first time (all hashes, cold page cache where we may drop it) and
-again.
+"""From start to READY and to the first token: the first time (all hashes) and again.
 
     load.py --bundle BUNDLE [--rounds 5] [--cold]
 
---cold writes to /proc/sys/vm/drop_caches before each first start (root only).
+The weights are in the page cache; with --cold they are dropped from it before each first start.
 """
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Dict, List
 
-from common import Figure, Server, arguments, heading, table
+from common import Figure, Server, alone_in_cache, arguments, forget, heading, note, table
 
 
 def start(bundle: Path, cache: str) -> Dict[str, float]:
@@ -31,13 +29,16 @@ def main() -> None:
     for bundle in options.bundle:
         size = sum(path.stat().st_size for path in bundle.iterdir()) / 1e9
         figures: Dict[str, List[Dict[str, float]]] = {"first": [], "again": []}
-        for _ in range(options.rounds):
+        for number in range(options.rounds):
             with tempfile.TemporaryDirectory() as cache:
-                if options.cold:
-                    os.sync()
-                    Path("/proc/sys/vm/drop_caches").write_text("3")
-                figures["first"].append(start(bundle, cache))
-                figures["again"].append(start(bundle, cache))
+                for which, values in figures.items():
+                    if options.cold and which == "first":
+                        forget(bundle)
+                    else:
+                        alone_in_cache(bundle, options.bundle)
+                    values.append(start(bundle, cache))
+                    note(f"round {number + 1}/{options.rounds} {bundle.name}, {which}: " +
+                         ", ".join(f"{key} {value:.4g}" for key, value in values[-1].items()))
         for which, values in figures.items():
             ready = [value["ready"] for value in values]
             rows.append([bundle.name, f"{size:.1f}", which, Figure(ready), Figure([value["first token"] for value in values]),

@@ -1,89 +1,134 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decode, prompt with a picture, and vision in one start of each program a round: what decode.py, prefill.py and vision.py
-measure, for models so large that loading them is most of the time.
+"""One request at a time, against the memory's speed and against transformers: the time of a token (decode), of the first
+token of a prompt with a new picture, and of vision alone.
 
-    together.py --bundle INT8 --bundle INT4 --checkpoint FOLDER [--rounds 5] [--tokens 24]
+    one_request.py --bundle INT8 --bundle INT4 [--checkpoint FOLDER] [--rounds 5] [--only decode]
 
-Servers and rival run alone in memory, in turns. The memory's read speed is measured beside each server, idle.
+Servers and rival run alone in memory, in turns; every round starts each of them once, its files in the page cache and the
+others' not. Decode of both: from the first token to the last, by the number between them; ours through HTTP. The memory's
+read speed is measured beside each server, idle, before and after. First token: ours through HTTP, picture file and all; the
+rival gets ready tensors. Vision of ours: what a new picture takes longer than the same question again, so decoding the
+file and the keys and values of the cross layers are in it; the rival's: vision tower and perceiver alone.
 """
 
+import argparse
 import statistics
-import sys
 from pathlib import Path
-from typing import Dict, List
+from typing import Callable, Dict, List
 
-from common import Figure, Server, Transformers, arguments, decode_bytes, heading, ratio, read_bandwidth, running, table
-from prefill import REPEATS, new_picture
+from common import (Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, new_picture, note,
+                    ratio, read_bandwidth, running, table)
 
 RIVAL = "transformers bf16"
-PROMPT = "the " * 58
-Samples = Dict[str, List[float]]
+KINDS = ("decode", "picture")
+REPEATS = 3  # in one start of a program, so that a round is not one measurement
+Figures = Dict[str, float]
+Samples = Dict[str, Dict[str, List[float]]]  # of a program's name, of a figure's name
 
 
-def of_server(bundle: Path, tokens: int) -> Dict[str, float]:
-    with running(Server(bundle, "--kv-tokens", "2048")) as server:
-        before = read_bandwidth(bundle)
-        decode = server.ask(["Tell me a story"], tokens).seconds_per_token
-        after = read_bandwidth(bundle)
-        new, again = [], []
-        for _ in range(REPEATS):
-            picture = new_picture()
-            answer = server.ask([PROMPT, picture], 8)
-            new.append(answer.first)
-            again.append(server.ask([PROMPT, picture], 8).first)
-        return {"decode": decode, "new": statistics.median(new), "again": statistics.median(again),
-                "vision": statistics.median(a - b for a, b in zip(new, again)), "rss": server.peak_rss(),
-                "mapped": (before["mapped"] + after["mapped"]) / 2, "prompt": answer.metrics["input_token_count"],
-                "anonymous": (before["anonymous"] + after["anonymous"]) / 2}
+def middle(run: Callable[[], float]) -> float:
+    return statistics.median(run() for _ in range(REPEATS))
 
 
-def of_rival(checkpoint: Path, tokens: int, prompt_tokens: int) -> Dict[str, float]:
-    with Transformers(checkpoint) as transformers:
-        def middle(**job) -> float:
-            return statistics.median(transformers.run(**job)["seconds"] for _ in range(REPEATS))
-        return {"decode": transformers.run(do="decode", new_tokens=tokens)["seconds"],
-                "new": middle(do="prefill", prompt_tokens=prompt_tokens, images=1), "vision": middle(do="vision")}
+def decode_of_server(server: Server, bundle: Path, tokens: int) -> Figures:
+    before = read_bandwidth(bundle)
+    seconds = middle(lambda: server.ask(["Tell me a story"], tokens).seconds_per_token)
+    after = read_bandwidth(bundle)
+    return {"decode": seconds, **{kind: (before[kind] + after[kind]) / 2 for kind in ("mapped", "anonymous")}}
 
 
-def measure(options) -> Dict[str, Samples]:
-    samples: Dict[str, Samples] = {}
+def picture_of_server(server: Server, text: str) -> Figures:
+    new, again = [], []
+    for _ in range(REPEATS):
+        picture = new_picture()
+        answer = server.ask([text, picture], 8)
+        new.append(answer.first)
+        again.append(server.ask([text, picture], 8).first)
+    return {"prompt": answer.metrics["input_token_count"], "new": statistics.median(new),
+            "again": statistics.median(again), "vision": statistics.median(a - b for a, b in zip(new, again))}
+
+
+def decode_of_rival(rival: Transformers, tokens: int) -> Figures:
+    return {"decode": middle(lambda: rival.run(do="decode", new_tokens=tokens)["seconds"])}
+
+
+def picture_of_rival(rival: Transformers, prompt_tokens: int) -> Figures:
+    return {"new": middle(lambda: rival.run(do="prefill", prompt_tokens=prompt_tokens, images=1)["seconds"]),
+            "vision": middle(lambda: rival.run(do="vision")["seconds"])}
+
+
+def measure(options: argparse.Namespace) -> Samples:
+    folders = [*options.bundle, *([options.checkpoint] if options.checkpoint else [])]
+    samples: Samples = {}
+
+    def add(name: str, figures: Figures) -> None:
+        for key, value in figures.items():
+            samples.setdefault(name, {}).setdefault(key, []).append(value)
+        note(f"round {number + 1}/{options.rounds} {name}: " +
+             ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+
     for number in range(options.rounds):
-        prompt_tokens = 64
         for bundle in options.bundle:
-            values = of_server(bundle, options.tokens)
-            prompt_tokens = int(values["prompt"])
-            for key, value in values.items():
-                samples.setdefault(bundle.name, {}).setdefault(key, []).append(value)
-        for key, value in of_rival(options.checkpoint, options.tokens, prompt_tokens).items():
-            samples.setdefault(RIVAL, {}).setdefault(key, []).append(value)
-        print(f"round {number + 1}/{options.rounds}", {name: {key: round(values[-1], 3) for key, values in s.items()}
-                                                       for name, s in samples.items()}, file=sys.stderr, flush=True)
+            alone_in_cache(bundle, folders)
+            with running(Server(bundle, "--kv-tokens", "2048")) as server:
+                if "decode" in options.only:
+                    add(bundle.name, decode_of_server(server, bundle, options.tokens))
+                if "picture" in options.only:
+                    add(bundle.name, picture_of_server(server, "the " * options.words))
+                add(bundle.name, {"rss": server.peak_rss()})
+        if options.checkpoint:
+            alone_in_cache(options.checkpoint, folders)
+            with Transformers(options.checkpoint) as rival:
+                if "decode" in options.only:
+                    add(RIVAL, decode_of_rival(rival, options.tokens))
+                if "picture" in options.only:
+                    prompt_tokens = samples[options.bundle[-1].name]["prompt"][-1]
+                    add(RIVAL, picture_of_rival(rival, int(prompt_tokens)))
     return samples
+
+
+def faster(samples: Samples, name: str, key: str) -> object:
+    return ratio(samples[RIVAL][key], samples[name][key]) if RIVAL in samples else ""
+
+
+def show_decode(samples: Samples, bundles: List[Path]) -> None:
+    rows = []
+    for name, figures in samples.items():
+        row = [name, Figure([1 / seconds for seconds in figures["decode"]])]
+        bundle = next((bundle for bundle in bundles if bundle.name == name), None)
+        if bundle is None:
+            rows.append([*row, "", "", "", "", "1", ""])
+            continue
+        read = decode_bytes(bundle)
+        speed = [read / seconds / 1e9 for seconds in figures["decode"]]
+        rows.append([*row, f"{read / 1e9:.2f}", Figure(speed), ratio(speed, figures["mapped"]),
+                     ratio(speed, figures["anonymous"]), faster(samples, name, "decode"), f"{max(figures['rss']):.1f}"])
+    print("Decode\n")
+    table(["weights", "tokens/s", "GB a token", "GB/s", "of mapped read speed", "of huge-page read speed",
+           "× transformers", "peak RSS, GB"], rows)
+
+
+def show_picture(samples: Samples, prompt_tokens: float) -> None:
+    print(f"\nFirst token: {int(prompt_tokens)} prompt tokens and one picture; vision alone\n")
+    table(["weights", "new picture, s", "same picture again, s", "× transformers", "vision, s", "× transformers"],
+          [[name, Figure(figures["new"]), Figure(figures["again"]) if "again" in figures else "",
+            faster(samples, name, "new"), Figure(figures["vision"]), faster(samples, name, "vision")]
+           for name, figures in samples.items()])
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--checkpoint", type=Path, help="Hugging Face folder for transformers; left out: no rival")
     parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--words", type=int, default=58, help="of text beside the picture: 58 give about 64 tokens")
+    parser.add_argument("--only", choices=KINDS, nargs="+", default=KINDS, help="all, unless named")
     options = parser.parse_args()
     heading("One request")
     samples = measure(options)
-    rival = samples[RIVAL]
-    rows = []
-    for bundle in options.bundle:
-        mine, read = samples[bundle.name], decode_bytes(bundle)
-        speed = [read / seconds / 1e9 for seconds in mine["decode"]]
-        rows.append([bundle.name, Figure([1 / seconds for seconds in mine["decode"]]), f"{read / 1e9:.2f}", Figure(speed),
-                     ratio(speed, mine["mapped"]), ratio(speed, mine["anonymous"]),
-                     ratio(rival["decode"], mine["decode"]), f"{max(mine['rss']):.1f}"])
-    rows.append([RIVAL, Figure([1 / seconds for seconds in rival["decode"]]), "", "", "", "", "1", ""])
-    print("Decode\n")
-    table(["weights", "tokens/s", "GB a token", "GB/s", "of mapped read speed", "of huge-page read speed", "× transformers",
-           "peak RSS, GB"], rows)
-    print(f"\nFirst token: {int(samples[options.bundle[0].name]['prompt'][-1])} prompt tokens and one picture; vision alone\n")
-    rows = [[name, Figure(s["new"]), Figure(s["again"]) if "again" in s else "", ratio(rival["new"], s["new"]),
-             Figure(s["vision"]), ratio(rival["vision"], s["vision"])] for name, s in samples.items()]
-    table(["weights", "new picture, s", "same picture again, s", "× transformers", "vision, s", "× transformers"], rows)
+    if "decode" in options.only:
+        show_decode(samples, options.bundle)
+    if "picture" in options.only:
+        show_picture(samples, samples[options.bundle[0].name]["prompt"][-1])
 
 
 if __name__ == "__main__":

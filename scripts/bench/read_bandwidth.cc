@@ -80,7 +80,7 @@ Words Mapped(const char* path) {
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   struct stat status = {};
   if (file < 0 || fstat(file, &status) != 0) return {};
-  const size_t bytes = std::min(kBytes, static_cast<size_t>(status.st_size)) / kShare * kShare;
+  const size_t bytes = std::min(kBytes, static_cast<size_t>(status.st_size));
   void* memory = bytes == 0 ? MAP_FAILED : mmap(nullptr, bytes, PROT_READ, MAP_SHARED, file, 0);
   close(file);
   if (memory == MAP_FAILED) return {};
@@ -99,8 +99,7 @@ int main(int argc, char** argv) {
   const Words anonymous = Anonymous();
   const Words mapped = Mapped(argv[1]);
   if (anonymous.empty() || mapped.empty() || threads < 1) {
-    std::fprintf(stderr, "read_bandwidth: needs 2 GiB of memory and %s of at least 16 MiB\n",
-                 argv[1]);
+    std::fprintf(stderr, "read_bandwidth: needs 2 GiB of memory and data in %s\n", argv[1]);
     return 1;
   }
   std::printf("{\"threads\": %d, \"anonymous\": %.2f, \"mapped\": %.2f}\n", threads,

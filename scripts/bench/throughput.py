@@ -10,8 +10,8 @@ import threading
 import time
 from typing import List
 
-from common import Figure, Server, arguments, heading, interleaved, ratio, running, table
-from prefill import new_picture
+from common import (Figure, Server, alone_in_cache, arguments, heading, interleaved, new_picture, ratio, running,
+                    table)
 
 
 def closed_loop(server: Server, clients: int, new_tokens: int) -> float:
@@ -67,6 +67,7 @@ def main() -> None:
     counts = [int(count) for count in options.clients.split(",")]
     heading("Clients in a closed loop")
     for bundle in options.bundle:
+        alone_in_cache(bundle, options.bundle)
         with running(Server(bundle, "--kv-tokens", "4096", "--max-batch", str(max(counts)))) as server:
             rates = interleaved(options.rounds, {str(count): lambda count=count: closed_loop(server, count,
                                                                                              options.tokens)

@@ -11,12 +11,26 @@ import os
 import sys
 import time
 import warnings
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 warnings.filterwarnings("ignore")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from transformers.generation.streamers import BaseStreamer  # noqa: E402
+
+
+class Clock(BaseStreamer):
+    """generate() hands it the prompt and then every new token."""
+
+    def __init__(self) -> None:
+        self.times: List[float] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.times.append(time.perf_counter())
+
+    def end(self) -> None:
+        pass
 
 
 class Worker:
@@ -28,26 +42,28 @@ class Worker:
         self._size = self._model.config.vision_config.image_size
 
     def _inputs(self, prompt_tokens: int, images: int) -> Dict[str, torch.Tensor]:
-        ids = torch.randint(10, 31000, (1, prompt_tokens))
+        ids = torch.randint(10, self._model.config.vocab_size, (1, prompt_tokens))
         count = max(images, 1)  # without a picture the processor sends one of zeros that nothing sees
         mask = torch.full((1, prompt_tokens, count), int(images > 0))
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "image_attention_mask": mask,
                 "pixel_values": torch.randn(1, count, 3, self._size, self._size, dtype=torch.bfloat16)}
 
-    def _generate(self, inputs: Dict[str, torch.Tensor], new_tokens: int) -> float:
-        start = time.perf_counter()
-        self._model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False)
-        return time.perf_counter() - start
+    def _token_times(self, inputs: Dict[str, torch.Tensor], new_tokens: int) -> List[float]:
+        """When the prompt was handed over, and when each new token was there."""
+        clock = Clock()
+        self._model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False,
+                             streamer=clock)
+        return clock.times
 
     def decode(self, new_tokens: int) -> float:
-        """Of one token; two lengths, so that the prompt and the picture cancel."""
-        inputs = self._inputs(5, 0)
-        self._generate(inputs, 2)  # reads what memory had lost
-        short = self._generate(inputs, 2)
-        return (self._generate(inputs, 2 + new_tokens) - short) / new_tokens
+        """Of one token after the first: the prompt and the picture that generate() wants are not in it."""
+        times = self._token_times(self._inputs(5, 0), new_tokens)
+        return (times[-1] - times[1]) / (new_tokens - 1)
 
     def prefill(self, prompt_tokens: int, images: int) -> float:
-        return self._generate(self._inputs(prompt_tokens, images), 1)
+        inputs = self._inputs(prompt_tokens, images)
+        start = time.perf_counter()
+        return self._token_times(inputs, 1)[-1] - start
 
     def vision(self) -> float:
         pixels = self._inputs(1, 1)["pixel_values"][0]
@@ -64,7 +80,8 @@ def main() -> None:
     with torch.inference_mode():
         worker = Worker(sys.argv[1])
         loaded = time.perf_counter() - start
-        worker.prefill(4, 1)
+        worker.prefill(4, 1)  # reads all weights, starts the threads
+        worker.decode(8)
         print(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__,
                           "load_seconds": loaded}), flush=True)
         for line in sys.stdin:
