@@ -93,11 +93,6 @@ Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* argume
   return x;
 }
 
-void CheckStored(const at::Tensor& tensor, at::IntArrayRef shape, const char* what) {
-  TORCH_CHECK(tensor.is_contiguous() && tensor.sizes() == shape, "the ", what, " of a linear has ",
-              tensor.sizes(), ", its sizes make it ", shape);
-}
-
 // x [..., k] as [m, k] without a copy where it lies densely.
 at::Tensor RowsOf(const at::Tensor& x) {
   TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0, "a linear takes rows, not ", x.sizes());
@@ -147,14 +142,9 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
   }
   const at::Tensor rows = RowsOf(x);
   const int64_t k = rows.size(1);
-  const int64_t tiles = CeilDiv(n, kTileColumns);
+  CheckPacked(weight, n, k);
   LinearArguments arguments;
   arguments.steps = f32 ? k : CeilDiv(k, 2);
-  if (f32) {
-    CheckStored(weight, {tiles, k, kTileColumns}, "weight");
-  } else {
-    CheckStored(weight, {tiles, arguments.steps, kTileColumns, 2}, "weight");
-  }
   arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
   const Activations activations = FloatActivations(rows, &arguments);
   return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n);
@@ -163,11 +153,9 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
 at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                       int64_t n, const LinearKernels& kernels) {
   const at::Tensor rows = RowsOf(x);
-  const int64_t tiles = CeilDiv(n, kTileColumns);
+  CheckInt8(weight, scale, n, rows.size(1));
   LinearArguments arguments;
   arguments.steps = CeilDiv(rows.size(1), 4);
-  CheckStored(weight, {tiles, arguments.steps, kTileColumns, 4}, "int8 weight");
-  CheckStored(scale, {tiles, kTileColumns}, "scale");
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_scale = scale.const_data_ptr<float>();
   const Activations activations = QuantizedActivations(rows, &arguments);
@@ -177,11 +165,9 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
 at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                       int64_t n, const LinearKernels& kernels) {
   const at::Tensor rows = RowsOf(x);
-  const int64_t tiles = CeilDiv(n, kTileColumns);
+  CheckInt4(weight, scale, n, rows.size(1));
   LinearArguments arguments;
   arguments.steps = CeilDiv(rows.size(1), 8);
-  CheckStored(weight, {tiles, arguments.steps, kTileColumns, 4}, "int4 weight");
-  CheckStored(scale, {tiles, CeilDiv(rows.size(1), kGroup), 2, kTileColumns}, "scale");
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
   const Activations activations = QuantizedActivations(rows, &arguments);

@@ -22,6 +22,11 @@ namespace idefics {
 // Tiles, words or groups that hold `a` values, `b` in each.
 inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// That the tensors are contiguous and have the type and shape of their form.
+void CheckPacked(const at::Tensor& weight, int64_t n, int64_t k);
+void CheckInt8(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
+void CheckInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
+
 // W in the weight's own type: f32, bf16 or f16.
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k);
 

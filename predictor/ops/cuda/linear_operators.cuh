@@ -17,6 +17,7 @@
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/cuda/pair_words.cuh"
 #include "predictor/ops/element_type.h"
+#include "predictor/ops/packed_weight.h"
 #include "predictor/ops/reference.h"
 
 namespace idefics::IDEFICS_TARGET {
@@ -32,13 +33,11 @@ struct StoredWeight {
   const void* scales() const { return scale.defined() ? scale.const_data_ptr() : nullptr; }
 };
 
-inline void CheckStored(const at::Tensor& tensor, const at::Tensor& x, at::ScalarType type,
-                        at::IntArrayRef shape) {
-  TORCH_CHECK(tensor.scalar_type() == type && tensor.sizes() == shape && tensor.is_contiguous() &&
-                  tensor.device() == x.device() &&
-                  reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % sizeof(Slot) == 0,
-              "a linear of these sizes takes contiguous ", type, " ", shape, " on ", x.device(),
-              ", not ", tensor.scalar_type(), " ", tensor.sizes(), " on ", tensor.device());
+inline void CheckReadable(const at::Tensor& stored, const at::Tensor& x) {
+  TORCH_CHECK(stored.device() == x.device() &&
+                  reinterpret_cast<uintptr_t>(stored.const_data_ptr()) % sizeof(Slot) == 0,
+              "a linear of rows on ", x.device(), " takes a weight there, aligned to ",
+              sizeof(Slot), " bytes, not one on ", stored.device());
 }
 
 // x [m, k] → [m, n], with whole W only in parts.
@@ -106,8 +105,6 @@ at::Tensor WithRows(const at::Tensor& x, int64_t n, const char* op, const Linear
   return out.view(shape);
 }
 
-inline int64_t Ceil(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // A weight of two dimensions is W [n, k] itself, for cuBLAS; more columns than k are passed over.
 inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
   if (weight.dim() == 2) {
@@ -118,9 +115,10 @@ inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, in
   if (x.scalar_type() == at::kFloat) return reference::LinearPacked(x, weight, n);
   return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {
     using T = decltype(tag);
-    const int64_t k = rows.size(1);
-    CheckStored(weight, rows, rows.scalar_type(),
-                {Ceil(n, kTileColumns), Ceil(k, 2), kTileColumns, 2});
+    TORCH_CHECK(weight.scalar_type() == rows.scalar_type(), "a linear of ", rows.scalar_type(),
+                " rows takes a weight of that type, not ", weight.scalar_type());
+    CheckPacked(weight, n, rows.size(1));
+    CheckReadable(weight, rows);
     if constexpr (sizeof(T) == 2) {
       return LinearRows<PairWords<T>, T>(rows, {weight, {}}, n);
     } else {
@@ -133,9 +131,9 @@ inline at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, cons
                              int64_t n) {
   return WithRows(x, n, "idefics::linear_int8", [&](const at::Tensor& rows, auto tag) {
     using T = decltype(tag);
-    const int64_t tiles = Ceil(n, kTileColumns);
-    CheckStored(weight, rows, at::kByte, {tiles, Ceil(rows.size(1), 4), kTileColumns, 4});
-    CheckStored(scale, rows, at::kFloat, {tiles, kTileColumns});
+    CheckInt8(weight, scale, n, rows.size(1));
+    CheckReadable(weight, rows);
+    CheckReadable(scale, rows);
     return LinearRows<Int8Words<T>, T>(rows, {weight, scale}, n);
   });
 }
@@ -144,9 +142,9 @@ inline at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, cons
                              int64_t n) {
   return WithRows(x, n, "idefics::linear_int4", [&](const at::Tensor& rows, auto tag) {
     using T = decltype(tag);
-    const int64_t tiles = Ceil(n, kTileColumns);
-    CheckStored(weight, rows, at::kByte, {tiles, Ceil(rows.size(1), 8), kTileColumns, 4});
-    CheckStored(scale, rows, at::kBFloat16, {tiles, Ceil(rows.size(1), kGroup), 2, kTileColumns});
+    CheckInt4(weight, scale, n, rows.size(1));
+    CheckReadable(weight, rows);
+    CheckReadable(scale, rows);
     return LinearRows<Int4Words<T>, T>(rows, {weight, scale}, n);
   });
 }
