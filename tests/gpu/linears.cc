@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "predictor/ops/packed_weight.h"
 #include "tests/gpu/gpu_checks.h"
 #include "tests/model/operators.h"
 #include "tests/model/packed_linears.h"
@@ -32,38 +31,11 @@ const NamedSize k9b[] = {{"qkv", {12288, 4096}},
                          {"down", {4096, 11008}},
                          {"lm_head", {32002, 4096}}};
 
-// One linear as an operator.
-struct Linear {
-  std::string name;
-  at::Tensor w;  // [n, k] f32 on the device
-  std::function<at::Tensor(const at::Tensor&)> run;
-};
-
-std::vector<Linear> Linears(const LinearSize& size, at::ScalarType type) {
-  const Operators cuda = RegisteredOperators();
-  const at::Tensor w = at::randn({size.n, size.k}).to(type);
-  const at::Tensor packed = Tiled(w, 2).to(at::kCUDA);
-  const Quantized host8 = RandomInt8(size);
-  const Quantized host4 = RandomInt4(size);
-  const Quantized int8{host8.weight.to(at::kCUDA), host8.scale.to(at::kCUDA)};
-  const Quantized int4{host4.weight.to(at::kCUDA), host4.scale.to(at::kCUDA)};
-  return {
-      {"packed", w.to(at::kFloat).to(at::kCUDA),
-       [=](const at::Tensor& x) { return cuda.linear_packed(x, packed, size.n); }},
-      {"int8", DequantizeInt8(int8.weight, int8.scale, size.n, size.k),
-       [=](const at::Tensor& x) { return cuda.linear_int8(x, int8.weight, int8.scale, size.n); }},
-      {"int4", DequantizeInt4(int4.weight, int4.scale, size.n, size.k),
-       [=](const at::Tensor& x) { return cuda.linear_int4(x, int4.weight, int4.scale, size.n); }},
-  };
+std::vector<LinearOperator> Linears(const LinearSize& size, at::ScalarType type) {
+  return LinearOperators(RegisteredOperators(), size, type, at::kCUDA);
 }
 
-// From 33 rows on W is rounded to x's type.
-at::Tensor Product(const at::Tensor& x, const at::Tensor& w) {
-  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
-  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
-}
-
-void CompareLinear(const Linear& linear, const LinearSize& size, at::ScalarType type) {
+void CompareLinear(const LinearOperator& linear, const LinearSize& size, at::ScalarType type) {
   const std::string where = linear.name + ", " + at::toString(type) + ", n " +
                             std::to_string(size.n) + ", k " + std::to_string(size.k);
   for (const int64_t rows : {1, 2, 8, 9, 16, 17, 32, 33, 64}) {
@@ -74,7 +46,7 @@ void CompareLinear(const Linear& linear, const LinearSize& size, at::ScalarType 
     const std::string what = where + ", " + std::to_string(rows) + " rows";
     const at::Tensor mine = linear.run(x);
     // cuBLAS may add parts of a sum that were rounded to 16 bit.
-    ExpectClose(what, mine, Product(x, linear.w), rows > 32 ? 4 : 1);
+    ExpectClose(what, mine, ProductInDouble(x, linear.w), rows > 32 ? 4 : 1);
     if (rows > 32) continue;
     ExpectEqual(what + ", again", linear.run(x), mine);
     ExpectEqual(what + ", the last row alone", linear.run(x.narrow(0, rows - 1, 1)),
@@ -83,7 +55,7 @@ void CompareLinear(const Linear& linear, const LinearSize& size, at::ScalarType 
 }
 
 // Captured on some numbers, replayed on others.
-void CompareGraph(const Linear& linear, int64_t k, int64_t rows) {
+void CompareGraph(const LinearOperator& linear, int64_t k, int64_t rows) {
   const at::Tensor x = at::randn({rows, k}).to(at::kBFloat16).to(at::kCUDA);
   const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
   linear.run(x);
@@ -169,10 +141,10 @@ void CompareLinears() {
                                                         {4096, 11008},
                                                         {32002, 4096}}) {
     for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
-      for (const Linear& linear : Linears(size, type)) CompareLinear(linear, size, type);
+      for (const LinearOperator& linear : Linears(size, type)) CompareLinear(linear, size, type);
     }
   }
-  for (const Linear& linear : Linears({130, 1000}, at::kBFloat16)) {
+  for (const LinearOperator& linear : Linears({130, 1000}, at::kBFloat16)) {
     for (const int64_t rows : {1, 32, 33}) CompareGraph(linear, 1000, rows);
   }
 }

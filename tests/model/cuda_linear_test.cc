@@ -3,8 +3,6 @@
 #include <ATen/ATen.h>
 
 #include <catch2/catch_test_macros.hpp>
-#include <functional>
-#include <string>
 #include <vector>
 
 #include "predictor/ops/packed_weight.h"
@@ -22,45 +20,20 @@ const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 516
 const int64_t kRows[] = {1, 2, 8, 9, 16, 17, 32, 33};
 const at::ScalarType k16Bit[] = {at::kBFloat16, at::kHalf};
 
-// One linear in the form of an operator.
-struct Linear {
-  std::string name;
-  at::Tensor w;  // [n, k] f32
-  std::function<at::Tensor(const at::Tensor&)> run;
-};
-
-std::vector<Linear> Linears(const LinearSize& size, at::ScalarType type) {
-  const Operators cuda = HostCudaOperators();
-  const at::Tensor w = at::randn({size.n, size.k}).to(type);
-  const at::Tensor packed = type == at::kFloat ? Tiled(w, 1).squeeze(3) : Tiled(w, 2);
-  const Quantized int8 = RandomInt8(size);
-  const Quantized int4 = RandomInt4(size);
-  return {
-      {"packed", w.to(at::kFloat),
-       [=](const at::Tensor& x) { return cuda.linear_packed(x, packed, size.n); }},
-      {"int8", DequantizeInt8(int8.weight, int8.scale, size.n, size.k),
-       [=](const at::Tensor& x) { return cuda.linear_int8(x, int8.weight, int8.scale, size.n); }},
-      {"int4", DequantizeInt4(int4.weight, int4.scale, size.n, size.k),
-       [=](const at::Tensor& x) { return cuda.linear_int4(x, int4.weight, int4.scale, size.n); }},
-  };
-}
-
-// x W, rounded once. From 33 rows on W is rounded to x's type first.
-at::Tensor Product(const at::Tensor& x, const at::Tensor& w) {
-  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
-  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
+std::vector<LinearOperator> Linears(const LinearSize& size, at::ScalarType type) {
+  return LinearOperators(HostCudaOperators(), size, type, at::kCPU);
 }
 
 TEST_CASE("every CUDA linear agrees with a product in double", "[cuda_linear]") {
   at::manual_seed(kSeed);
   for (const LinearSize& size : kSizes) {
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
-      for (const Linear& linear : Linears(size, type)) {
+      for (const LinearOperator& linear : Linears(size, type)) {
         for (const int64_t rows : kRows) {
           INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows, n " << size.n
                            << ", k " << size.k);
           const at::Tensor x = at::randn({rows, size.k}).to(type);
-          const Difference difference = Compare(linear.run(x), Product(x, linear.w));
+          const Difference difference = Compare(linear.run(x), ProductInDouble(x, linear.w));
           INFO(difference.text);
           // f32 is compared to 1e-5, which the sums of ATen's own product exceed.
           CHECK(difference.largest <= (type == at::kFloat ? 20 : 1));
@@ -75,7 +48,7 @@ TEST_CASE("a row's product on CUDA is the same alone and among 31 others, bit by
   at::manual_seed(kSeed);
   for (const LinearSize& size : {LinearSize{130, 1000}, LinearSize{40, 264}}) {
     for (const at::ScalarType type : k16Bit) {
-      for (const Linear& linear : Linears(size, type)) {
+      for (const LinearOperator& linear : Linears(size, type)) {
         INFO(linear.name << ", " << at::toString(type));
         const at::Tensor x = at::randn({32, size.k}).to(type);
         const at::Tensor together = linear.run(x);
@@ -90,7 +63,7 @@ TEST_CASE("a row's product on CUDA is the same alone and among 31 others, bit by
 TEST_CASE("the CUDA linears compute the same bits in whatever order threads run", "[cuda_linear]") {
   at::manual_seed(kSeed);
   for (const at::ScalarType type : k16Bit) {
-    for (const Linear& linear : Linears({130, 2056}, type)) {
+    for (const LinearOperator& linear : Linears({130, 2056}, type)) {
       for (const int64_t rows : {3, 20, 33}) {
         INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
         const at::Tensor x = at::randn({rows, 2056}).to(type);
@@ -129,11 +102,11 @@ TEST_CASE("linear_packed of CUDA takes W itself as well", "[cuda_linear]") {
 TEST_CASE("the CUDA linears take rows of any shape that do not lie one behind the other",
           "[cuda_linear]") {
   at::manual_seed(kSeed);
-  for (const Linear& linear : Linears({70, 40}, at::kBFloat16)) {
+  for (const LinearOperator& linear : Linears({70, 40}, at::kBFloat16)) {
     const at::Tensor x = at::randn({3, 40, 2}).to(at::kBFloat16).transpose(1, 2);
     const at::Tensor y = linear.run(x);
     REQUIRE(y.sizes() == at::IntArrayRef({3, 2, 70}));
-    CHECK(Compare(y.view({6, 70}), Product(x.reshape({6, 40}), linear.w)).largest <= 1);
+    CHECK(Compare(y.view({6, 70}), ProductInDouble(x.reshape({6, 40}), linear.w)).largest <= 1);
     CHECK(linear.run(x.narrow(0, 0, 0)).sizes() == at::IntArrayRef({0, 2, 70}));
   }
 }

@@ -3,18 +3,12 @@
 
 #include <ATen/ATen.h>
 
-#include "predictor/ops/linear_kernels.h"
+#include "predictor/ops/packed_weight.h"
 
 namespace idefics::test {
-namespace {
-
-int64_t Padded(int64_t size, int64_t step) { return (size + step - 1) / step * step; }
-
-}  // namespace
-
 at::Tensor Tiled(const at::Tensor& w, int64_t values) {
-  const int64_t tiles = Padded(w.size(0), kTileColumns) / kTileColumns;
-  const int64_t k = Padded(w.size(1), values);
+  const int64_t tiles = CeilDiv(w.size(0), kTileColumns);
+  const int64_t k = CeilDiv(w.size(1), values) * values;
   at::Tensor padded = at::zeros({tiles * kTileColumns, k}, w.options());
   padded.narrow(0, 0, w.size(0)).narrow(1, 0, w.size(1)).copy_(w);
   return padded.view({tiles, kTileColumns, k / values, values}).permute({0, 2, 1, 3}).contiguous();
@@ -22,7 +16,7 @@ at::Tensor Tiled(const at::Tensor& w, int64_t values) {
 
 Quantized RandomInt8(const LinearSize& size) {
   const at::Tensor q = at::randint(-127, 128, {size.n, size.k}, at::kInt);
-  const int64_t tiles = Padded(size.n, kTileColumns) / kTileColumns;
+  const int64_t tiles = CeilDiv(size.n, kTileColumns);
   const at::Tensor weight = (Tiled(q, 4) + 128).to(at::kByte);
   return {weight, at::rand({tiles, kTileColumns}) * 0.01 + 0.001};
 }
@@ -32,9 +26,34 @@ Quantized RandomInt4(const LinearSize& size) {
   const at::Tensor quads = Tiled(u, 8);  // low nibbles: the first four values
   const at::Tensor weight =
       (quads.narrow(3, 0, 4) + quads.narrow(3, 4, 4) * 16).to(at::kByte).contiguous();
-  const int64_t groups = Padded(size.k, kGroup) / kGroup;
+  const int64_t groups = CeilDiv(size.k, kGroup);
   const at::Tensor scale = at::rand({weight.size(0), groups, 2, kTileColumns}) * 0.02 - 0.005;
   return {weight, scale.to(at::kBFloat16)};
+}
+
+std::vector<LinearOperator> LinearOperators(const Operators& operators, const LinearSize& size,
+                                            at::ScalarType type, at::Device device) {
+  const at::Tensor w = at::randn({size.n, size.k}).to(type);
+  const at::Tensor packed = (type == at::kFloat ? Tiled(w, 1).squeeze(3) : Tiled(w, 2)).to(device);
+  const auto moved = [&](const Quantized& host) {
+    return Quantized{host.weight.to(device), host.scale.to(device)};
+  };
+  const Quantized int8 = moved(RandomInt8(size));
+  const Quantized int4 = moved(RandomInt4(size));
+  const int64_t n = size.n;
+  return {
+      {"packed", w.to(device, at::kFloat),
+       [=](const at::Tensor& x) { return operators.linear_packed(x, packed, n); }},
+      {"int8", DequantizeInt8(int8.weight, int8.scale, n, size.k),
+       [=](const at::Tensor& x) { return operators.linear_int8(x, int8.weight, int8.scale, n); }},
+      {"int4", DequantizeInt4(int4.weight, int4.scale, n, size.k),
+       [=](const at::Tensor& x) { return operators.linear_int4(x, int4.weight, int4.scale, n); }},
+  };
+}
+
+at::Tensor ProductInDouble(const at::Tensor& x, const at::Tensor& w) {
+  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
+  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
 }
 
 }  // namespace idefics::test

@@ -6,6 +6,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/model/operators.h"
 
 namespace idefics::test {
 
@@ -22,5 +27,21 @@ struct Quantized {
 
 Quantized RandomInt8(const LinearSize& size);
 Quantized RandomInt4(const LinearSize& size);
+
+// One linear as an operator of x [..., k].
+struct LinearOperator {
+  std::string name;
+  at::Tensor w;  // [n, k] f32
+  std::function<at::Tensor(const at::Tensor& x)> run;
+};
+
+// linear_packed, linear_int8 and linear_int4 with random weights on `device`; `type`: of the packed
+// one's weight.
+std::vector<LinearOperator> LinearOperators(const Operators& operators, const LinearSize& size,
+                                            at::ScalarType type, at::Device device);
+
+// x [m, k] times W [n, k], rounded once. From 33 rows on W is rounded to x's type first, as the
+// CUDA operators do.
+at::Tensor ProductInDouble(const at::Tensor& x, const at::Tensor& w);
 
 }  // namespace idefics::test
