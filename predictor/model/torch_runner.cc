@@ -4,9 +4,11 @@
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
+#include <dlfcn.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
 #include <torch/cuda.h>
 #include <torch/script.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <vector>
@@ -56,7 +58,16 @@ Status CatchTorch(const char* what, const Body& body) {
   }
 }
 
+// libtorch's CUDA kernels register themselves when their library is loaded, which no symbol asks
+// for. Without a driver, or where the library is not to be had, there is no CUDA device.
+void LoadTorchCuda() {
+  if (access("/proc/driver/nvidia/version", F_OK) != 0) return;
+  dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+}
+
+// Before anything asks libtorch for CUDA: it remembers the answer.
 Result<torch::Device> ChooseDevice(const std::string& name) {
+  if (name == "auto" || name.starts_with("cuda")) LoadTorchCuda();
   if (name == "auto") return torch::cuda::is_available() ? torch::Device("cuda") : torch::kCPU;
   try {
     const torch::Device device(name);
