@@ -28,7 +28,7 @@ int64_t PerTask(int64_t size) {
 }
 
 // Below this many products one thread is faster than waking another.
-constexpr int64_t kSerialProducts = 1 << 18;
+constexpr int64_t kSerialProducts = 1 << 16;
 constexpr int64_t kSharesPerThread = 16;
 
 // Neighbouring tokens that see the same keys, or each one more than the token before it.
