@@ -5,10 +5,9 @@
 #include <cmath>
 
 #include "predictor/ops/clones.h"
+#include "predictor/ops/unrolled.h"
 #include "predictor/ops/vector_exp.h"
 #include "predictor/ops/wide.h"
-
-#define IDEFICS_INLINE inline __attribute__((always_inline))
 
 namespace idefics {
 namespace {

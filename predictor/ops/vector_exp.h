@@ -5,10 +5,12 @@
 #include <bit>
 #include <cstdint>
 
+#include "predictor/ops/unrolled.h"
+
 namespace idefics {
 
 // Cephes' expf, 2 units in the last place. Below -87 and above 88 it stays finite.
-inline __attribute__((always_inline)) float Exp(float x) {
+IDEFICS_INLINE float Exp(float x) {
   // 1.5 · 2^23: adding it leaves the nearest integer in the low bits.
   constexpr float kRound = 12582912.0f;
   x = x > 88.0f ? 88.0f : x;
