@@ -54,8 +54,9 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
                             std::to_string(options_.max_sequence_tokens) +
                             " (--max-sequence-tokens): shorten the prompt or ask for fewer tokens");
   }
-  if (total * sampling.num_beams > limits_.kv_tokens) {
-    return Status::TooLarge("the request needs " + std::to_string(total * sampling.num_beams) +
+  const int64_t slots = prompt + int64_t{sampling.max_new_tokens} * sampling.num_beams;
+  if (slots > limits_.kv_tokens) {
+    return Status::TooLarge("the request needs " + std::to_string(slots) +
                             " tokens of KV cache, there are " + std::to_string(limits_.kv_tokens) +
                             " (--kv-tokens): shorten it or use fewer beams");
   }
@@ -168,23 +169,13 @@ void Engine::AdmitWaiting() {
 
 // All or nothing: rows, KV extents and image pins.
 bool Engine::TryAdmit(Waiting& waiting) {
-  const SamplingParams& sampling = waiting.request.sampling;
-  size_t rows = sampling.num_beams;
-  for (const Running& running : running_) rows += running.extents.size();
-  if (rows > static_cast<size_t>(options_.max_rows)) return false;
+  int rows = waiting.request.sampling.num_beams;
+  for (const Running& running : running_) rows += running.request.sampling.num_beams;
+  if (rows > options_.max_rows) return false;
   Running running;
-  const auto tokens = static_cast<int64_t>(waiting.request.tokens.size()) + sampling.max_new_tokens;
-  for (int beam = 0; beam < sampling.num_beams; ++beam) {
-    const auto start = extents_.Allocate(tokens);
-    if (!start) {
-      for (const int64_t extent : running.extents) extents_.Free(extent);
-      return false;
-    }
-    running.extents.push_back(*start);
-  }
   running.request = std::move(waiting.request);
-  if (!PinImages(running)) {
-    for (const int64_t extent : running.extents) extents_.Free(extent);
+  if (!AllocateExtents(running) || !PinImages(running)) {
+    FreeExtents(running);
     waiting.request = std::move(running.request);
     return false;
   }
@@ -196,6 +187,28 @@ bool Engine::TryAdmit(Waiting& waiting) {
   }
   running_.push_back(std::move(running));
   return true;
+}
+
+// All that the request will ever need, or false; the caller frees what was had then.
+bool Engine::AllocateExtents(Running& running) {
+  const SamplingParams& sampling = running.request.sampling;
+  const auto prompt = static_cast<int64_t>(running.request.tokens.size());
+  std::vector<int64_t> sizes{prompt + sampling.max_new_tokens};
+  if (sampling.num_beams > 1) {
+    sizes.assign(sampling.num_beams + 1, sampling.max_new_tokens);
+    sizes.front() = prompt;
+  }
+  for (const int64_t size : sizes) {
+    const auto start = extents_.Allocate(size);
+    if (!start) return false;
+    running.extents.push_back(*start);
+  }
+  return true;
+}
+
+void Engine::FreeExtents(Running& running) {
+  for (const int64_t extent : running.extents) extents_.Free(extent);
+  running.extents.clear();
 }
 
 bool Engine::PinImages(Running& running) {
@@ -241,9 +254,8 @@ void Engine::EncodeNextPart() {
 
 void Engine::Finish(Running& running, const Status& status) {
   if (running.extents.empty()) return;  // finished before, not removed yet
-  for (const int64_t extent : running.extents) extents_.Free(extent);
+  FreeExtents(running);
   for (const int32_t entry : running.pinned_entries) images_.Unpin(entry);
-  running.extents.clear();
   running.pinned_entries.clear();
   running.rows.clear();
   PublishStats();  // the place is free before anybody hears of the end

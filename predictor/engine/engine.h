@@ -66,7 +66,9 @@ class Engine {
     EngineRequest request;
     std::shared_ptr<Generation> generation;
     std::unique_ptr<TokenSearch> search;
-    std::vector<int64_t> extents;         // num_beams of them
+    // One for prompt and new tokens; of several beams: the prompt's, then one for each beam's new
+    // tokens.
+    std::vector<int64_t> extents;
     std::vector<int32_t> pinned_entries;  // one per image of the request
     std::vector<int32_t> token_entries;   // per prompt token: row of the image table, -1 = none
     std::vector<Row> rows;                // empty until the prompt has run
@@ -95,6 +97,8 @@ class Engine {
   };
 
   Status CheckRequest(const EngineRequest& request) const;
+  bool AllocateExtents(Running& running);
+  void FreeExtents(Running& running);
   void Run();
   bool WaitForWork();
   void DropCanceled();

@@ -50,6 +50,10 @@ void Engine::PlanDecode(Running& running, StepPlan* plan) {
         std::span(&running.token_entries.back(), 1);  // spec 2.7: as the last prompt token
     row.position = static_cast<int32_t>(running.length);
     row.kv_start = sequence.kv_start;
+    if (running.extents.size() > 1) {
+      row.shared_start = running.extents.front();
+      row.shared_tokens = static_cast<int32_t>(running.request.tokens.size());
+    }
     plan->rows.push_back(row);
   }
   plan->requests.push_back(&running);
@@ -114,35 +118,35 @@ void Engine::CommitRequest(Running& running, std::span<const float> logits) {
   Report(running, /*finished=*/false, Status::Ok());
 }
 
-// Gives every new row the arena extent of its parent. The first child of a parent takes the
-// parent's extent over; a further child gets a copy in an extent that no row continues.
+// Gives every new row an extent for its own tokens. The first child of a parent takes the parent's
+// over; a further child gets a copy in an extent that no row continues. The prompt is not copied:
+// all beams read it where it lies.
 Status Engine::MoveRows(Running& running, const SearchStep& step) {
-  std::vector<int64_t> old_extents;
-  for (const Row& row : running.rows) old_extents.push_back(row.kv_start);
-  if (old_extents.empty()) old_extents.push_back(running.extents.front());  // the prompt's
-  std::vector<bool> taken(old_extents.size(), false);
-  std::vector<int64_t> unused;
-  for (const int64_t extent : running.extents) {
-    const auto old = std::find(old_extents.begin(), old_extents.end(), extent);
+  const bool shares = running.extents.size() > 1;
+  std::vector<int64_t> unused(running.extents.begin() + (shares ? 1 : 0), running.extents.end());
+  for (const Row& row : running.rows) {
+    const auto index = static_cast<int32_t>(&row - running.rows.data());
     const bool continued =
-        old != old_extents.end() &&
-        std::find(step.parents.begin(), step.parents.end(),
-                  static_cast<int32_t>(old - old_extents.begin())) != step.parents.end();
-    if (!continued) unused.push_back(extent);
+        std::find(step.parents.begin(), step.parents.end(), index) != step.parents.end();
+    if (continued) std::erase(unused, row.kv_start);
   }
+  const int64_t own_tokens = running.length - static_cast<int64_t>(running.request.tokens.size());
+  std::vector<bool> taken(running.rows.size(), false);
   std::vector<Row> rows;
   std::vector<KvCopy> copies;
   for (size_t i = 0; i < step.parents.size(); ++i) {
     const int32_t parent = step.parents[i];
-    int64_t extent = old_extents[parent];
-    if (taken[parent]) {
-      IDEFICS_CHECK(!unused.empty());
-      extent = unused.back();
-      unused.pop_back();
-      copies.push_back({old_extents[parent], extent, running.length});
+    if (!running.rows.empty() && !taken[parent]) {
+      taken[parent] = true;
+      rows.push_back({running.rows[parent].kv_start, step.tokens[i]});
+      continue;
     }
-    taken[parent] = true;
-    rows.push_back({extent, step.tokens[i]});
+    IDEFICS_CHECK(!unused.empty());
+    rows.push_back({unused.back(), step.tokens[i]});
+    unused.pop_back();
+    if (own_tokens > 0) {
+      copies.push_back({running.rows[parent].kv_start, rows.back().kv_start, own_tokens});
+    }
   }
   running.rows = std::move(rows);
   return copies.empty() ? Status::Ok() : runner_->CopyKv(copies);

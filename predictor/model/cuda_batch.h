@@ -3,6 +3,7 @@
 // of them. Pure functions.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <vector>
 
@@ -14,10 +15,12 @@ namespace idefics {
 // token or wants no logits, or there are more rows than the largest graph has.
 int GraphRows(const StepIndices& step);
 
-// The arrays of a step of `rows` rows behind each other, in the order of StepIndices: row_starts
-// has rows + 1 numbers, each other one `rows`. Rows beyond the step's own decode token 0 without
-// image or past into `scratch_slot`, which belongs to no sequence. REQUIRES: rows ==
-// GraphRows(step) > 0.
+// Numbers in each array of a step of `rows` decode rows, in the order of StepIndices.
+std::array<int64_t, 8> GraphInputSizes(int64_t rows);
+
+// The arrays of a step of `rows` rows behind each other: GraphInputSizes. Rows beyond the step's
+// own decode token 0 without image or past into `scratch_slot`, which belongs to no sequence.
+// REQUIRES: rows == GraphRows(step) > 0.
 std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot);
 
 }  // namespace idefics

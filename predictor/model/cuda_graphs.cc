@@ -18,14 +18,10 @@ namespace {
 // cuBLAS makes its handle and workspace in the first; libtorch's own users saw up to three needed.
 constexpr int kWarmups = 3;
 
-// Arrays of StepIndices.
-constexpr int64_t kInputs = 8;
-constexpr int64_t kRowStarts = 4;
-
 // One captured step. The graph reads `indices` and writes `logits` where they lie, so both live as
 // long as it does.
 struct Captured {
-  torch::Tensor host;                 // [8 · rows + 1] i32, pinned
+  torch::Tensor host;                 // [10 · rows + 1] i32, pinned
   torch::Tensor indices;              // the same on the device
   std::vector<torch::Tensor> inputs;  // views of indices, in the order of GraphInput
   at::cuda::CUDAGraph graph;
@@ -62,7 +58,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     }
     Upload(input, captured.get());
     captured->graph.replay();  // on the current stream
-    return captured->logits.narrow(0, 0, static_cast<int64_t>(step.kv_starts.size()));
+    return captured->logits.narrow(0, 0, static_cast<int64_t>(step.rows()));
   }
 
  private:
@@ -77,8 +73,8 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     const auto size = static_cast<int64_t>(input.size());
     captured->host = torch::empty({size}, torch::TensorOptions(torch::kInt32).pinned_memory(true));
     captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
-    for (int64_t i = 0, at = 0; i < kInputs; ++i) {
-      const int64_t count = rows + (i == kRowStarts ? 1 : 0);
+    int64_t at = 0;
+    for (const int64_t count : GraphInputSizes(rows)) {
       captured->inputs.push_back(captured->indices.narrow(0, at, count));
       at += count;
     }

@@ -26,8 +26,17 @@ struct StepRow {
   std::span<const int32_t> tokens;
   std::span<const int32_t> image_entries;  // per token: row of the image table it sees, -1 = none
   int32_t position = 0;                    // of tokens.front() in its sequence
-  int64_t kv_start = 0;                    // first arena slot of the sequence's extent
-  bool wants_logits = true;                // false: a prompt piece that is not the last
+  int64_t kv_start = 0;                    // first arena slot of the sequence's own extent
+  // The sequence's first tokens, where they lie in an extent that several rows read: a prompt's
+  // beams. REQUIRES: shared_tokens <= position.
+  int64_t shared_start = 0;
+  int32_t shared_tokens = 0;
+  bool wants_logits = true;  // false: a prompt piece that is not the last
+
+  // Arena slot of the sequence's token at `at`.
+  int64_t SlotOf(int64_t at) const {
+    return at < shared_tokens ? shared_start + at : kv_start + at - shared_tokens;
+  }
 };
 
 // Copies the first `tokens` slots of an extent to another one (beams that share a parent).

@@ -11,25 +11,31 @@
 namespace idefics {
 
 struct StepIndices {
-  std::vector<int32_t> tokens, positions, kv_slots, image_entry;           // [T]
-  std::vector<int32_t> row_starts{0}, kv_starts, kv_lengths, sample_rows;  // [R + 1], [R], [R], [S]
+  std::vector<int32_t> tokens, positions, kv_slots, image_entry;  // [T]
+  std::vector<int32_t> row_starts{0};                             // [R + 1]
+  std::vector<int32_t> kv_starts;    // [R, 2]: first slot of the shared keys, of the row's own
+  std::vector<int32_t> kv_lengths;   // [R, 2]: shared keys, all keys
+  std::vector<int32_t> sample_rows;  // [S]
 
   explicit StepIndices(std::span<const StepRow> rows) {
     for (const StepRow& row : rows) {
       const auto count = static_cast<int32_t>(row.tokens.size());
-      const auto start = static_cast<int32_t>(row.kv_start);
       tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
       image_entry.insert(image_entry.end(), row.image_entries.begin(), row.image_entries.end());
       for (int32_t t = 0; t < count; ++t) {
         positions.push_back(row.position + t);
-        kv_slots.push_back(start + row.position + t);
+        kv_slots.push_back(static_cast<int32_t>(row.SlotOf(row.position + t)));
       }
       row_starts.push_back(row_starts.back() + count);
-      kv_starts.push_back(start);
+      kv_starts.push_back(static_cast<int32_t>(row.shared_start));
+      kv_starts.push_back(static_cast<int32_t>(row.kv_start));
+      kv_lengths.push_back(row.shared_tokens);
       kv_lengths.push_back(row.position + count);
       if (row.wants_logits) sample_rows.push_back(row_starts.back() - 1);
     }
   }
+
+  size_t rows() const { return row_starts.size() - 1; }
 };
 
 }  // namespace idefics

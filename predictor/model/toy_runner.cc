@@ -45,12 +45,12 @@ Status ToyRunner::Step(std::span<const StepRow> rows, std::span<float> logits) {
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
   size_t wanted = 0;
   for (const StepRow& row : rows) {
-    uint64_t seen = row.position == 0 ? 0 : kv_.at(row.kv_start + row.position - 1);
+    uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
     for (size_t t = 0; t < row.tokens.size(); ++t) {
       const int32_t entry = row.image_entries[t];
       const uint64_t image = entry < 0 ? 0 : images_.at(entry);
       seen = Mix(seen ^ Mix(static_cast<uint64_t>(row.tokens[t]) + 1) ^ image);
-      kv_.at(row.kv_start + row.position + static_cast<int64_t>(t)) = seen;
+      kv_.at(row.SlotOf(row.position + static_cast<int64_t>(t))) = seen;
     }
     if (!row.wants_logits) continue;
     const auto out = logits.subspan(wanted++ * limits_.vocab_size, limits_.vocab_size);

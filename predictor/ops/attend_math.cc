@@ -70,10 +70,11 @@ IDEFICS_INLINE void WidenKeys(const HeadQueries<T>& head, int64_t first, int64_t
                               const Scratch& s) {
   constexpr int64_t kAhead = 16;
   for (int64_t j = 0; j < count; ++j) {
-    const int64_t at = (first + j) * head.kv_stride;
+    const int64_t at = head.slots.At(first + j) * head.kv_stride;
     if (first + j + kAhead < head.keys) {
-      FetchRow(head.k + at + kAhead * head.kv_stride, head.dim);
-      FetchRow(head.v + at + kAhead * head.kv_stride, head.dim);
+      const int64_t ahead = head.slots.At(first + j + kAhead) * head.kv_stride;
+      FetchRow(head.k + ahead, head.dim);
+      FetchRow(head.v + ahead, head.dim);
     }
     WidenRow(head.k + at, head.dim, 1.0f, s.width, s.k + j * s.width);
     WidenRow(head.v + at, head.dim, 1.0f, s.width, s.v + j * s.width);

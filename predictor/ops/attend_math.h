@@ -14,6 +14,17 @@ namespace idefics {
 
 constexpr int64_t kMostQueries = 32;  // of one AttendHead
 
+// Where the keys of a row lie in the arena: the first ones may be shared with other rows.
+struct KeySlots {
+  int64_t shared = 0;        // keys
+  int64_t shared_first = 0;  // slot
+  int64_t own_first = 0;     // slot of key `shared`
+
+  int64_t At(int64_t key) const {
+    return key < shared ? shared_first + key : own_first + key - shared;
+  }
+};
+
 // Some queries of one head and the keys that the last of them sees. Strides in elements.
 template <typename T>
 struct HeadQueries {
@@ -21,8 +32,9 @@ struct HeadQueries {
   T* out;      // as q
   int64_t queries;
   int64_t q_stride;
-  const T* k;  // [keys, dim], kv_stride
+  const T* k;  // [slots, dim], kv_stride
   const T* v;
+  KeySlots slots;
   int64_t keys;
   int64_t kv_stride;
   bool causal;  // query i sees `queries - 1 - i` keys less than the last; else all see all

@@ -35,8 +35,8 @@ constexpr int64_t kSharesPerThread = 16;
 struct QueryGroup {
   int64_t token;
   int64_t queries;
-  int64_t first_key;  // in rows of the key array
-  int64_t keys;       // that the last token sees
+  KeySlots slots;
+  int64_t keys;  // that the last token sees
 };
 
 // The tokens begin … begin + tokens - 1 in groups of what AttendHead takes at once.
@@ -77,13 +77,14 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
         const QueryGroup& group = groups[i % count];
         const int64_t head = i / count;
         const int64_t queries = (group.token * heads + head) * dim;
-        const int64_t keys = group.first_key * layout.row_stride + head * layout.head_stride;
+        const int64_t keys = head * layout.head_stride;
         AttendHead(HeadQueries<T>{.q = q.const_data_ptr<T>() + queries,
                                   .out = out.data_ptr<T>() + queries,
                                   .queries = group.queries,
                                   .q_stride = heads * dim,
                                   .k = k.const_data_ptr<T>() + keys,
                                   .v = v.const_data_ptr<T>() + keys,
+                                  .slots = group.slots,
                                   .keys = group.keys,
                                   .kv_stride = layout.row_stride,
                                   .causal = layout.causal,
@@ -107,8 +108,9 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
   const auto* const starts = kv_starts.const_data_ptr<int32_t>();
   const auto* const lengths = kv_lengths.const_data_ptr<int32_t>();
   std::vector<QueryGroup> groups;
-  for (int64_t r = 0; r < kv_starts.size(0); ++r) {
-    AddGroups({rows[r], rows[r + 1] - rows[r], starts[r], lengths[r]}, true, &groups);
+  for (int64_t r = 0; r + 1 < row_starts.numel(); ++r) {
+    const KeySlots slots{lengths[2 * r], starts[2 * r], starts[2 * r + 1]};
+    AddGroups({rows[r], rows[r + 1] - rows[r], slots, lengths[2 * r + 1]}, true, &groups);
   }
   const int64_t width = q.size(1) * q.size(2);
   at::Tensor out = at::empty({q.size(0), width}, q.options());
@@ -127,7 +129,8 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
   for (int64_t begin = 0, end = 0; begin < tokens; begin = end) {
     while (end < tokens && entry[end] == entry[begin]) ++end;
     if (entry[begin] < 0) continue;
-    AddGroups({begin, end - begin, entry[begin] * heads * latents, latents}, false, &groups);
+    const KeySlots slots{.own_first = entry[begin] * heads * latents};
+    AddGroups({begin, end - begin, slots, latents}, false, &groups);
   }
   at::Tensor out = at::zeros({tokens, heads * dim}, q.options());
   AttendGroups(q, image_k, image_v, groups, {dim, latents * dim, false}, out);

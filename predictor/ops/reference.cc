@@ -46,17 +46,22 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
   const double scale = 1.0 / std::sqrt(static_cast<double>(dim));
   at::Tensor out = at::empty({q.size(0), heads, dim}, q.options());
   const at::Tensor rows = row_starts.to(at::kCPU);
-  const at::Tensor starts = kv_starts.to(at::kCPU);
-  const at::Tensor lengths = kv_lengths.to(at::kCPU);
-  for (int64_t r = 0; r < starts.size(0); ++r) {
+  const at::Tensor starts = kv_starts.to(at::kCPU).view({-1, 2});
+  const at::Tensor lengths = kv_lengths.to(at::kCPU).view({-1, 2});
+  for (int64_t r = 0; r + 1 < rows.numel(); ++r) {
     const int64_t first = rows[r].item<int32_t>();
     const int64_t count = rows[r + 1].item<int32_t>() - first;
-    const int64_t length = lengths[r].item<int32_t>();
-    const int64_t start = starts[r].item<int32_t>();
-    // [H, count, d], [H, length, d]
+    const int64_t shared = lengths[r][0].item<int32_t>();
+    const int64_t length = lengths[r][1].item<int32_t>();
+    // [length, H, d] → [H, length, d] f32
+    const auto read = [&](const at::Tensor& cache) {
+      const at::Tensor first_keys = cache.narrow(0, starts[r][0].item<int32_t>(), shared);
+      const at::Tensor own_keys = cache.narrow(0, starts[r][1].item<int32_t>(), length - shared);
+      return at::cat({first_keys, own_keys}).transpose(0, 1).to(at::kFloat);
+    };
     const at::Tensor row_q = q.narrow(0, first, count).transpose(0, 1).to(at::kFloat);
-    const at::Tensor keys = k_cache.narrow(0, start, length).transpose(0, 1).to(at::kFloat);
-    const at::Tensor values = v_cache.narrow(0, start, length).transpose(0, 1).to(at::kFloat);
+    const at::Tensor keys = read(k_cache);
+    const at::Tensor values = read(v_cache);
     const at::Tensor future = at::ones({count, length}, q.options().dtype(at::kBool))
                                   .triu(length - count + 1);  // causal, aligned to the last key
     const at::Tensor scores =

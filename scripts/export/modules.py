@@ -324,7 +324,8 @@ class Decoder(nn.Module):
                 k_arena: Tensor, v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tensor:
         """All index tensors are i32.
 
-        tokens, positions, kv_slots, image_entry [T]; row_starts [R + 1]; kv_starts, kv_lengths [R];
+        tokens, positions, kv_slots, image_entry [T]; row_starts [R + 1]; kv_starts, kv_lengths [R, 2]
+        (shared keys, own keys: predictor/ops/README.md);
         sample_rows [S], indices into the T tokens; k_arena, v_arena [layers, slots, H, d];
         image_k, image_v [cross layers, entries, H, L, d]. Returns logits [S, vocab] f32.
         """

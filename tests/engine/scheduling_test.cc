@@ -148,6 +148,36 @@ TEST_CASE("a large request at the front is not overtaken by small ones",
   CHECK(large->admitted_at() < small->admitted_at());
 }
 
+TEST_CASE("beams read one copy of their prompt", "[engine][invariant.beams]") {
+  constexpr int kPrompt = 40;
+  constexpr int kNew = 6;
+  ToyEngine toy;
+  std::set<int64_t> prompts, own;
+  int64_t most_used = 0;
+  toy.runner->set_observer([&](std::span<const StepRow> rows) {
+    most_used = std::max(most_used, toy.engine->stats().kv_tokens_used);
+    for (const StepRow& row : rows) {
+      if (row.position < kPrompt) continue;
+      CHECK(row.shared_tokens == kPrompt);
+      prompts.insert(row.shared_start);
+      own.insert(row.kv_start);
+    }
+  });
+  EngineRequest request = Endless(1, kPrompt, kNew);
+  request.sampling.num_beams = 4;
+  auto generation = toy.engine->Submit(request);
+  REQUIRE(generation.ok());
+  CHECK(Collect(**generation).tokens == RunFromScratch(request).tokens);
+  CHECK(prompts.size() == 1);
+  CHECK(own.size() == 4);
+  CHECK(most_used == kPrompt + 4 * kNew);
+  SECTION("so the arena has room for more of them than for as many prompts") {
+    request.sampling.num_beams = 8;
+    request.sampling.max_new_tokens = 60;  // 40 + 8 · 60 slots of 600
+    CHECK(toy.engine->Submit(request).ok());
+  }
+}
+
 TEST_CASE("a picture that two requests wait for is encoded once", "[engine][contract.images]") {
   ToyEngine toy;
   auto first = *toy.engine->Submit(ToyRequest(1, 10, 5, 1));

@@ -66,22 +66,22 @@ TEST_CASE("a step with a piece of a prompt runs eagerly", "[cuda_batch]") {
 TEST_CASE("rows beyond the step's own write to the scratch slot and see nothing else",
           "[cuda_batch]") {
   const std::vector<int32_t> expected{
-      500, 501, 502, 0,            // tokens
-      10,  11,  12,  0,            // positions
-      10,  111, 212, kScratch,     // kv_slots
-      -1,  0,   1,   -1,           // image_entry
-      0,   1,   2,   3,        4,  // row_starts
-      0,   100, 200, kScratch,     // kv_starts
-      11,  12,  13,  1,            // kv_lengths
-      0,   1,   2,   3             // sample_rows
+      500, 501, 502, 0,                              // tokens
+      10,  11,  12,  0,                              // positions
+      10,  111, 212, kScratch,                       // kv_slots
+      -1,  0,   1,   -1,                             // image_entry
+      0,   1,   2,   3,        4,                    // row_starts
+      0,   0,   0,   100,      0, 200, 0, kScratch,  // kv_starts
+      0,   11,  0,   12,       0, 13,  0, 1,         // kv_lengths
+      0,   1,   2,   3                               // sample_rows
   };
   CHECK(GraphInput(StepIndices(Decode(3).rows), 4, kScratch) == expected);
 }
 
 TEST_CASE("a step that fills its graph gets no rows", "[cuda_batch]") {
   const std::vector<int32_t> input = GraphInput(StepIndices(Decode(2).rows), 2, kScratch);
-  CHECK(input ==
-        std::vector<int32_t>{500, 501, 10, 11, 10, 111, -1, 0, 0, 1, 2, 0, 100, 11, 12, 0, 1});
+  CHECK(input == std::vector<int32_t>{500, 501, 10, 11,  10, 111, -1, 0,  0, 1, 2,  //
+                                      0,   0,   0,  100, 0,  11,  0,  12, 0, 1});
 }
 
 }  // namespace

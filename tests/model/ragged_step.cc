@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
+#include <algorithm>
 #include <limits>
 #include <sstream>
 
@@ -48,19 +49,31 @@ RaggedStep RaggedStep::To(at::Device device) const {
 
 RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed) {
   const auto rows = static_cast<int64_t>(shape.counts.size());
+  const auto shared_of = [&](int64_t row) { return shape.shared.empty() ? 0 : shape.shared[row]; };
   int64_t slots = kGap;
-  for (int64_t r = 0; r < rows; ++r) slots += shape.befores[r] + shape.counts[r] + kGap;
+  for (int64_t r = 0; r < rows; ++r) {
+    slots += shape.befores[r] - shared_of(r) + shape.counts[r] + kGap;
+  }
+  const int64_t shared_start = slots;  // behind all rows
+  if (!shape.shared.empty()) {
+    slots += *std::max_element(shape.shared.begin(), shape.shared.end()) + kGap;
+  }
   std::vector<int32_t> row_starts{0}, kv_starts, kv_lengths, kv_slots, entries;
-  int64_t end = slots;  // rows from the back of the arena
+  int64_t end = shared_start;  // rows from the back of the arena
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t length = shape.befores[r] + shape.counts[r];
-    const int64_t start = end - kGap - length;
+    const int64_t shared = shared_of(r);
+    const int64_t start = end - kGap - (length - shared);
     end = start;
     row_starts.push_back(static_cast<int32_t>(row_starts.back() + shape.counts[r]));
-    kv_starts.push_back(static_cast<int32_t>(start));
-    kv_lengths.push_back(static_cast<int32_t>(length));
+    for (const int64_t value : {shared_start, start}) {
+      kv_starts.push_back(static_cast<int32_t>(value));
+    }
+    for (const int64_t value : {shared, length}) {
+      kv_lengths.push_back(static_cast<int32_t>(value));
+    }
     for (int64_t t = 0; t < shape.counts[r]; ++t) {
-      kv_slots.push_back(static_cast<int32_t>(start + shape.befores[r] + t));
+      kv_slots.push_back(static_cast<int32_t>(start + shape.befores[r] - shared + t));
       entries.push_back(static_cast<int32_t>((r + t / 5 + seed) % (kEntries + 1)) - 1);
     }
   }
@@ -76,8 +89,8 @@ RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed) 
   step.v_cache = Random({slots, shape.heads, shape.dim}, type, seed + 4);
   step.kv_slots = Indices(kv_slots);
   step.row_starts = Indices(row_starts);
-  step.kv_starts = Indices(kv_starts);
-  step.kv_lengths = Indices(kv_lengths);
+  step.kv_starts = Indices(kv_starts).view({-1, 2});
+  step.kv_lengths = Indices(kv_lengths).view({-1, 2});
   step.image_k = Random({kEntries, shape.heads, shape.latents, shape.dim}, type, seed + 5);
   step.image_v = Random({kEntries, shape.heads, shape.latents, shape.dim}, type, seed + 6);
   step.image_entry = Indices(entries);
@@ -102,6 +115,8 @@ std::vector<StepShape> StepShapes() {
       {"heads of 96 numbers", {34, 2}, {1, 90}, 2, 96, 64},
       {"heads of 128 numbers", {50, 1, 1}, {7, 65, 0}, 1, 128, 257},
       {"heads of 256 numbers", {9, 1}, {4, 33}, 1, 256, 64},
+      {"beams of one prompt", {1, 1, 1}, {45, 45, 160}, 2, 64, 8, {40, 40, 40}},
+      {"pieces behind shared keys", {6, 40, 3}, {50, 40, 1}, 2, 32, 8, {33, 40, 0}},
   };
 }
 

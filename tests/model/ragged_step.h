@@ -18,6 +18,7 @@ struct StepShape {
   int64_t heads = 2;
   int64_t dim = 16;
   int64_t latents = 64;
+  std::vector<int64_t> shared = {};  // of each row's keys before it: those that all rows share
 };
 
 struct RaggedStep {
@@ -26,7 +27,7 @@ struct RaggedStep {
   at::Tensor cos, sin;                           // [T, d/2] f32
   at::Tensor k_cache, v_cache;                   // [slots, H, d]; full of numbers
   at::Tensor kv_slots;                           // [T] i32
-  at::Tensor row_starts, kv_starts, kv_lengths;  // [R + 1], [R], [R] i32
+  at::Tensor row_starts, kv_starts, kv_lengths;  // [R + 1], [R, 2], [R, 2] i32
   at::Tensor image_k, image_v;                   // [3, H, latents, d]
   at::Tensor image_entry;                        // [T] i32, -1 … 2
 

@@ -12,11 +12,23 @@ namespace idefics::IDEFICS_TARGET {
 constexpr int kAttendThreads = 128;
 constexpr int kMaxAttendDim = 256;  // 32 lanes of a pack each
 
+// Where the keys of a row lie: the first ones may be shared with other rows.
+struct KeySlots {
+  int shared;            // keys
+  int64_t shared_first;  // slot of key 0
+  int64_t own_base;      // slot of key `shared`, less `shared`
+
+  __device__ __forceinline__ int64_t At(int key) const {
+    return key + (key < shared ? shared_first : own_base);
+  }
+};
+
 template <typename T>
 struct Keys {
-  const T* k;      // row of key 0 of the head
+  const T* k;      // row of slot 0 of the head
   const T* v;      // likewise
-  int64_t stride;  // elements from one key to the next
+  int64_t stride;  // elements from one slot to the next
+  KeySlots slots;
   int begin;
   int end;
 };
@@ -74,8 +86,9 @@ __device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const K
     for (int u = 0; u < kUnroll; ++u) {
       const int key = base + u * kGroups + group;
       const int size = key < keys.end ? dim : 0;
-      k[u] = LoadPack(keys.k + key * keys.stride, first, size, packed);
-      v[u] = LoadPack(keys.v + key * keys.stride, first, size, packed);
+      const int64_t at = keys.slots.At(key) * keys.stride;
+      k[u] = LoadPack(keys.k + at, first, size, packed);
+      v[u] = LoadPack(keys.v + at, first, size, packed);
     }
     float scores[kUnroll];
     float largest = state.largest;

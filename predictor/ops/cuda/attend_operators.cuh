@@ -36,15 +36,15 @@ inline at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const a
   const int64_t tokens = q.size(0);
   const int64_t heads = q.size(1);
   const int64_t dim = q.size(2);
-  const int64_t rows = kv_starts.size(0);
+  const int64_t rows = row_starts.numel() - 1;
   if (dim > kMaxAttendDim) {
     return reference::Attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths);
   }
   CheckAlike(q, k_cache);
   CheckAlike(k_cache, v_cache);
   CheckIndices(row_starts, q, rows + 1);
-  CheckIndices(kv_starts, q, rows);
-  CheckIndices(kv_lengths, q, rows);
+  CheckIndices(kv_starts, q, 2 * rows);
+  CheckIndices(kv_lengths, q, 2 * rows);
   const OnDevice device(q);
   at::Tensor out = at::empty({tokens, heads * dim}, q.options());
   if (tokens == 0) return out;

@@ -26,20 +26,23 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArgumen
   const int64_t head = static_cast<int64_t>(blockIdx.y) * a.dim;
   const RowShape shape{a.dim, a.packed};
   const int64_t token_origin = (row.first + query) * width + head;
-  LoadTile(memory.queries, a.q + token_origin, width, count, shape,
-           1.0f / sqrtf(static_cast<float>(a.dim)));
+  LoadTile(
+      memory.queries, [&](int at) { return a.q + token_origin + at * width; }, count, shape,
+      1.0f / sqrtf(static_cast<float>(a.dim)));
   TileState<kPanels> state;
   for (int base = 0; base < visible; base += kTile) {
-    const int64_t key_origin = (row.kv_start + base) * width + head;
+    const auto offset = [&](int at) { return row.slots.At(base + at) * width + head; };
     const int keys = visible - base;
     __syncthreads();  // the last tile's values have been read
-    LoadTile(memory.keys, a.k_cache + key_origin, width, keys, shape, 1.0f);
+    LoadTile(
+        memory.keys, [&](int at) { return a.k_cache + offset(at); }, keys, shape, 1.0f);
     __syncthreads();
     float scores[2][kTilePerLane] = {};
     TileScores(memory, scores);
     TileSoftmax(scores, row.before + query + 1 - base, memory, state);
     __syncthreads();  // the keys have been read, the weights written
-    LoadTile(memory.keys, a.v_cache + key_origin, width, keys, shape, 1.0f);
+    LoadTile(
+        memory.keys, [&](int at) { return a.v_cache + offset(at); }, keys, shape, 1.0f);
     __syncthreads();
     TileMix(memory, state);
   }

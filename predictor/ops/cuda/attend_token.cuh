@@ -40,9 +40,9 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTokenKernel(AttendArgume
   split_keys = split_keys < kSplitKeys ? kSplitKeys : split_keys;
   const int end = (split + 1) * split_keys;
   const int64_t width = static_cast<int64_t>(a.heads) * a.dim;
-  const int64_t origin = row.kv_start * width + static_cast<int64_t>(head) * a.dim;
-  const Keys<T> keys{a.k_cache + origin, a.v_cache + origin, width, split * split_keys,
-                     end < visible ? end : visible};
+  const int64_t origin = static_cast<int64_t>(head) * a.dim;
+  const Keys<T> keys{a.k_cache + origin, a.v_cache + origin, width,
+                     row.slots,          split * split_keys, end < visible ? end : visible};
   const int64_t at_head = static_cast<int64_t>(token) * a.heads + head;
   AttendBlock<T, kLanes>(
       a.q + at_head * a.dim, keys, a.dim, a.packed, [&](int at, const Merged& m) {

@@ -2,7 +2,7 @@
 // Where a token of a ragged step stands: its row, and the keys that it sees.
 #pragma once
 
-#include "predictor/ops/cuda/lanes.cuh"
+#include "predictor/ops/cuda/attend_keys.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -11,8 +11,8 @@ constexpr int kShortRow = 4;
 
 struct Ragged {
   const int32_t* row_starts;  // [rows + 1]
-  const int32_t* kv_starts;   // [rows]
-  const int32_t* kv_lengths;  // [rows]; includes the row's own tokens
+  const int32_t* kv_starts;   // [rows, 2]: slots of the first shared and the first own key
+  const int32_t* kv_lengths;  // [rows, 2]: shared keys, all keys; the row's tokens among them
   int tokens;
   int rows;
 };
@@ -21,13 +21,15 @@ struct RowSpan {
   int first;   // token
   int count;   // tokens
   int before;  // keys before the row's first token
-  int64_t kv_start;
+  KeySlots slots;
 };
 
 __device__ __forceinline__ RowSpan SpanOf(const Ragged& ragged, int row) {
   const int first = ragged.row_starts[row];
   const int count = ragged.row_starts[row + 1] - first;
-  return {first, count, ragged.kv_lengths[row] - count, ragged.kv_starts[row]};
+  const int shared = ragged.kv_lengths[2 * row];
+  return {first, count, ragged.kv_lengths[2 * row + 1] - count,
+          KeySlots{shared, ragged.kv_starts[2 * row], ragged.kv_starts[2 * row + 1] - shared}};
 }
 
 // The last row with start(row) <= index, where start never falls and start(0) == 0.

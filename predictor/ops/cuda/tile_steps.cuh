@@ -38,15 +38,15 @@ struct TileState {
 };
 
 // Fills `rows` with kTile rows of `dim` numbers times scale, zeros beyond `count` and `dim`.
-template <typename T, int kQuads>
-__device__ __forceinline__ void LoadTile(Quad (&rows)[kTile][kQuads], const T* from, int64_t stride,
+// row_at(row): where row < count begins.
+template <int kQuads, typename RowAt>
+__device__ __forceinline__ void LoadTile(Quad (&rows)[kTile][kQuads], const RowAt& row_at,
                                          int count, RowShape shape, float scale) {
   constexpr int kPacks = (kQuads - 1) / 2;
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kPacks; i += kAttendThreads) {
     const int row = i / kPacks;
     const int first = i % kPacks * kPack;
-    const Pack<T> pack =
-        LoadPack(from + row * stride, first, row < count ? shape.dim : 0, shape.packed);
+    const auto pack = LoadPack(row_at(row), first, row < count ? shape.dim : 0, shape.packed);
 #pragma unroll
     for (int j = 0; j < kPack; ++j) {
       rows[row][first / 4 + j / 4].at[j % 4] = static_cast<float>(pack.at[j]) * scale;
