@@ -101,14 +101,25 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   });
 }
 
+void CheckIndices(const at::Tensor& indices, int64_t count, const char* what) {
+  TORCH_CHECK(
+      indices.scalar_type() == at::kInt && indices.is_contiguous() && indices.numel() == count,
+      what, " must be ", count, " contiguous i32, not ", indices.numel(), " ",
+      indices.scalar_type());
+}
+
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
                   const at::Tensor& row_starts, const at::Tensor& kv_starts,
                   const at::Tensor& kv_lengths) {
+  const int64_t row_count = row_starts.numel() - 1;
+  CheckIndices(row_starts, row_count + 1, "row_starts");
+  CheckIndices(kv_starts, 2 * row_count, "kv_starts");
+  CheckIndices(kv_lengths, 2 * row_count, "kv_lengths");
   const auto* const rows = row_starts.const_data_ptr<int32_t>();
   const auto* const starts = kv_starts.const_data_ptr<int32_t>();
   const auto* const lengths = kv_lengths.const_data_ptr<int32_t>();
   std::vector<QueryGroup> groups;
-  for (int64_t r = 0; r + 1 < row_starts.numel(); ++r) {
+  for (int64_t r = 0; r < row_count; ++r) {
     const KeySlots slots{lengths[2 * r], starts[2 * r], starts[2 * r + 1]};
     AddGroups({rows[r], rows[r + 1] - rows[r], slots, lengths[2 * r + 1]}, true, &groups);
   }
@@ -124,6 +135,7 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
   const int64_t heads = q.size(1);
   const int64_t dim = q.size(2);
   const int64_t latents = image_k.size(2);
+  CheckIndices(image_entry, tokens, "image_entry");
   const auto* const entry = image_entry.const_data_ptr<int32_t>();
   std::vector<QueryGroup> groups;
   for (int64_t begin = 0, end = 0; begin < tokens; begin = end) {

@@ -32,8 +32,8 @@ def _ours(bundle, ids, entries, pixels):
     def i32(values):
         return torch.tensor(values, dtype=torch.int32)
     arena = torch.zeros(2, layers, count, heads, image_k.size(4))
-    return decoder(i32(ids), i32(range(count)), i32(range(count)), i32(entries), i32([0, count]), i32([0]),
-                   i32([count]), i32(range(count)), arena[0], arena[1], image_k, image_v)
+    return decoder(i32(ids), i32(range(count)), i32(range(count)), i32(entries), i32([0, count]),
+                   i32([[0, 0]]), i32([[0, count]]), i32(range(count)), arena[0], arena[1], image_k, image_v)
 
 
 def _theirs(checkpoint, ids, entries, pixels, use_resampler):

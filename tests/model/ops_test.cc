@@ -255,12 +255,22 @@ TEST_CASE("the CUDA kernels compute the same bits in whatever order threads run"
 
 TEST_CASE("tensors that a kernel cannot read are refused with a sentence", "[ops]") {
   const RaggedStep step = MakeStep(StepShapes()[2], at::kFloat, kSeed);
-  RaggedStep wrong = step.To(at::kCPU);
-  wrong.kv_starts = wrong.kv_starts.to(at::kLong);
-  CHECK_THROWS_AS(Attend(HostCudaOperators(), wrong), c10::Error);
-  wrong = step.To(at::kCPU);
-  wrong.v_cache = wrong.v_cache.to(at::kHalf);
-  CHECK_THROWS_AS(Attend(HostCudaOperators(), wrong), c10::Error);
+  RaggedStep wrong;
+  for (const Operators& operators : FastOperators()) {
+    INFO(operators.name);
+    wrong = step.To(at::kCPU);
+    wrong.kv_starts = wrong.kv_starts.to(at::kLong);
+    CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+    wrong = step.To(at::kCPU);
+    wrong.kv_lengths = wrong.kv_lengths.select(1, 1).contiguous();
+    CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+    wrong = step.To(at::kCPU);
+    wrong.image_entry = wrong.image_entry.narrow(0, 0, 1);
+    CHECK_THROWS_AS(AttendImage(operators, wrong), c10::Error);
+    wrong = step.To(at::kCPU);
+    wrong.v_cache = wrong.v_cache.to(at::kHalf);
+    CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+  }
   CHECK_THROWS_AS(RopeWrite(HostCudaOperators(), wrong), c10::Error);
   CHECK_THROWS_AS(RopeWrite(RegisteredOperators(), wrong), c10::Error);
   CHECK_THROWS_AS(HostCudaOperators().swiglu(at::zeros({2, 8}, at::kDouble)), c10::Error);
