@@ -151,9 +151,9 @@ TEST_CASE("a large request at the front is not overtaken by small ones",
 TEST_CASE("beams read one copy of their prompt", "[engine][invariant.beams]") {
   constexpr int kPrompt = 40;
   constexpr int kNew = 6;
-  ToyEngine toy;
   std::set<int64_t> prompts, shared_tokens, own;
   int64_t most_used = 0;
+  ToyEngine toy;  // after what its observer writes to
   toy.runner->set_observer([&](std::span<const StepRow> rows) {
     most_used = std::max(most_used, toy.engine->stats().kv_tokens_used);
     for (const StepRow& row : rows) {
