@@ -75,6 +75,8 @@ class Engine {
     int64_t prompt_done = 0;              // prompt tokens in the arena
     int64_t length = 0;                   // tokens of each row in the arena
     size_t reported = 0;                  // new tokens that were pushed as events
+
+    bool shares_prompt() const { return extents.size() > 1; }
   };
 
   // The picture that is being encoded, part by part.

@@ -50,7 +50,7 @@ void Engine::PlanDecode(Running& running, StepPlan* plan) {
         std::span(&running.token_entries.back(), 1);  // spec 2.7: as the last prompt token
     row.position = static_cast<int32_t>(running.length);
     row.kv_start = sequence.kv_start;
-    if (running.extents.size() > 1) {
+    if (running.shares_prompt()) {
       row.shared_start = running.extents.front();
       row.shared_tokens = static_cast<int32_t>(running.request.tokens.size());
     }
@@ -122,8 +122,8 @@ void Engine::CommitRequest(Running& running, std::span<const float> logits) {
 // over; a further child gets a copy in an extent that no row continues. The prompt is not copied:
 // all beams read it where it lies.
 Status Engine::MoveRows(Running& running, const SearchStep& step) {
-  const bool shares = running.extents.size() > 1;
-  std::vector<int64_t> unused(running.extents.begin() + (shares ? 1 : 0), running.extents.end());
+  std::vector<int64_t> unused(running.extents.begin() + (running.shares_prompt() ? 1 : 0),
+                              running.extents.end());
   for (const Row& row : running.rows) {
     const auto index = static_cast<int32_t>(&row - running.rows.data());
     const bool continued =

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "predictor/ops/ceil_div.h"
 #include "predictor/ops/clones.h"
 #include "predictor/ops/unrolled.h"
 #include "predictor/ops/vector_exp.h"
@@ -25,9 +26,7 @@ using Four = float __attribute__((vector_size(4 * sizeof(float)), aligned(4), ma
 IDEFICS_INLINE const Floats& At(const float* p) { return *reinterpret_cast<const Floats*>(p); }
 IDEFICS_INLINE Floats& At(float* p) { return *reinterpret_cast<Floats*>(p); }
 
-int64_t Padded(int64_t dim) {
-  return (dim + kWidth * kChunks - 1) / (kWidth * kChunks) * (kWidth * kChunks);
-}
+int64_t Padded(int64_t dim) { return CeilDiv(dim, kWidth * kChunks) * kWidth * kChunks; }
 
 // Views of the scratch memory; rows are padded with zeros to `width`.
 struct Scratch {

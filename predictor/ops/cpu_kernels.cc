@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "predictor/ops/attend_math.h"
+#include "predictor/ops/ceil_div.h"
 #include "predictor/ops/element_type.h"
-#include "predictor/ops/packed_weight.h"
 #include "predictor/ops/row_math.h"
 #include "predictor/ops/share_work.h"
 

@@ -25,7 +25,6 @@ namespace {
 constexpr int64_t kSerialProducts = 1 << 17;
 constexpr int64_t kShareWords = 1 << 16;  // of weights that a thread takes at a time
 constexpr int64_t kRowsPerTask = 8;       // when activations are quantized
-constexpr int64_t kLineWords = 16;        // 32-bit words of a cache line
 
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {

@@ -9,6 +9,7 @@
 namespace idefics {
 
 constexpr int64_t kTileColumns = 64;  // output features of one tile
+constexpr int64_t kLineWords = 16;    // 32-bit words of a cache line
 constexpr int64_t kGroup = 128;  // values of k that share a scale (int4) or an activation scale
 
 // A tile's weights are 32-bit words, 64 columns to a step. A word holds, for one column: one f32;

@@ -32,7 +32,6 @@ template <typename Isa, int M, bool kStream>
 struct Pass {
   static constexpr int kRows = M;
   static constexpr int kVectors = Isa::Vectors(M);
-  static constexpr int kLineWords = 16;
   static constexpr int kLines =
       kStream ? (kVectors * Isa::kLanes + kLineWords - 1) / kLineWords : 2;
   static constexpr int64_t kAheadStep = kStream ? kTileColumns : kLines * kLineWords;

@@ -15,12 +15,10 @@
 
 #include <cstdint>
 
+#include "predictor/ops/ceil_div.h"
 #include "predictor/ops/linear_kernels.h"
 
 namespace idefics {
-
-// Tiles, words or groups that hold `a` values, `b` in each.
-inline int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // That the tensors are contiguous and have the type and shape of their form.
 void CheckPacked(const at::Tensor& weight, int64_t n, int64_t k);
