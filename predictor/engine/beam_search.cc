@@ -5,7 +5,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "predictor/engine/logits_processors.h"
+#include "predictor/sampling/logits_processors.h"
 
 namespace idefics {
 namespace {

@@ -2,9 +2,9 @@
 #include "predictor/engine/sample_search.h"
 
 #include <algorithm>
-#include <cmath>
 
-#include "predictor/engine/logits_processors.h"
+#include "predictor/sampling/logits_processors.h"
+#include "predictor/sampling/row_choice.h"
 
 namespace idefics {
 
@@ -14,29 +14,12 @@ SampleSearch::SampleSearch(const SamplingParams& sampling, std::vector<int32_t> 
       tokens_(std::move(prompt)),
       random_(sampling.seed ? *sampling.seed : std::random_device{}()) {}
 
-// Inverse of the cumulative distribution at one uniform number.
-int32_t SampleSearch::Draw(std::span<const float> scores) {
-  const float largest = *std::max_element(scores.begin(), scores.end());
-  double total = 0;
-  for (const float s : scores) total += std::exp(static_cast<double>(s - largest));
-  double left = std::uniform_real_distribution<double>(0, total)(random_);
-  int32_t last = 0;
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const double weight = std::exp(static_cast<double>(scores[i] - largest));
-    if (weight == 0) continue;
-    last = static_cast<int32_t>(i);
-    left -= weight;
-    if (left < 0) break;
-  }
-  return last;
-}
-
 SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
   scores_.assign(logits.begin(), logits.begin() + vocab);
   ApplyProcessors(sampling_, tokens_, prompt_length_, scores_);
   if (sampling_.do_sample) ApplyWarpers(sampling_, 1, scores_);
   const auto token = sampling_.do_sample
-                         ? Draw(scores_)
+                         ? Draw(scores_, NextUniform())
                          : static_cast<int32_t>(std::max_element(scores_.begin(), scores_.end()) -
                                                 scores_.begin());
   if (sampling_.num_logprobs > 0) {

@@ -21,7 +21,7 @@ class SampleSearch : public TokenSearch {
   bool streams() const override { return true; }
 
  private:
-  int32_t Draw(std::span<const float> scores);
+  double NextUniform() { return std::uniform_real_distribution<double>(0, 1)(random_); }
 
   SamplingParams sampling_;
   int64_t prompt_length_;

@@ -7,7 +7,7 @@
 #include <limits>
 #include <random>
 
-#include "predictor/engine/logits_processors.h"
+#include "predictor/sampling/logits_processors.h"
 #include "predictor/engine/token_search.h"
 
 namespace idefics {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "predictor/engine/logits_processors.h"
+#include "predictor/sampling/logits_processors.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <span>
 
-#include "predictor/types.h"
+#include "predictor/sampling/sampling_params.h"
 
 namespace idefics {
 

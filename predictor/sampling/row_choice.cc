@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/sampling/row_choice.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "predictor/sampling/logits_processors.h"
+
+namespace idefics {
+namespace {
+
+bool IsEos(const SamplingParams& sampling, int32_t token) {
+  const auto& eos = sampling.eos_token_ids;
+  return std::find(eos.begin(), eos.end(), token) != eos.end();
+}
+
+}  // namespace
+
+bool HasRowChoice(const SamplingParams& sampling) {
+  const auto& bad = sampling.bad_words_ids;
+  return sampling.num_beams == 1 && sampling.num_logprobs == 0 &&
+         bad.size() + sampling.eos_token_ids.size() <= RowChoice::kMaxBanned &&
+         std::all_of(bad.begin(), bad.end(), [](const auto& word) { return word.size() == 1; });
+}
+
+RowChoice MakeRowChoice(const SamplingParams& sampling, int64_t new_tokens, double uniform) {
+  RowChoice choice;
+  choice.mode = sampling.do_sample ? ChoiceMode::kSample : ChoiceMode::kGreedy;
+  choice.uniform = uniform;
+  choice.top_p = sampling.top_p;
+  choice.temperature = static_cast<float>(sampling.temperature);
+  choice.min_p = static_cast<float>(sampling.min_p);
+  choice.typical_p = static_cast<float>(sampling.typical_p);
+  choice.repetition_penalty = static_cast<float>(sampling.repetition_penalty);
+  choice.top_k = sampling.top_k;
+  choice.no_repeat_ngram_size = sampling.no_repeat_ngram_size;
+  const auto ban = [&](int32_t token) { choice.banned[choice.banned_count++] = token; };
+  for (const auto& word : sampling.bad_words_ids) {
+    if (!IsEos(sampling, word[0])) ban(word[0]);
+  }
+  if (new_tokens < sampling.min_new_tokens) {
+    for (const int32_t eos : sampling.eos_token_ids) ban(eos);
+  }
+  return choice;
+}
+
+int32_t ChooseToken(const RowChoice& choice, std::span<const int32_t> history,
+                    std::span<float> scores) {
+  if (choice.mode == ChoiceMode::kNone) return kNotChosen;
+  if (!std::all_of(scores.begin(), scores.end(), [](float s) { return std::isfinite(s); })) {
+    return kNotFinite;
+  }
+  SamplingParams sampling;
+  sampling.temperature = choice.temperature;
+  sampling.top_k = choice.top_k;
+  sampling.top_p = choice.top_p;
+  sampling.min_p = choice.min_p;
+  sampling.typical_p = choice.typical_p;
+  sampling.repetition_penalty = choice.repetition_penalty;
+  sampling.no_repeat_ngram_size = choice.no_repeat_ngram_size;
+  for (int i = 0; i < choice.banned_count; ++i) {
+    sampling.bad_words_ids.push_back({choice.banned[i]});
+  }
+  ApplyProcessors(sampling, history, static_cast<int64_t>(history.size()), scores);
+  if (choice.mode == ChoiceMode::kGreedy) {
+    return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+  }
+  ApplyWarpers(sampling, 1, scores);
+  return Draw(scores, choice.uniform);
+}
+
+int32_t Draw(std::span<const float> scores, double uniform) {
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (const float s : scores) total += std::exp(static_cast<double>(s - largest));
+  double left = uniform * total;
+  int32_t last = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double weight = std::exp(static_cast<double>(scores[i] - largest));
+    if (weight == 0) continue;
+    last = static_cast<int32_t>(i);
+    left -= weight;
+    if (left < 0) break;
+  }
+  return last;
+}
+
+}  // namespace idefics
