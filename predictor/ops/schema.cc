@@ -4,6 +4,7 @@
 
 #include "predictor/ops/operators.h"
 #include "predictor/ops/reference.h"
+#include "predictor/ops/reference_sampling.h"
 
 void idefics::UseOperators() {}
 
@@ -34,6 +35,8 @@ TORCH_LIBRARY(idefics, library) {
   library.def("linear_int8(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("linear_int4(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("swiglu(Tensor gate_up) -> Tensor");
+  library.def("choose_tokens(Tensor(a!) logits, Tensor choices, Tensor(b!) history) -> Tensor");
+  library.def("take_tokens(Tensor tokens, Tensor kv_slots, Tensor(a!) history) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
@@ -45,4 +48,6 @@ TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
   library.impl("linear_int8", idefics::reference::LinearInt8);
   library.impl("linear_int4", idefics::reference::LinearInt4);
   library.impl("swiglu", idefics::reference::Swiglu);
+  library.impl("choose_tokens", idefics::reference::ChooseTokens);
+  library.impl("take_tokens", idefics::reference::TakeTokens);
 }
