@@ -41,6 +41,7 @@ struct RowChoice {
   int32_t banned_count = 0;
   int32_t banned[kMaxBanned] = {};  // bad words of one token; eos before min_new_tokens
 };
+constexpr int64_t kMaxChoiceVocab = 131072;  // of which a device's operator can choose
 constexpr int64_t kRowChoiceWords = sizeof(RowChoice) / sizeof(int32_t);
 static_assert(sizeof(RowChoice) == 120);
 

@@ -52,6 +52,24 @@ TEST_CASE("a shuffle exchanges values inside a warp only", "[host_blocks]") {
   for (unsigned i = 0; i < 96; ++i) CHECK(sums[i] == 496.0f + 1024.0f * static_cast<float>(i / 32));
 }
 
+TEST_CASE("atomics change a number and give the one before", "[host_blocks]") {
+  for (const TurnOrder order : {TurnOrder::kForward, TurnOrder::kBackward}) {
+    turn_order = order;
+    unsigned sum = 0, bits = 0;
+    std::vector<unsigned> ranks(64), firsts(8);
+    RunBlocks({}, 64, [&] {
+      ++ranks[atomicAdd(&sum, 1u)];
+      const unsigned bit = 1u << (threadIdx.x % 8);
+      if ((atomicOr(&bits, bit) & bit) == 0) ++firsts[threadIdx.x % 8];
+    });
+    turn_order = TurnOrder::kForward;
+    CHECK(sum == 64);
+    CHECK(bits == 0xff);
+    CHECK(ranks == std::vector<unsigned>(64, 1));
+    CHECK(firsts == std::vector<unsigned>(8, 1));
+  }
+}
+
 TEST_CASE("a copy arrives when its thread waits for its group, and no sooner", "[host_blocks]") {
   const std::vector<unsigned> from{1, 2, 3, 4, 5, 6, 7, 8};
   RunBlocks({}, 32, [&] {

@@ -4,6 +4,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include "predictor/ops/reference.h"
+#include "predictor/ops/reference_sampling.h"
 
 namespace idefics::test {
 namespace {
@@ -59,6 +60,16 @@ Tensor LinearInt4(const Tensor& x, const Tensor& weight, const Tensor& scale, in
   return Call<QuantizedLinear>("idefics::linear_int4", x, weight, scale, n);
 }
 
+Tensor ChooseTokens(Tensor logits, const Tensor& choices, Tensor history) {
+  return Call<Tensor(Tensor, const Tensor&, Tensor)>("idefics::choose_tokens", logits, choices,
+                                                     history);
+}
+
+Tensor TakeTokens(const Tensor& tokens, const Tensor& kv_slots, Tensor history) {
+  return Call<Tensor(const Tensor&, const Tensor&, Tensor)>("idefics::take_tokens", tokens,
+                                                            kv_slots, history);
+}
+
 }  // namespace
 
 Operators ReferenceOperators() {
@@ -70,12 +81,14 @@ Operators ReferenceOperators() {
           reference::Swiglu,
           reference::LinearPacked,
           reference::LinearInt8,
-          reference::LinearInt4};
+          reference::LinearInt4,
+          reference::ChooseTokens,
+          reference::TakeTokens};
 }
 
 Operators RegisteredOperators() {
-  return {"registered", RmsNorm,      RopeWrite,  Attend,    AttendImage,
-          Swiglu,       LinearPacked, LinearInt8, LinearInt4};
+  return {"registered", RmsNorm,    RopeWrite,  Attend,       AttendImage, Swiglu,
+          LinearPacked, LinearInt8, LinearInt4, ChooseTokens, TakeTokens};
 }
 
 }  // namespace idefics::test

@@ -24,6 +24,9 @@ struct Operators {
                             int64_t n);
   at::Tensor (*linear_int4)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                             int64_t n);
+  at::Tensor (*choose_tokens)(at::Tensor logits, const at::Tensor& choices, at::Tensor history);
+  at::Tensor (*take_tokens)(const at::Tensor& tokens, const at::Tensor& kv_slots,
+                            at::Tensor history);
 };
 
 Operators ReferenceOperators();

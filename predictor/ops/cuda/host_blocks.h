@@ -34,6 +34,21 @@ void RunBlocks(dim3 grid, unsigned threads, const std::function<void()>& kernel)
 void __syncthreads();
 void __syncwarp();
 
+// The value before. Nothing else runs between two turns of fibers.
+template <typename T>
+T atomicAdd(T* address, T value) {
+  const T before = *address;
+  *address = before + value;
+  return before;
+}
+
+template <typename T>
+T atomicOr(T* address, T value) {
+  const T before = *address;
+  *address = before | value;
+  return before;
+}
+
 // As cp.async, of 16 bytes: a copy is made no sooner than when its thread waits for it.
 void CopyLater(void* to, const void* from);
 // Ends a group of copies.

@@ -13,6 +13,7 @@
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/cuda/rms_norm.cuh"
 #include "predictor/ops/cuda/rope_write.cuh"
+#include "predictor/ops/cuda/sampling_operators.cuh"
 #include "predictor/ops/cuda/swiglu.cuh"
 #include "predictor/ops/element_type.h"
 #include "predictor/ops/reference.h"

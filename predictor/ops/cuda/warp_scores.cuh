@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+// What predictor/sampling/logits_processors.cc does to a row of scores, by one block. Weights are
+// fixed point numbers instead of floats: a token whose cumulative probability lies within rounding
+// of a limit may fall on its other side.
+#pragma once
+
+#include "predictor/ops/cuda/smallest_key.cuh"
+#include "predictor/sampling/row_choice.h"
+
+namespace idefics::IDEFICS_TARGET {
+
+__device__ __forceinline__ void Ban(const Row& row, int32_t token) {
+  if (token >= 0 && token < row.vocab) row.scores[token] = -INFINITY;
+}
+
+// history: [length]. Each token once, however often it occurs.
+__device__ __forceinline__ void PenalizeRepetition(const Row& row, float penalty,
+                                                   const int32_t* history, int length) {
+  unsigned* seen = row.memory->seen;
+  for (int i = static_cast<int>(threadIdx.x); i < kMaxChoiceVocab / 32; i += kRowThreads)
+    seen[i] = 0;
+  __syncthreads();
+  for (int i = static_cast<int>(threadIdx.x); i < length; i += kRowThreads) {
+    const int32_t token = history[i];
+    if (token < 0 || token >= row.vocab) continue;
+    const unsigned bit = 1u << (token % 32);
+    if ((atomicOr(&seen[token / 32], bit) & bit) != 0) continue;
+    const float score = row.scores[token];
+    row.scores[token] = score < 0 ? score * penalty : score / penalty;
+  }
+  __syncthreads();
+}
+
+// Bans each token that followed an earlier occurrence of the last n-1 tokens.
+__device__ __forceinline__ void BanRepeatedNgrams(const Row& row, int n, const int32_t* history,
+                                                  int length) {
+  const int32_t* tail = history + length - (n - 1);
+  for (int i = static_cast<int>(threadIdx.x); i <= length - n; i += kRowThreads) {
+    int same = 0;
+    while (same < n - 1 && history[i + same] == tail[same]) ++same;
+    if (same == n - 1) Ban(row, history[i + n - 1]);
+  }
+}
+
+__device__ __forceinline__ void ApplyProcessors(const Row& row, const RowChoice& choice,
+                                                const int32_t* history) {
+  const int length = choice.history_length;
+  if (choice.repetition_penalty != 1) {
+    PenalizeRepetition(row, choice.repetition_penalty, history, length);
+  }
+  if (choice.no_repeat_ngram_size > 0) {
+    BanRepeatedNgrams(row, choice.no_repeat_ngram_size, history, length);
+  }
+  const int thread = static_cast<int>(threadIdx.x);
+  if (thread < RowChoice::kMaxBanned && thread < choice.banned_count) {
+    Ban(row, choice.banned[thread]);
+  }
+  __syncthreads();
+}
+
+// exp(score - largest). What is not a number weighs nothing.
+struct Weight {
+  float largest;
+
+  __device__ __forceinline__ Mass operator()(float score) const {
+    if (score == largest) return kOne;
+    const float weight = expf(score - largest) * static_cast<float>(kOne);
+    return weight > 0 ? static_cast<Mass>(llrintf(weight)) : 0;
+  }
+};
+
+__device__ __forceinline__ Mass ShareOf(double share, Mass total) {
+  const auto mass = static_cast<Mass>(share * static_cast<double>(total));
+  return mass < total ? mass : total - 1;
+}
+
+__device__ __forceinline__ void KeepTopK(const Row& row, int k) {
+  if (k >= row.vocab) return;
+  const auto descending = [](int, float score) { return ~Ascending(score); };
+  const Boundary last = SmallestKey(
+      row, 32, descending, [](int, float) { return Mass{1}; }, static_cast<Mass>(k - 1));
+  ForEachScore(row, [&](int i, float score) {
+    if (~Ascending(score) > last.key) row.scores[i] = -INFINITY;
+  });
+}
+
+// Removes the least likely tokens whose cumulative probability stays at or below 1 - top_p, of
+// equal ones the last first; the best one stays.
+__device__ __forceinline__ void KeepTopP(const Row& row, double top_p) {
+  const Weight weight{FindBest(row).score};
+  const Mass total = TotalOf(row, weight);
+  const Mass share = ShareOf(static_cast<float>(1.0 - top_p), total);
+  const Mass target = share < total - kOne ? share : total - kOne;
+  const auto ascending = [](int, float score) { return Ascending(score); };
+  const auto mass = [&](int, float score) { return weight(score); };
+  const Boundary first = SmallestKey(row, 32, ascending, mass, target);
+  const Mass removed = (target - first.below) / weight(FromAscending(first.key));
+  uint32_t from_end = 0;  // where the first of the removed ones stands, counted from the end
+  if (removed > 0) {
+    from_end =
+        SmallestKey(
+            row, IndexBits(row), [&](int i, float) { return row.vocab - 1 - i; },
+            [&](int, float score) { return Mass{Ascending(score) == first.key}; }, removed - 1)
+            .key;
+  }
+  ForEachScore(row, [&](int i, float score) {
+    const uint32_t key = Ascending(score);
+    const bool last_of_equals =
+        key == first.key && removed > 0 && static_cast<uint32_t>(row.vocab - 1 - i) <= from_end;
+    if (key < first.key || last_of_equals) row.scores[i] = -INFINITY;
+  });
+}
+
+__device__ __forceinline__ void KeepMinP(const Row& row, float min_p) {
+  const float largest = FindBest(row).score;
+  ForEachScore(row, [&](int i, float score) {
+    if (score != largest && expf(score - largest) < min_p) row.scores[i] = -INFINITY;
+  });
+}
+
+// Locally typical sampling (arXiv 2202.00666).
+__device__ __forceinline__ void KeepTypical(const Row& row, float typical_p) {
+  const float largest = FindBest(row).score;
+  const Weight weight{largest};
+  const Mass total = TotalOf(row, weight);
+  const auto log_sum =
+      static_cast<float>(log(static_cast<double>(total) / static_cast<double>(kOne)));
+  const auto surprise = [&](float score) { return -(score - largest - log_sum); };
+  const Mass surprises = TotalOf(row, [&](float score) {
+    const float part = expf(score - largest) * surprise(score) * static_cast<float>(kOne);
+    return part > 0 ? static_cast<Mass>(llrintf(part)) : Mass{0};
+  });
+  const auto entropy =
+      static_cast<float>(static_cast<double>(surprises) / static_cast<double>(total));
+  // Not negative: its bits are in its order.
+  const auto distance = [&](float score) { return BitsOf(fabsf(surprise(score) - entropy)); };
+  // The first mass that is not below typical_p.
+  const auto enough =
+      static_cast<Mass>(ceil(static_cast<double>(typical_p) * static_cast<double>(total)));
+  const Mass target = enough == 0 ? 0 : enough < total ? enough - 1 : total - 1;
+  const Boundary last = SmallestKey(
+      row, 32, [&](int, float score) { return distance(score); },
+      [&](int, float score) { return weight(score); }, target);
+  ForEachScore(row, [&](int i, float score) {
+    if (distance(score) > last.key) row.scores[i] = -INFINITY;
+  });
+}
+
+__device__ __forceinline__ void ApplyWarpers(const Row& row, const RowChoice& choice) {
+  if (choice.temperature != 1) {
+    ForEachScore(row, [&](int i, float score) { row.scores[i] = score / choice.temperature; });
+  }
+  if (choice.top_k > 0) KeepTopK(row, choice.top_k);
+  if (choice.top_p < 1) KeepTopP(row, choice.top_p);
+  if (choice.min_p > 0) KeepMinP(row, choice.min_p);
+  if (choice.typical_p < 1) KeepTypical(row, choice.typical_p);
+}
+
+// Inverse of the cumulative distribution exp(scores) at `uniform` in [0, 1).
+__device__ __forceinline__ int Draw(const Row& row, double uniform) {
+  const Weight weight{FindBest(row).score};
+  const Mass target = ShareOf(uniform, TotalOf(row, weight));
+  const Boundary drawn = SmallestKey(
+      row, IndexBits(row), [](int i, float) { return i; },
+      [&](int, float score) { return weight(score); }, target);
+  return static_cast<int>(drawn.key);
+}
+
+}  // namespace idefics::IDEFICS_TARGET

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/model/sampling_rows.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <span>
+
+namespace idefics::test {
+namespace {
+
+constexpr int32_t kNoToken = -7;
+
+RowChoice Sample() {
+  RowChoice choice;
+  choice.mode = ChoiceMode::kSample;
+  return choice;
+}
+
+// The choice itself, then each limit moved both ways by what rounding may do.
+std::vector<RowChoice> Neighbours(const RowChoice& choice) {
+  std::vector<RowChoice> all{choice};
+  for (const double step : {-1e-6, 1e-6}) {
+    RowChoice next = choice;
+    next.uniform = std::min(std::max(choice.uniform + step, 0.0), std::nextafter(1.0, 0.0));
+    all.push_back(next);
+    next = choice;
+    next.top_p = choice.top_p + 3 * step;
+    all.push_back(next);
+    next = choice;
+    next.min_p = static_cast<float>(choice.min_p * (1 + step));
+    all.push_back(next);
+    next = choice;
+    next.typical_p = static_cast<float>(choice.typical_p + 10 * step);
+    all.push_back(next);
+  }
+  return all;
+}
+
+std::span<const float> RowOf(const at::Tensor& logits, int64_t row) {
+  const auto vocab = static_cast<size_t>(logits.size(1));
+  return {logits.const_data_ptr<float>() + row * logits.size(1), vocab};
+}
+
+bool SameRemoved(std::span<const float> a, std::span<const float> b) {
+  return std::equal(a.begin(), a.end(), b.begin(),
+                    [](float x, float y) { return std::isinf(x) == std::isinf(y); });
+}
+
+}  // namespace
+
+std::vector<NamedChoice> Choices() {
+  std::vector<NamedChoice> all;
+  const auto add = [&](const char* name, const auto& change, RowChoice choice = Sample()) {
+    change(choice);
+    all.push_back({name, choice});
+  };
+  add("greedy", [](RowChoice& c) { c.mode = ChoiceMode::kGreedy; });
+  add("plain", [](RowChoice&) {});
+  add("temperature", [](RowChoice& c) { c.temperature = 0.7f; });
+  add("top_k 50", [](RowChoice& c) { c.top_k = 50; });
+  add("top_k 2", [](RowChoice& c) { c.top_k = 2; });
+  add("top_p 0.9", [](RowChoice& c) { c.top_p = 0.9; });
+  add("top_p 0.3", [](RowChoice& c) { c.top_p = 0.3; });
+  add("min_p", [](RowChoice& c) { c.min_p = 0.05f; });
+  add("typical_p 0.8", [](RowChoice& c) { c.typical_p = 0.8f; });
+  add("typical_p 0.2", [](RowChoice& c) { c.typical_p = 0.2f; });
+  const auto penalties = [](RowChoice& c) {
+    c.repetition_penalty = 1.3f;
+    c.no_repeat_ngram_size = 2;
+    c.banned_count = 3;
+    c.banned[0] = 0;
+    c.banned[1] = 3;
+    c.banned[2] = 1 << 20;  // no token
+  };
+  add("repetition_penalty", [](RowChoice& c) { c.repetition_penalty = 1.5f; });
+  add("no_repeat_ngram 1", [](RowChoice& c) { c.no_repeat_ngram_size = 1; });
+  add("no_repeat_ngram 3", [](RowChoice& c) { c.no_repeat_ngram_size = 3; });
+  add("greedy with penalties", [&](RowChoice& c) {
+    penalties(c);
+    c.mode = ChoiceMode::kGreedy;
+  });
+  add("top_k and top_p", [](RowChoice& c) {
+    c.temperature = 1.4f;
+    c.top_k = 40;
+    c.top_p = 0.8;
+  });
+  add("everything", [&](RowChoice& c) {
+    penalties(c);
+    c.temperature = 0.8f;
+    c.top_k = 30;
+    c.top_p = 0.95;
+    c.min_p = 0.02f;
+    c.typical_p = 0.9f;
+  });
+  return all;
+}
+
+SamplingRows SamplingRows::To(at::Device device) const {
+  return {logits.to(device, logits.scalar_type(), false, true),
+          choices.to(device, choices.scalar_type(), false, true),
+          history.to(device, history.scalar_type(), false, true)};
+}
+
+RowChoice ChoiceOf(const SamplingRows& rows, int64_t row) {
+  RowChoice choice;
+  std::memcpy(static_cast<void*>(&choice),
+              rows.choices.const_data_ptr<int32_t>() + row * kRowChoiceWords, sizeof(choice));
+  return choice;
+}
+
+void SetChoice(const SamplingRows& rows, int64_t row, const RowChoice& choice) {
+  std::memcpy(rows.choices.data_ptr<int32_t>() + row * kRowChoiceWords, &choice, sizeof(choice));
+}
+
+SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind, uint64_t seed) {
+  const auto count = static_cast<int64_t>(choices.size());
+  const int stride = kind.history + 2;  // room for the chosen token, and a gap
+  SamplingRows rows{at::empty({count, kind.vocab}, at::kFloat),
+                    at::empty({count, kRowChoiceWords}, at::kInt),
+                    at::full({count * stride}, kNoToken, at::kInt)};
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> logit(0, kind.spread);
+  for (int64_t i = 0; i < rows.logits.numel(); ++i) {
+    const float value = logit(random);
+    rows.logits.data_ptr<float>()[i] = kind.ties ? std::round(value * 4) / 4 : value;
+  }
+  // Half of the history from a few tokens, so that words come again; some no token at all.
+  std::uniform_int_distribution<int32_t> any(-1, kind.vocab), few(0, std::min(3, kind.vocab - 1));
+  for (int64_t row = 0; row < count; ++row) {
+    RowChoice choice = choices[row];
+    choice.uniform = std::uniform_real_distribution<double>()(random);
+    choice.history_start = static_cast<int32_t>(row * stride);
+    choice.history_length = kind.history;
+    for (int i = 0; i < kind.history; ++i) {
+      rows.history.data_ptr<int32_t>()[row * stride + i] = random() % 2 ? any(random) : few(random);
+    }
+    SetChoice(rows, row, choice);
+  }
+  return rows;
+}
+
+Agreement Judge(const SamplingRows& given, const SamplingRows& done, const at::Tensor& tokens,
+                int64_t row) {
+  const int32_t token = tokens.const_data_ptr<int32_t>()[row];
+  const RowChoice choice = ChoiceOf(given, row);
+  const std::span<const int32_t> history(
+      given.history.const_data_ptr<int32_t>() + choice.history_start,
+      static_cast<size_t>(choice.history_length));
+  const int32_t* behind = done.history.const_data_ptr<int32_t>() + choice.history_start;
+  if (token >= 0 && behind[choice.history_length] != token) return Agreement::kNone;
+  Agreement agreement = Agreement::kSame;
+  for (const RowChoice& neighbour : Neighbours(choice)) {
+    const auto before = RowOf(given.logits, row);
+    std::vector<float> scores(before.begin(), before.end());
+    const int32_t truth = ChooseToken(neighbour, history, scores);
+    if (truth == token && SameRemoved(scores, RowOf(done.logits, row))) return agreement;
+    agreement = Agreement::kNear;
+  }
+  return Agreement::kNone;
+}
+
+}  // namespace idefics::test

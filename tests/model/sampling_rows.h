@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Random inputs of idefics::choose_tokens and the judgement of its results. Used by the host test
+// and by the device test. Made on the CPU from a seed.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "predictor/sampling/row_choice.h"
+
+namespace idefics::test {
+
+struct NamedChoice {
+  std::string name;
+  RowChoice choice;  // but for uniform and history
+};
+
+// Every parameter alone, and combinations.
+std::vector<NamedChoice> Choices();
+
+struct SamplingRows {
+  at::Tensor logits;   // [S, vocab] f32
+  at::Tensor choices;  // [S, kRowChoiceWords] i32
+  at::Tensor history;  // [slots] i32; -7 where no row has a token
+
+  SamplingRows To(at::Device device) const;  // always a copy
+};
+
+struct RowKind {
+  int vocab = 0;
+  int history = 0;    // tokens of a row; some occur more than once
+  float spread = 3;   // standard deviation of the logits
+  bool ties = false;  // logits are multiples of 1/4
+};
+
+// A row for each of `choices`, each with its own place in `history` and random `uniform`.
+SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind, uint64_t seed);
+
+RowChoice ChoiceOf(const SamplingRows& rows, int64_t row);
+void SetChoice(const SamplingRows& rows, int64_t row, const RowChoice& choice);
+
+enum class Agreement {
+  kSame,  // the same token, and the same tokens removed
+  kNear,  // so for a parameter that is a rounding away: a few millionths
+  kNone,
+};
+
+// given: before the operator; done: after it, on the CPU. tokens: [S] i32, what it returned.
+Agreement Judge(const SamplingRows& given, const SamplingRows& done, const at::Tensor& tokens,
+                int64_t row);
+
+}  // namespace idefics::test
