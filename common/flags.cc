@@ -34,9 +34,15 @@ constexpr Flag kFlags[] = {
     {"image-entries", "IDEFICS_IMAGE_ENTRIES", FlagType::kInteger, "32", 1, kMaxInt, "", kBoth,
      "Distinct images that the engine keeps ready."},
     {"fused", "IDEFICS_FUSED", FlagType::kBool, "true", 0, 0, "", kBoth,
-     "Run the model's own operators; false runs plain ones, to see what they are worth."},
-    {"graphs", "IDEFICS_GRAPHS", FlagType::kBool, "true", 0, 0, "", kBoth,
-     "Replay decode steps on a GPU from CUDA graphs; false starts each kernel by itself."},
+     "Run the model's own operators; --no-fused runs plain ones, to see what they are worth."},
+    {"graph", "IDEFICS_GRAPH", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Replay decode steps on a GPU from CUDA graphs; --no-graph starts each kernel by itself."},
+    {"step-ahead", "IDEFICS_STEP_AHEAD", FlagType::kChoice, "auto", 0, 0, "auto|true|false", kBoth,
+     "Choose tokens where the model runs, so that the next step starts before the host has seen "
+     "them; auto does so on a GPU."},
+    {"weights", "IDEFICS_WEIGHTS", FlagType::kChoice, "bundle", 0, 0, "bundle|fp8", kBoth,
+     "The decoder's weights: as the bundle has them, or fp8 made from a bundle in 16 bit while it "
+     "loads, on a GPU of compute capability 8.9 or more."},
     {"verify-hashes", "IDEFICS_VERIFY_HASHES", FlagType::kChoice, "changed", 0, 0,
      "always|changed|never", kBoth,
      "When the sha256 of the bundle's files is compared at start; changed: unless they were found "
@@ -230,7 +236,7 @@ std::string FlagsMarkdown() {
   std::ostringstream out;
   out << "# Flags\n\nMade by `idefics-server --print-flags` from the table in `common/flags.cc`.\n"
          "A flag on the command line outranks the environment; of several variables the first that "
-         "is set counts.\n\n"
+         "is set counts. `--flag` alone is true, `--no-flag` false.\n\n"
          "| flag | environment | default | values | of | what |\n|---|---|---|---|---|---|\n";
   for (const Flag& flag : kFlags) {
     out << "| `--" << flag.name << "` |";

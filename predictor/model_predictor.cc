@@ -68,6 +68,8 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
       int64_t{options.engine.max_rows} * options.engine.max_sequence_tokens;
   runner_options.image_entries = options.image_entries;
   runner_options.fused = options.fused;
+  runner_options.step_ahead = options.step_ahead;
+  runner_options.weights = options.weights;
   runner_options.graphs = options.graphs;
   runner_options.max_rows = options.engine.max_rows;
   EnginePredictorParts parts;

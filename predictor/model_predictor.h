@@ -20,6 +20,8 @@ struct PredictorOptions {
   int32_t image_entries = 32;   // pictures whose cross-attention K/V are kept
   bool fused = true;            // the model's own operators; false: plain ones, for comparison
   bool graphs = true;           // decode steps on CUDA from graphs; false: eagerly, for comparison
+  std::string step_ahead = "auto";  // as TorchRunnerOptions has them
+  std::string weights = "bundle";
   EngineOptions engine;
   ImageLimits image_limits;
   VerifyHashes verify_hashes = VerifyHashes::kChanged;

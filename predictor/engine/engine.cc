@@ -95,7 +95,9 @@ EngineStats Engine::stats() const {
 }
 
 void Engine::PublishStats() {
-  stat_running_ = static_cast<int>(running_.size());
+  stat_running_ =
+      static_cast<int>(std::count_if(running_.begin(), running_.end(),
+                                     [](const Running& running) { return !running.finished(); }));
   stat_kv_tokens_ = extents_.used();
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
@@ -107,15 +109,15 @@ void Engine::Run() {
   while (WaitForWork()) {
     DropCanceled();
     AdmitWaiting();
-    EncodeNextPart();
-    const StepPlan plan = Plan();
-    if (!plan.rows.empty()) Execute(plan);
+    ContinueImages();
+    TakeStep();
     RemoveFinished();
     PublishStats();
   }
   for (Running& running : running_) {
     Finish(running, ShuttingDown());
   }
+  CollectAll();
   RemoveFinished();
 }
 
@@ -170,7 +172,9 @@ void Engine::AdmitWaiting() {
 // All or nothing: rows, KV extents and image pins.
 bool Engine::TryAdmit(Waiting& waiting) {
   int rows = waiting.request.sampling.num_beams;
-  for (const Running& running : running_) rows += running.request.sampling.num_beams;
+  for (const Running& running : running_) {
+    if (!running.finished()) rows += running.request.sampling.num_beams;
+  }
   if (rows > options_.max_rows) return false;
   Running running;
   running.request = std::move(waiting.request);
@@ -181,6 +185,7 @@ bool Engine::TryAdmit(Waiting& waiting) {
   }
   running.generation = waiting.generation;
   running.search = MakeTokenSearch(running.request.sampling, running.request.tokens);
+  running.runner_chooses = limits_.chooses_tokens && running.search->has_choices();
   running.generation->set_admitted_at(Generation::Clock::now());
   for (const int32_t image : running.request.image_index) {
     running.token_entries.push_back(image < 0 ? -1 : running.pinned_entries.at(image));
@@ -229,23 +234,28 @@ bool Engine::HasAllImages(const Running& running) const {
                      [&](int32_t entry) { return images_.encoded(entry); });
 }
 
-// One part of the first picture that somebody waits for, in order of arrival.
-void Engine::EncodeNextPart() {
+// Of the first picture that somebody waits for, in order of arrival.
+void Engine::ContinueImages() {
+  const bool wait = in_flight_.empty() &&
+                    std::none_of(running_.begin(), running_.end(), [&](const Running& running) {
+                      return !running.finished() && HasAllImages(running);
+                    });
   for (Running& running : running_) {
+    if (running.finished()) continue;
     for (size_t i = 0; i < running.request.images.size(); ++i) {
       const int32_t entry = running.pinned_entries[i];
       if (images_.encoded(entry)) continue;
       const EngineImage& image = running.request.images[i];
+      Status status;
       if (encoding_.entry != entry || encoding_.sha256 != image.sha256) {
-        encoding_ = {image.sha256, entry, 0};
+        encoding_ = {image.sha256, entry};
+        status = runner_->BeginImage(image.pixels, entry);
       }
-      const Status status = runner_->EncodeImagePart(image.pixels, entry, encoding_.next_part++);
-      const bool last = encoding_.next_part == limits_.image_parts;
-      if (last || !status.ok()) {
-        images_.SetEncoded(entry, status.ok());
-        encoding_ = {};
-      }
-      if (!status.ok()) Finish(running, status);
+      const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
+      if (done.ok() && !*done) return;
+      encoding_ = {};
+      images_.SetEncoded(entry, done.ok());
+      if (!done.ok()) Finish(running, done.status());
       return;
     }
     running.request.images.clear();  // the pixels are of no more use
@@ -253,7 +263,7 @@ void Engine::EncodeNextPart() {
 }
 
 void Engine::Finish(Running& running, const Status& status) {
-  if (running.extents.empty()) return;  // finished before, not removed yet
+  if (running.finished()) return;  // before, and not removed yet
   FreeExtents(running);
   for (const int32_t entry : running.pinned_entries) images_.Unpin(entry);
   running.pinned_entries.clear();
@@ -262,8 +272,10 @@ void Engine::Finish(Running& running, const Status& status) {
   Report(running, /*finished=*/true, status);
 }
 
+// A step that was started ahead may still run with it: into slots that the next owner writes later.
 void Engine::RemoveFinished() {
-  running_.remove_if([](const Running& running) { return running.extents.empty(); });
+  running_.remove_if(
+      [](const Running& running) { return running.finished() && running.steps_in_flight == 0; });
 }
 
 void Engine::Report(Running& running, bool finished, const Status& status) {

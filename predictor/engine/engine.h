@@ -71,19 +71,23 @@ class Engine {
     std::vector<int64_t> extents;
     std::vector<int32_t> pinned_entries;  // one per image of the request
     std::vector<int32_t> token_entries;   // per prompt token: row of the image table, -1 = none
-    std::vector<Row> rows;                // empty until the prompt has run
-    int64_t prompt_done = 0;              // prompt tokens in the arena
-    int64_t length = 0;                   // tokens of each row in the arena
+    std::vector<Row> rows;                // empty until there is a token to decode
+    int64_t prompt_done = 0;              // prompt tokens in the arena, with those of started steps
+    int64_t length = 0;                   // the same, of all tokens of each row
     size_t reported = 0;                  // new tokens that were pushed as events
+    bool runner_chooses = false;          // its tokens; else `search` does, from the logits
+    RowChoice choice;                     // of the token that is planned
+    int steps_in_flight = 0;              // it is removed at 0 only
+    int tokens_in_flight = 0;             // chosen in these steps
 
     bool shares_prompt() const { return extents.size() > 1; }
+    bool finished() const { return extents.empty(); }
   };
 
-  // The picture that is being encoded, part by part.
+  // The picture that is being encoded.
   struct Encoding {
     std::string sha256;
     int32_t entry = -1;
-    int32_t next_part = 0;
   };
 
   struct Waiting {
@@ -91,11 +95,17 @@ class Engine {
     std::shared_ptr<Generation> generation;
   };
 
-  // The rows of one step and whose they are.
+  // One request's part of a step.
+  struct StepPart {
+    Running* running;
+    size_t rows;
+    int64_t prompt_tokens;  // 0: decode rows
+    bool wants_tokens;
+  };
+
   struct StepPlan {
     std::vector<StepRow> rows;
-    std::vector<Running*> requests;    // distinct, in row order
-    std::vector<int> rows_of_request;  // number of rows of requests[i]
+    std::vector<StepPart> parts;  // of distinct requests, in row order
   };
 
   Status CheckRequest(const EngineRequest& request) const;
@@ -107,14 +117,22 @@ class Engine {
   void AdmitWaiting();
   bool TryAdmit(Waiting& waiting);
   bool PinImages(Running& running);
-  void EncodeNextPart();
+  void ContinueImages();
   bool HasAllImages(const Running& running) const;
+  void TakeStep();
+  bool MayStartAhead() const;
   StepPlan Plan();
   void PlanPrompt(Running& running, int64_t* budget, StepPlan* plan);
   void PlanDecode(Running& running, StepPlan* plan);
-  void Execute(const StepPlan& plan);
-  void Commit(const StepPlan& plan, std::span<const float> logits);
-  void CommitRequest(Running& running, std::span<const float> logits);
+  void PlanChoice(Running& running, StepRow* row);
+  void Start(StepPlan plan);
+  void StartInHalves(const StepPlan& plan);
+  void NoteStarted(const StepPart& part);
+  void CollectOldest();
+  void CollectAll();
+  void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
+  void CommitLogits(Running& running, std::span<const float> logits);
+  void CommitToken(Running& running, int32_t token);
   Status MoveRows(Running& running, const SearchStep& step);
   void Report(Running& running, bool finished, const Status& status);
   void Finish(Running& running, const Status& status);
@@ -130,7 +148,8 @@ class Engine {
   ImageTable images_;
   std::list<Running> running_;
   Encoding encoding_;
-  std::vector<float> logits_;  // [rows that want them, vocab], reused
+  std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
+  StepOutput output_;                            // reused
   int64_t steps_ = 0;
 
   std::mutex mutex_;

@@ -26,6 +26,17 @@ SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
     LogSoftmax(scores_);
     logprobs_.push_back(LargestLogprobs(scores_, sampling_.num_logprobs));
   }
+  Accept(token);
+  if (finished_) return {};
+  return {{0}, {token}};
+}
+
+RowChoice SampleSearch::NextChoice(int64_t in_flight) {
+  const auto new_tokens = static_cast<int64_t>(new_tokens_.size()) + in_flight;
+  return MakeRowChoice(sampling_, new_tokens, sampling_.do_sample ? NextUniform() : 0);
+}
+
+void SampleSearch::Accept(int32_t token) {
   tokens_.push_back(token);
   new_tokens_.push_back(token);
   const auto& eos = sampling_.eos_token_ids;
@@ -36,8 +47,6 @@ SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
     finished_ = true;
     finish_reason_ = FinishReason::kLength;
   }
-  if (finished_) return {};
-  return {{0}, {token}};
 }
 
 }  // namespace idefics

@@ -14,6 +14,9 @@ class SampleSearch : public TokenSearch {
   SampleSearch(const SamplingParams& sampling, std::vector<int32_t> prompt);
 
   SearchStep Advance(std::span<const float> logits, int64_t vocab) override;
+  bool has_choices() const override { return HasRowChoice(sampling_); }
+  RowChoice NextChoice(int64_t in_flight) override;
+  void Accept(int32_t token) override;
   bool finished() const override { return finished_; }
   FinishReason finish_reason() const override { return finish_reason_; }
   const std::vector<int32_t>& new_tokens() const override { return new_tokens_; }

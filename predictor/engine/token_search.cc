@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "common/check.h"
 #include "predictor/engine/beam_search.h"
 #include "predictor/engine/sample_search.h"
 
@@ -58,6 +59,13 @@ Status CheckIds(const SamplingParams& s, int32_t vocab_size) {
 }
 
 }  // namespace
+
+RowChoice TokenSearch::NextChoice(int64_t /*in_flight*/) {
+  IDEFICS_CHECK(has_choices());
+  return {};
+}
+
+void TokenSearch::Accept(int32_t /*token*/) { IDEFICS_CHECK(has_choices()); }
 
 Status CheckSampling(const SamplingParams& s, int32_t vocab_size) {
   if (s.max_new_tokens < 1) return OutOfRange("max_new_tokens", s.max_new_tokens, "at least 1");

@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "predictor/sampling/row_choice.h"
 #include "predictor/types.h"
 
 namespace idefics {
@@ -25,6 +26,14 @@ class TokenSearch {
   // logits: [rows, vocab]; the first call gets one row, the prompt's; later ones as many as the
   // last step asked for. The result is empty once finished() is true.
   virtual SearchStep Advance(std::span<const float> logits, int64_t vocab) = 0;
+
+  // Whether a runner that chooses tokens may do so for this request, by NextChoice and Accept in
+  // place of Advance.
+  virtual bool has_choices() const { return false; }
+  // How the runner is to choose the token after those accepted and `in_flight` chosen ones.
+  // REQUIRES (both): has_choices().
+  virtual RowChoice NextChoice(int64_t in_flight);
+  virtual void Accept(int32_t token);
 
   virtual bool finished() const = 0;
   virtual FinishReason finish_reason() const = 0;

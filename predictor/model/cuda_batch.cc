@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/cuda_batch.h"
 
+#include <cstring>
+
 #include "common/check.h"
 
 namespace idefics {
@@ -29,8 +31,8 @@ int GraphRows(const StepIndices& step) {
   return 0;
 }
 
-std::array<int64_t, 8> GraphInputSizes(int64_t rows) {
-  return {rows, rows, rows, rows, rows + 1, 2 * rows, 2 * rows, rows};
+std::array<int64_t, 9> GraphInputSizes(int64_t rows) {
+  return {rows, rows, rows, rows, rows + 1, 2 * rows, 2 * rows, rows, kRowChoiceWords * rows};
 }
 
 std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot) {
@@ -54,6 +56,11 @@ std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scrat
   append_pairs(step.kv_starts, scratch_slot);
   append_pairs(step.kv_lengths, 1);
   for (int32_t row = 0; row < rows; ++row) input.push_back(row);  // sample_rows
+  std::vector<RowChoice> choices = step.choices;
+  choices.resize(rows);
+  const size_t at = input.size();
+  input.resize(at + rows * kRowChoiceWords);
+  std::memcpy(input.data() + at, choices.data(), rows * sizeof(RowChoice));
   return input;
 }
 

@@ -18,14 +18,13 @@ namespace {
 // cuBLAS makes its handle and workspace in the first; libtorch's own users saw up to three needed.
 constexpr int kWarmups = 3;
 
-// One captured step. The graph reads `indices` and writes `logits` where they lie, so both live as
+// One captured step. The graph reads `indices` and writes `outputs` where they lie, so both live as
 // long as it does.
 struct Captured {
-  torch::Tensor host;                 // [10 · rows + 1] i32, pinned
-  torch::Tensor indices;              // the same on the device
-  std::vector<torch::Tensor> inputs;  // views of indices, in the order of GraphInput
+  torch::Tensor indices;         // i32: GraphInput, on the device
+  DecodeGraphs::Tensors inputs;  // views of indices, in the order of GraphInput
   at::cuda::CUDAGraph graph;
-  torch::Tensor logits;  // [rows, vocab] f32, in the graphs' pool
+  DecodeGraphs::Tensors outputs;  // in the graphs' pool
 };
 
 class CapturedDecodeGraphs : public DecodeGraphs {
@@ -37,7 +36,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
         pool_(at::cuda::graph_pool_handle()) {}
 
-  torch::Tensor Run(const StepIndices& step) override {
+  Tensors Run(const StepIndices& step) override {
     const int rows = failed_ ? 0 : GraphRows(step);
     if (rows == 0) return {};
     const c10::cuda::CUDAGuard device(stream_.device_index());
@@ -58,26 +57,34 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     }
     Upload(input, captured.get());
     captured->graph.replay();  // on the current stream
-    return captured->logits.narrow(0, 0, static_cast<int64_t>(step.rows()));
+    Tensors outputs;
+    for (const torch::Tensor& output : captured->outputs) {
+      outputs.push_back(output.narrow(0, 0, static_cast<int64_t>(step.rows())));
+    }
+    return outputs;
   }
 
  private:
+  // Pinned memory anew each time: the copy of the step before may not have been made yet, and its
+  // allocator waits for that before it gives the memory out again.
   static void Upload(const std::vector<int32_t>& input, Captured* captured) {
-    std::copy(input.begin(), input.end(), captured->host.data_ptr<int32_t>());
-    captured->indices.copy_(captured->host, /*non_blocking=*/true);
+    const torch::Tensor host = torch::empty(
+        captured->indices.sizes(), torch::TensorOptions(torch::kInt32).pinned_memory(true));
+    std::copy(input.begin(), input.end(), host.data_ptr<int32_t>());
+    captured->indices.copy_(host, /*non_blocking=*/true);
   }
 
   // The warm-ups run the step itself: they write the keys and values that the replay writes again.
   std::unique_ptr<Captured> Capture(const std::vector<int32_t>& input, int rows) {
     auto captured = std::make_unique<Captured>();
     const auto size = static_cast<int64_t>(input.size());
-    captured->host = torch::empty({size}, torch::TensorOptions(torch::kInt32).pinned_memory(true));
     captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
     int64_t at = 0;
     for (const int64_t count : GraphInputSizes(rows)) {
       captured->inputs.push_back(captured->indices.narrow(0, at, count));
       at += count;
     }
+    captured->inputs.back() = captured->inputs.back().view({rows, kRowChoiceWords});
     Upload(input, captured.get());
     c10::cuda::device_synchronize();  // what is on the current stream comes before the other's work
     const c10::cuda::CUDAStreamGuard guard(stream_);
@@ -86,7 +93,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     try {
       // Thread-local: an allocation by another thread does not spoil the capture.
       captured->graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
-      captured->logits = forward_(captured->inputs);
+      captured->outputs = forward_(captured->inputs);
       captured->graph.capture_end();
     } catch (...) {
       EndSpoiltCapture(std::move(captured));
@@ -113,7 +120,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   const int32_t scratch_slot_;
   const Forward forward_;
   const c10::cuda::CUDAStream stream_;  // one for all captures: they share a cuBLAS workspace
-  // One for all graphs: none is replayed while another's logits are in use.
+  // One for all graphs: none is replayed while another's outputs are in use.
   const at::cuda::MempoolId_t pool_;
   std::map<int, std::unique_ptr<Captured>> graphs_;  // by rows; null after the first step
   std::unique_ptr<Captured> spoilt_;

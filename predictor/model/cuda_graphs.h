@@ -15,16 +15,18 @@ namespace idefics {
 
 class DecodeGraphs {
  public:
-  // Runs the decoder on index tensors in the order of StepIndices; logits [rows, vocab].
-  using Forward = std::function<torch::Tensor(const std::vector<torch::Tensor>&)>;
+  using Tensors = std::vector<torch::Tensor>;
+  // Runs the decoder on index tensors in the order of StepIndices; each output has a row's part in
+  // each of its rows.
+  using Forward = std::function<Tensors(const Tensors&)>;
 
   virtual ~DecodeGraphs() = default;
 
-  // Logits [rows of the step, vocab] on the device, or an undefined tensor where the step has to
-  // run eagerly: no graph fits, it is the first step of its size, or a capture has failed (a
-  // warning says so once; from then on no step uses a graph). The logits hold until the next Run.
-  // REQUIRES: the engine thread; work of the steps before was waited for.
-  virtual torch::Tensor Run(const StepIndices& step) = 0;
+  // The outputs on the device, of the step's rows, or none where the step has to run eagerly: no
+  // graph fits, it is the first step of its size, or a capture has failed (a warning says so once;
+  // from then on no step uses a graph). The work goes to the current stream; the outputs hold until
+  // the work of the next Run. REQUIRES: the engine thread.
+  virtual Tensors Run(const StepIndices& step) = 0;
 };
 
 // `forward` must stay callable and its tensors in their places as long as the graphs live. Null in

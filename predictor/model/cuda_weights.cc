@@ -4,12 +4,28 @@
 #include "predictor/ops/packed_weight.h"
 
 namespace idefics {
+namespace {
 
-// Linears are the submodules with a number of columns `n` and a `weight`
-// (scripts/export/linears.py).
+// Linears are the submodules with a number of columns `n` and a `weight`, quantized ones in a
+// bundle also with a `scale` (scripts/export/linears.py).
+bool IsPackedLinear(const torch::jit::Module& module) {
+  return module.hasattr("n") && module.hasattr("weight") && !module.hasattr("scale") &&
+         !IsFp8(module.attr("weight").toTensor());
+}
+
+}  // namespace
+
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder) {
+  for (auto [name, linear] : decoder.named_modules()) {
+    // As the exporter does: small, and the choice of a token hangs on it.
+    if (!IsPackedLinear(linear) || name == "lm_head") continue;
+    linear.setattr("weight", QuantizeToFp8(linear.attr("weight").toTensor()));
+  }
+}
+
 void UnpackWeights(const torch::jit::Module& module) {
   for (torch::jit::Module linear : module.modules()) {
-    if (!linear.hasattr("n") || !linear.hasattr("weight") || linear.hasattr("scale")) continue;
+    if (!IsPackedLinear(linear)) continue;
     const torch::Tensor packed = linear.attr("weight").toTensor();
     const int64_t n = linear.attr("n").toInt();
     const int64_t values = packed.dim() == 4 ? packed.size(3) : 1;

@@ -6,9 +6,18 @@
 
 namespace idefics {
 
+// Whether the device's tensor cores multiply fp8: compute capability 8.9 and more. False where the
+// build has no CUDA or `device` is none. Throws c10::Error where there is no such device.
+bool HasFp8(torch::Device device);
+
+// Replaces the packed weight of every unquantized linear but lm_head by the fp8 form of
+// predictor/ops/packed_weight.h, where it lies, one after the other. Needs room for one more such
+// weight and 100 MiB. Throws c10::Error.
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder);
+
 // Replaces the packed weight of every unquantized linear of the module by W [n, k], which cuBLAS
-// reads. One column of zeros more where k is odd in 16 bit. Needs room for one more weight. Throws
-// c10::Error.
+// reads. One column of zeros more where k is odd in 16 bit. Leaves fp8 as it is. Needs room for
+// one more weight. Throws c10::Error.
 void UnpackWeights(const torch::jit::Module& module);
 
 }  // namespace idefics

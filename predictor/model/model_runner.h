@@ -4,10 +4,14 @@
 // methods but limits): the engine thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
+#include <vector>
 
+#include "common/check.h"
 #include "common/status.h"
+#include "predictor/sampling/row_choice.h"
 
 namespace idefics {
 
@@ -17,9 +21,13 @@ struct RunnerLimits {
   int32_t image_entries = 0;      // rows of the image table
   int32_t image_size = 0;         // S: side of the square input picture, pixels
   int32_t max_rows_per_step = 0;  // sequences in one Step
-  int32_t image_parts = 1;        // calls of EncodeImagePart for one picture
-  int32_t joining_tokens = 512;   // prompt tokens that may run beside decode rows in one Step
+  int32_t joining_tokens = 512;   // prompt tokens that may run beside decode rows in one step
+  bool chooses_tokens = false;    // rows may carry a RowChoice
 };
+
+// A decode row's token that the runner chose itself in the step before, whether that has run or
+// not.
+constexpr int32_t kTokenOfRunner = -1;
 
 // One sequence's part of a step: a whole prompt, a piece of one, or the single last token.
 struct StepRow {
@@ -32,6 +40,10 @@ struct StepRow {
   int64_t shared_start = 0;
   int32_t shared_tokens = 0;
   bool wants_logits = true;  // false: a prompt piece that is not the last
+  // The runner chooses the sequence's next token and keeps it beside the KV (its place is the slot
+  // behind the row's last); null: the row's logits come to the host. REQUIRES: the runner chooses
+  // tokens, the row wants logits and shares no keys.
+  const RowChoice* choice = nullptr;
 
   // Arena slot of the sequence's token at `at`.
   int64_t SlotOf(int64_t at) const {
@@ -46,29 +58,58 @@ struct KvCopy {
   int64_t tokens = 0;
 };
 
+// What comes back of a step.
+struct StepOutput {
+  std::vector<int32_t> chosen;  // a row that wants logits each: its token, kNotFinite, kNotChosen
+  std::vector<float> logits;    // [rows that want them and have no choice, vocab_size] in row order
+};
+
+constexpr size_t kMaxStepsInFlight = 2;
+
 class ModelRunner {
  public:
   virtual ~ModelRunner() = default;
 
   virtual const RunnerLimits& limits() const = 0;
 
-  // Runs one part of a picture's encoding, so that a long one does not hold up the rows that are
-  // being decoded. pixels: [3, S, S] normalised. Parts 0 … image_parts-1 in order; the last one
-  // writes the picture's cross-attention K/V to row `entry` of the table. Part 0 of another picture
-  // drops the one begun before.
-  virtual Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) = 0;
+  // Begins the encoding of a picture, and drops one that is not at its end. pixels: [3, S, S]
+  // normalised, used during the call only. entry: row of the image table.
+  virtual Status BeginImage(std::span<const float> pixels, int32_t entry) = 0;
 
-  // All parts, for callers that have nothing else to run.
+  // True once the row holds the picture's cross-attention K/V for all steps started from now on. On
+  // a CPU each call runs a part of the encoding, so that a long one does not hold up decode rows;
+  // on a GPU it runs beside them, and a call only asks, or waits with `wait`: when there is nothing
+  // else to do. REQUIRES: a picture was begun and is not at its end.
+  virtual Result<bool> ContinueImage(bool wait) = 0;
+
+  // From begin to end, for callers that have nothing else to run.
   Status EncodeImage(std::span<const float> pixels, int32_t entry) {
-    for (int32_t part = 0; part < limits().image_parts; ++part) {
-      RETURN_IF_ERROR(EncodeImagePart(pixels, entry, part));
+    RETURN_IF_ERROR(BeginImage(pixels, entry));
+    for (bool done = false; !done;) {
+      ASSIGN_OR_RETURN(done, ContinueImage(/*wait=*/true));
     }
     return Status::Ok();
   }
 
-  // Runs all rows at once. logits: [rows that want them, vocab_size] in row order, f32.
-  // kOutOfMemory leaves the arena's other extents unharmed; the engine may retry with fewer rows.
-  virtual Status Step(std::span<const StepRow> rows, std::span<float> logits) = 0;
+  // Starts a step of all rows; it may be running still when the call returns. Steps run one after
+  // another. A failure leaves the steps before and the arena's other extents unharmed; after
+  // kOutOfMemory the engine may try again with fewer rows. REQUIRES: less than kMaxStepsInFlight
+  // steps are in flight.
+  virtual Status StartStep(std::span<const StepRow> rows) = 0;
+
+  // Waits for the oldest step in flight, which there must be.
+  virtual Status FinishStep(StepOutput* output) = 0;
+
+  // A step from start to end without choices. logits: [rows that want them, vocab_size] in row
+  // order.
+  Status Step(std::span<const StepRow> rows, std::span<float> logits) {
+    RETURN_IF_ERROR(StartStep(rows));
+    StepOutput output;
+    RETURN_IF_ERROR(FinishStep(&output));
+    IDEFICS_CHECK_EQ(output.logits.size(), logits.size());
+    std::copy(output.logits.begin(), output.logits.end(), logits.begin());
+    return Status::Ok();
+  }
 
   // REQUIRES: no destination is the source of another copy of the same call.
   virtual Status CopyKv(std::span<const KvCopy> copies) = 0;

@@ -3,14 +3,13 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
-#include <c10/core/InferenceMode.h>
-#include <dlfcn.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/cuda.h>
 #include <torch/script.h>
-#include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
+#include <deque>
+#include <optional>
 #include <vector>
 
 #include "common/check.h"
@@ -19,6 +18,7 @@
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/step_indices.h"
 #include "predictor/model/thread_probe.h"
+#include "predictor/model/torch_device.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
 
@@ -36,49 +36,34 @@ torch::ScalarType ActivationType(DType dtype) {
   }
 }
 
-// Of a picture: one takes about as long as a decode step of the 9b model.
-constexpr int32_t kImagePartsOnCpu = 8;
+// Of a picture: on a CPU one takes about as long as a decode step of the 9b model; on a GPU it is
+// started in a fraction of one.
+constexpr int32_t kImageParts = 8;
 // Prompt tokens that make a decode step of the 9b model in int8 about half as long again.
 constexpr int32_t kJoiningTokensOnCpu = 16;
 
-// Runs `body` and turns what libtorch throws into a Status.
-template <typename Body>
-Status CatchTorch(const char* what, const Body& body) {
-  try {
-    const c10::InferenceMode inference;
-    body();
-    return Status::Ok();
-  } catch (const c10::OutOfMemoryError& error) {
-    return Status(ErrorCode::kOutOfMemory,
-                  std::string(what) + ": out of device memory: " + error.what_without_backtrace());
-  } catch (const c10::Error& error) {
-    return Status::Internal(std::string(what) + ": " + error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    return Status::Internal(std::string(what) + ": " + error.what());
-  }
+torch::Tensor TakeTokens(const torch::Tensor& tokens, const torch::Tensor& kv_slots,
+                         const torch::Tensor& history) {
+  static const auto take =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("idefics::take_tokens", "")
+          .typed<torch::Tensor(const torch::Tensor&, const torch::Tensor&, torch::Tensor)>();
+  return take.call(tokens, kv_slots, history);
 }
 
-// libtorch's CUDA kernels register themselves when their library is loaded, which no symbol asks
-// for. Without a driver, or where the library is not to be had, there is no CUDA device.
-void LoadTorchCuda() {
-  if (access("/proc/driver/nvidia/version", F_OK) != 0) return;
-  dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);
+torch::Tensor ChooseTokens(const torch::Tensor& logits, const torch::Tensor& choices,
+                           const torch::Tensor& history) {
+  static const auto choose =
+      c10::Dispatcher::singleton()
+          .findSchemaOrThrow("idefics::choose_tokens", "")
+          .typed<torch::Tensor(torch::Tensor, const torch::Tensor&, torch::Tensor)>();
+  return choose.call(logits, choices, history);
 }
 
-// Before anything asks libtorch for CUDA: it remembers the answer.
-Result<torch::Device> ChooseDevice(const std::string& name) {
-  if (name == "auto" || name.starts_with("cuda")) LoadTorchCuda();
-  if (name == "auto") return torch::cuda::is_available() ? torch::Device("cuda") : torch::kCPU;
-  try {
-    const torch::Device device(name);
-    if (device.is_cuda() && !torch::cuda::is_available()) {
-      return Status::InvalidInput("--device is " + name +
-                                  ", but no CUDA device can be used here: use cpu or auto");
-    }
-    return device;
-  } catch (const c10::Error&) {
-    return Status::InvalidInput("--device is '" + name + "', it must be auto, cpu, cuda or cuda:N");
-  }
+// On a CPU nothing is gained: the host's threads do the steps.
+bool ChoosesTokens(const std::string& step_ahead, torch::Device device, int64_t vocab) {
+  if (step_ahead == "auto") return !device.is_cpu() && vocab <= kMaxChoiceVocab;
+  return step_ahead == "true";
 }
 
 class TorchRunner : public ModelRunner {
@@ -88,17 +73,17 @@ class TorchRunner : public ModelRunner {
       : device_(device),
         num_threads_(device.is_cpu() && options.num_threads == 0 ? ProbeThreads()
                                                                  : options.num_threads),
-        use_graphs_(device.is_cuda() && options.graphs && options.fused) {
+        use_graphs_(device.is_cuda() && options.graphs && options.fused),
+        step_queue_(device, /*urgent=*/true),
+        image_queue_(device, /*urgent=*/false) {
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     most_tokens_ = options.most_tokens;
     limits_.image_entries = options.image_entries;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_rows_per_step = options.max_rows;
-    if (device.is_cpu()) {
-      limits_.image_parts = kImagePartsOnCpu;
-      limits_.joining_tokens = kJoiningTokensOnCpu;
-    }
+    if (device.is_cpu()) limits_.joining_tokens = kJoiningTokensOnCpu;
+    limits_.chooses_tokens = ChoosesTokens(options.step_ahead, device, limits_.vocab_size);
   }
 
   const RunnerLimits& limits() const override { return limits_; }
@@ -127,51 +112,80 @@ class TorchRunner : public ModelRunner {
         graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
                                    [this](const auto& indices) { return Decode(indices); });
       }
+      // The queues do not wait for what was done so far.
+      if (!device_.is_cpu()) at::accelerator::synchronizeDevice(device_.index());
     }));
     return TryOnce();
   }
 
-  Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) override {
+  Status BeginImage(std::span<const float> pixels, int32_t entry) override {
     return Guarded("encoding an image", [&] {
-      UseThreads();
-      const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
+      const auto queue = Enter(image_queue_);
       const int64_t side = limits_.image_size;
       IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
-      if (part == 0) {
-        const torch::Tensor input =
-            torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
-                .to(device_);
-        patches_ = vision_.get_method("embed")({input}).toTensor();
-      }
-      const size_t layers = vision_layers_.size();
-      const size_t end = layers * (part + 1) / limits_.image_parts;
-      for (size_t i = layers * part / limits_.image_parts; i < end; ++i) {
-        patches_ = vision_layers_[i].forward({patches_}).toTensor();
-      }
-      if (part + 1 == limits_.image_parts) StoreImage(entry);
+      const torch::Tensor input =
+          torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
+              .to(device_);
+      image_.patches = vision_.get_method("embed")({input}).toTensor();
+      image_.entry = entry;
+      image_.next_part = 0;
+      image_.row_is_free.emplace(step_queue_);
     });
   }
 
-  Status Step(std::span<const StepRow> rows, std::span<float> logits) override {
+  Result<bool> ContinueImage(bool wait) override {
+    bool done = false;
+    RETURN_IF_ERROR(Guarded("encoding an image", [&] {
+      const auto queue = Enter(image_queue_);
+      if (image_.next_part < kImageParts) RunImagePart();
+      if (image_.next_part < kImageParts) return;
+      if (wait) image_.stored->Wait();
+      done = image_.stored->reached();
+    }));
+    return done;
+  }
+
+  Status StartStep(std::span<const StepRow> rows) override {
     return Guarded("running a step", [&] {
-      UseThreads();
-      const torch::jit::GraphOptimizerEnabledGuard no_profiling(false);
+      const auto queue = Enter(step_queue_);
       const StepIndices step(rows);
-      torch::Tensor result = graphs_ != nullptr ? graphs_->Run(step) : torch::Tensor();
-      if (!result.defined()) {
-        result =
-            Decode({Indices(step.tokens), Indices(step.positions), Indices(step.kv_slots),
-                    Indices(step.image_entry), Indices(step.row_starts), Indices(step.kv_starts),
-                    Indices(step.kv_lengths), Indices(step.sample_rows)});
+      std::vector<torch::Tensor> outputs;
+      if (graphs_ != nullptr) outputs = graphs_->Run(step);
+      if (outputs.empty()) outputs = Decode(Indices(step));
+      torch::Tensor logits = outputs.at(0);
+      if (step.host_rows.empty()) {
+        logits = logits.narrow(0, 0, 0);
+      } else if (step.host_rows.size() < step.sample_rows.size()) {
+        logits = logits.index_select(0, OnDevice(step.host_rows, torch::kInt64));
       }
-      result = result.to(torch::kCPU).contiguous();
-      IDEFICS_CHECK_EQ(static_cast<size_t>(result.numel()), logits.size());
-      std::copy_n(result.const_data_ptr<float>(), logits.size(), logits.data());
+      const auto to_host = [](const torch::Tensor& tensor) {  // on a GPU: into pinned memory
+        return tensor.to(torch::kCPU, /*non_blocking=*/true).contiguous();
+      };
+      torch::Tensor chosen;
+      if (outputs.size() > 1) chosen = to_host(outputs[1]);
+      in_flight_.push_back(
+          {step.sample_rows.size(), chosen, to_host(logits), DeviceMark(step_queue_)});
+    });
+  }
+
+  Status FinishStep(StepOutput* output) override {
+    IDEFICS_CHECK(!in_flight_.empty());
+    const StartedStep step = std::move(in_flight_.front());
+    in_flight_.pop_front();
+    return Guarded("finishing a step", [&] {
+      step.done.Wait();
+      const auto* logits = step.logits.const_data_ptr<float>();
+      output->logits.assign(logits, logits + step.logits.numel());
+      output->chosen.assign(step.rows, kNotChosen);
+      if (step.chosen.defined()) {
+        std::copy_n(step.chosen.const_data_ptr<int32_t>(), step.rows, output->chosen.begin());
+      }
     });
   }
 
   Status CopyKv(std::span<const KvCopy> copies) override {
     return Guarded("copying KV of beams", [&] {
+      const auto queue = Enter(step_queue_);
       for (const KvCopy& copy : copies) {
         for (torch::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
           arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
@@ -181,13 +195,39 @@ class TorchRunner : public ModelRunner {
   }
 
  private:
+  // A picture between BeginImage and the end.
+  struct Image {
+    torch::Tensor patches;  // [1, P, E] after the layers so far
+    int32_t entry = -1;
+    int32_t next_part = 0;
+    std::optional<DeviceMark> row_is_free;  // behind the steps that may read the row's last picture
+    std::optional<DeviceMark> stored;       // behind the writing of the row
+  };
+
+  struct StartedStep {
+    size_t rows;           // that want logits
+    torch::Tensor chosen;  // [rows] i32 on the host; undefined where nothing is chosen here
+    torch::Tensor logits;  // [rows without a choice, vocab] f32 on the host
+    DeviceMark done;       // both are there
+  };
+
+  // Of the queue, the thread and TorchScript, while the result lives.
+  struct Entered {
+    c10::OptionalStreamGuard queue;
+    torch::jit::GraphOptimizerEnabledGuard no_profiling;
+  };
+  Entered Enter(const DeviceQueue& queue) const {
+    UseThreads();
+    return {queue.Use(), torch::jit::GraphOptimizerEnabledGuard(false)};
+  }
+
   // An error that stays is one that the next call to the device gives too.
   template <typename Body>
   Status Guarded(const char* what, const Body& body) {
     const Status status = CatchTorch(what, body);
     if (status.code() == ErrorCode::kInternal && device_.is_cuda()) {
       broken_ = !CatchTorch("waiting for the device", [&] {
-                   torch::cuda::synchronize(device_.index());
+                   at::accelerator::synchronizeDevice(device_.index());
                  }).ok();
     }
     return status;
@@ -201,11 +241,15 @@ class TorchRunner : public ModelRunner {
     return free_bytes - std::min(free_bytes, weight_bytes);
   }
 
-  // The arrays of StepIndices on the device → logits [S, vocab] f32.
-  torch::Tensor Decode(const std::vector<torch::Tensor>& indices) {
-    std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end());
+  // The arrays of StepIndices on the device → logits [S, vocab] f32 and, where tokens are chosen
+  // here, these [S] i32; rows that have a choice hold no logits then.
+  std::vector<torch::Tensor> Decode(const std::vector<torch::Tensor>& indices) {
+    std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end() - 1);
+    if (limits_.chooses_tokens) inputs[0] = TakeTokens(indices[0], indices[2], history_);
     inputs.insert(inputs.end(), {k_arena_, v_arena_, image_k_, image_v_});
-    return decoder_.forward(std::move(inputs)).toTensor();
+    const torch::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
+    if (!limits_.chooses_tokens) return {logits};
+    return {logits, ChooseTokens(logits, indices.back(), history_)};
   }
 
   void Allocate(const Bundle& bundle) {
@@ -230,15 +274,28 @@ class TorchRunner : public ModelRunner {
     v_arena_ = torch::empty(arena, options);
     image_k_ = torch::empty(table, options);
     image_v_ = torch::empty(table, options);
+    if (limits_.chooses_tokens) {
+      history_ = torch::zeros({limits_.kv_tokens + 1}, options.dtype(torch::kInt32));
+    }
   }
 
-  // patches_ → the row of the image table.
-  void StoreImage(int32_t entry) {
-    const auto latents = vision_.get_method("pool")({patches_});
+  void RunImagePart() {
+    const size_t layers = vision_layers_.size();
+    const size_t end = layers * (image_.next_part + 1) / kImageParts;
+    for (size_t i = layers * image_.next_part / kImageParts; i < end; ++i) {
+      image_.patches = vision_layers_[i].forward({image_.patches}).toTensor();
+    }
+    if (++image_.next_part == kImageParts) StoreImage();
+  }
+
+  void StoreImage() {
+    const auto latents = vision_.get_method("pool")({image_.patches});
     const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
-    image_k_.select(1, entry).copy_(kv->elements()[0].toTensor().select(1, 0));
-    image_v_.select(1, entry).copy_(kv->elements()[1].toTensor().select(1, 0));
-    patches_ = torch::Tensor();
+    image_.row_is_free->HoldBack(image_queue_);
+    image_k_.select(1, image_.entry).copy_(kv->elements()[0].toTensor().select(1, 0));
+    image_v_.select(1, image_.entry).copy_(kv->elements()[1].toTensor().select(1, 0));
+    image_.patches = torch::Tensor();
+    image_.stored.emplace(image_queue_);
   }
 
   Status TryOnce() {
@@ -257,9 +314,26 @@ class TorchRunner : public ModelRunner {
       at::set_num_threads(num_threads_);
   }
 
-  // Copied, because on the CPU a view would outlive `values`.
-  torch::Tensor Indices(const std::vector<int32_t>& values) const {
-    return torch::tensor(values, torch::kInt32).to(device_);
+  // Copied, because on the CPU a view would outlive `values`; on a GPU the step before may still
+  // run, and nobody waits for it.
+  template <typename Value>
+  torch::Tensor OnDevice(const std::vector<Value>& values, torch::ScalarType type) const {
+    const auto size = static_cast<int64_t>(values.size() * sizeof(Value) / elementSize(type));
+    const torch::Tensor host =
+        torch::empty({size}, torch::TensorOptions(type).pinned_memory(!device_.is_cpu()));
+    if (size > 0) std::memcpy(host.data_ptr(), values.data(), values.size() * sizeof(Value));
+    return host.to(device_, /*non_blocking=*/true);
+  }
+
+  std::vector<torch::Tensor> Indices(const StepIndices& step) const {
+    std::vector<torch::Tensor> indices;
+    for (const auto* values :
+         {&step.tokens, &step.positions, &step.kv_slots, &step.image_entry, &step.row_starts,
+          &step.kv_starts, &step.kv_lengths, &step.sample_rows}) {
+      indices.push_back(OnDevice(*values, torch::kInt32));
+    }
+    indices.push_back(OnDevice(step.choices, torch::kInt32).view({-1, kRowChoiceWords}));
+    return indices;
   }
 
   const torch::Device device_;
@@ -270,11 +344,15 @@ class TorchRunner : public ModelRunner {
   torch::jit::Module vision_;
   torch::jit::Module decoder_;
   std::vector<torch::jit::Module> vision_layers_;
-  torch::Tensor patches_;            // [1, P, E]: the picture that is being encoded
   torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
   torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
+  torch::Tensor history_;            // [kv_tokens + 1] i32: each slot's token
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
+  const DeviceQueue step_queue_;
+  const DeviceQueue image_queue_;
+  std::deque<StartedStep> in_flight_;
+  Image image_;
 };
 
 Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,

@@ -19,7 +19,11 @@ struct TorchRunnerOptions {
   int64_t most_tokens = 0;      // more than this many could not be in use at once
   int32_t image_entries = 32;
   int32_t max_rows = 8;
-  bool fused = true;   // false: plain ATen operators, for comparison
+  bool fused = true;  // false: plain ATen operators, for comparison
+  // "auto": on a GPU tokens are chosen there, and a step starts before the host has seen the tokens
+  // of the last one; "true", "false".
+  std::string step_ahead = "auto";
+  std::string weights = "bundle";  // "fp8": the decoder's 16-bit linears become that, on a GPU
   bool graphs = true;  // of decode steps on CUDA; false: all steps eagerly, for comparison
 };
 

@@ -20,45 +20,86 @@ uint64_t Mix(uint64_t x) {
 }  // namespace
 
 ToyRunner::ToyRunner(RunnerLimits limits)
-    : limits_(limits), kv_(limits.kv_tokens, 0), images_(limits.image_entries, 0) {}
+    : limits_(limits),
+      kv_(limits.kv_tokens, 0),
+      images_(limits.image_entries, 0),
+      tokens_(limits.kv_tokens, 0) {}
 
-// Each part hashes its share of the pixels.
-Status ToyRunner::EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) {
-  if (observer_) observer_({});
-  if (image_fault_) RETURN_IF_ERROR(image_fault_(part));
-  if (part == 0) encoding_ = 1;
-  const size_t begin = pixels.size() * part / limits_.image_parts;
-  const size_t end = pixels.size() * (part + 1) / limits_.image_parts;
-  for (const float value : pixels.subspan(begin, end - begin)) {
-    encoding_ = Mix(encoding_ ^ std::bit_cast<uint32_t>(value));
-  }
-  if (part + 1 < limits_.image_parts) return Status::Ok();
-  images_.at(entry) = encoding_;
-  ++images_encoded_;
+Status ToyRunner::BeginImage(std::span<const float> pixels, int32_t entry) {
+  pixels_.assign(pixels.begin(), pixels.end());
+  entry_ = entry;
+  part_ = 0;
+  encoding_ = 1;
   return Status::Ok();
 }
 
-Status ToyRunner::Step(std::span<const StepRow> rows, std::span<float> logits) {
+// Each part hashes its share of the pixels.
+Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
+  IDEFICS_CHECK(entry_ >= 0);
+  if (observer_) observer_({});
+  if (image_fault_) RETURN_IF_ERROR(image_fault_(part_));
+  const size_t begin = pixels_.size() * part_ / kToyImageParts;
+  const size_t end = pixels_.size() * (part_ + 1) / kToyImageParts;
+  for (const float value : std::span(pixels_).subspan(begin, end - begin)) {
+    encoding_ = Mix(encoding_ ^ std::bit_cast<uint32_t>(value));
+  }
+  if (++part_ < kToyImageParts) return false;
+  images_.at(entry_) = encoding_;
+  entry_ = -1;
+  ++images_encoded_;
+  return true;
+}
+
+// What the row's sequence has seen up to its last token.
+uint64_t ToyRunner::RunRow(const StepRow& row) {
+  uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
+  for (size_t t = 0; t < row.tokens.size(); ++t) {
+    const int64_t slot = row.SlotOf(row.position + static_cast<int64_t>(t));
+    if (row.tokens[t] != kTokenOfRunner) tokens_.at(slot) = row.tokens[t];
+    const int32_t entry = row.image_entries[t];
+    const uint64_t image = entry < 0 ? 0 : images_.at(entry);
+    seen = Mix(seen ^ Mix(static_cast<uint64_t>(tokens_.at(slot)) + 1) ^ image);
+    kv_.at(slot) = seen;
+  }
+  return seen;
+}
+
+// The device's order of work is the order of the calls, so everything is done at the start.
+Status ToyRunner::StartStep(std::span<const StepRow> rows) {
+  IDEFICS_CHECK(in_flight_.size() < kMaxStepsInFlight);
   ++steps_;
   max_rows_seen_ = std::max<int64_t>(max_rows_seen_, static_cast<int64_t>(rows.size()));
   if (observer_) observer_(rows);
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
-  size_t wanted = 0;
+  StepOutput output;
+  std::vector<float> scores(limits_.vocab_size);
   for (const StepRow& row : rows) {
-    uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
-    for (size_t t = 0; t < row.tokens.size(); ++t) {
-      const int32_t entry = row.image_entries[t];
-      const uint64_t image = entry < 0 ? 0 : images_.at(entry);
-      seen = Mix(seen ^ Mix(static_cast<uint64_t>(row.tokens[t]) + 1) ^ image);
-      kv_.at(row.SlotOf(row.position + static_cast<int64_t>(t))) = seen;
-    }
+    const uint64_t seen = RunRow(row);
     if (!row.wants_logits) continue;
-    const auto out = logits.subspan(wanted++ * limits_.vocab_size, limits_.vocab_size);
-    for (size_t v = 0; v < out.size(); ++v) {
-      out[v] = static_cast<float>(Mix(seen + v) >> 40) / static_cast<float>(1 << 22);  // [0, 4)
+    for (size_t v = 0; v < scores.size(); ++v) {
+      scores[v] = static_cast<float>(Mix(seen + v) >> 40) / static_cast<float>(1 << 22);  // [0, 4)
     }
+    if (row.choice == nullptr) {
+      output.logits.insert(output.logits.end(), scores.begin(), scores.end());
+      output.chosen.push_back(kNotChosen);
+      continue;
+    }
+    const int64_t length = row.position + static_cast<int64_t>(row.tokens.size());
+    const auto history = std::span(tokens_).subspan(row.kv_start, length);
+    output.chosen.push_back(ChooseToken(*row.choice, history, scores));
+    tokens_.at(row.kv_start + length) = output.chosen.back();
   }
+  in_flight_.push_back(std::move(output));
+  most_in_flight_ = std::max<int64_t>(most_in_flight_, static_cast<int64_t>(in_flight_.size()));
   return Status::Ok();
+}
+
+Status ToyRunner::FinishStep(StepOutput* output) {
+  IDEFICS_CHECK(!in_flight_.empty());
+  *output = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  ++steps_finished_;
+  return late_fault_ ? late_fault_(steps_finished_) : Status::Ok();
 }
 
 Status ToyRunner::CopyKv(std::span<const KvCopy> copies) {

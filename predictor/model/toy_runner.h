@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <vector>
 
@@ -12,42 +13,61 @@
 
 namespace idefics {
 
+// Calls of ContinueImage for one picture.
+constexpr int32_t kToyImageParts = 3;
+
 class ToyRunner : public ModelRunner {
  public:
   explicit ToyRunner(RunnerLimits limits);
 
   const RunnerLimits& limits() const override { return limits_; }
-  Status EncodeImagePart(std::span<const float> pixels, int32_t entry, int32_t part) override;
-  Status Step(std::span<const StepRow> rows, std::span<float> logits) override;
+  Status BeginImage(std::span<const float> pixels, int32_t entry) override;
+  Result<bool> ContinueImage(bool wait) override;
+  Status StartStep(std::span<const StepRow> rows) override;
+  Status FinishStep(StepOutput* output) override;
   Status CopyKv(std::span<const KvCopy> copies) override;
 
-  // Called at the start of every Step with its number; a failure is returned from Step (fault
+  // Called at the start of every step with its number; a failure is returned from StartStep (fault
   // tests).
   void set_fault(std::function<Status(int64_t step)> fault) { fault_ = std::move(fault); }
+  // The same at its end, from FinishStep.
+  void set_late_fault(std::function<Status(int64_t step)> fault) { late_fault_ = std::move(fault); }
   // Called before every part of a picture.
   void set_image_fault(std::function<Status(int32_t part)> fault) {
     image_fault_ = std::move(fault);
   }
-  // Told of every Step and of every part of a picture (then with no rows), on the calling thread.
+  // Told of every step's start and of every part of a picture (then with no rows), on the calling
+  // thread.
   void set_observer(std::function<void(std::span<const StepRow> rows)> observer) {
     observer_ = std::move(observer);
   }
   bool broken() const override { return broken_; }
   void set_broken() { broken_ = true; }  // REQUIRES: the engine thread, in a fault
   int64_t steps() const { return steps_; }
+  int64_t most_in_flight() const { return most_in_flight_; }
   int64_t images_encoded() const { return images_encoded_; }
   int64_t max_rows_seen() const { return max_rows_seen_; }
 
  private:
+  uint64_t RunRow(const StepRow& row);
+
   bool broken_ = false;
   RunnerLimits limits_;
   std::vector<uint64_t> kv_;      // one hash per arena slot: all that this position has seen
   std::vector<uint64_t> images_;  // one hash per table row
-  uint64_t encoding_ = 0;         // hash of the picture so far
+  std::vector<int32_t> tokens_;   // the token of each arena slot
+  std::vector<float> pixels_;     // of the picture that is being encoded
+  int32_t entry_ = -1;
+  int32_t part_ = 0;
+  uint64_t encoding_ = 0;  // hash of the picture so far
+  std::deque<StepOutput> in_flight_;
   std::function<Status(int64_t)> fault_;
+  std::function<Status(int64_t)> late_fault_;
   std::function<Status(int32_t)> image_fault_;
   std::function<void(std::span<const StepRow>)> observer_;
   int64_t steps_ = 0;
+  int64_t steps_finished_ = 0;
+  int64_t most_in_flight_ = 0;
   int64_t images_encoded_ = 0;
   int64_t max_rows_seen_ = 0;
 };

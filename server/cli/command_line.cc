@@ -25,14 +25,18 @@ std::string FlagNameOf(const std::string& argument) {
   return argument.substr(2, argument.find('=') - 2);
 }
 
-// "--flag", "--flag false" and "--flag=false" all become "--flag=…".
+// "--flag", "--no-flag", "--flag false" and "--flag=false" all become "--flag=…".
 std::vector<std::string> JoinBools(const std::vector<std::string>& arguments) {
   std::vector<std::string> joined;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
-    const Flag* flag = FindFlag(FlagNameOf(argument));
-    if (flag == nullptr || flag->type != FlagType::kBool ||
-        argument.find('=') != std::string::npos) {
+    const std::string name = FlagNameOf(argument);
+    const Flag* refused = name.starts_with("no-") ? FindFlag(name.substr(3)) : nullptr;
+    const Flag* flag = FindFlag(name);
+    if (refused != nullptr && refused->type == FlagType::kBool && argument == "--" + name) {
+      joined.push_back("--" + name.substr(3) + "=false");
+    } else if (flag == nullptr || flag->type != FlagType::kBool ||
+               argument.find('=') != std::string::npos) {
       joined.push_back(argument);
     } else if (i + 1 < arguments.size() && IsBoolWord(arguments[i + 1])) {
       joined.push_back(argument + "=" + arguments[++i]);

@@ -36,7 +36,9 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   options.kv_tokens = flags.Integer("kv-tokens");
   options.image_entries = static_cast<int32_t>(flags.Integer("image-entries"));
   options.fused = flags.Bool("fused");
-  options.graphs = flags.Bool("graphs");
+  options.graphs = flags.Bool("graph");
+  options.step_ahead = flags.Text("step-ahead");
+  options.weights = flags.Text("weights");
   options.engine.max_rows = static_cast<int>(flags.Integer("max-batch"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");

@@ -21,7 +21,13 @@ inline RunnerLimits ToyLimits() {
   limits.image_entries = 4;
   limits.image_size = 2;
   limits.max_rows_per_step = 8;
-  limits.image_parts = 3;
+  return limits;
+}
+
+// Of a runner that chooses tokens itself.
+inline RunnerLimits ChoosingLimits() {
+  RunnerLimits limits = ToyLimits();
+  limits.chooses_tokens = true;
   return limits;
 }
 

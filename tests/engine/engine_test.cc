@@ -26,7 +26,7 @@ EngineRequest RandomRequest(std::mt19937& random) {
       ToyRequest(static_cast<int>(random()), 1 + static_cast<int>(random() % 40),
                  1 + static_cast<int>(random() % 30), static_cast<int>(random() % 7) - 1);
   SamplingParams& sampling = request.sampling;
-  switch (random() % 4) {
+  switch (random() % 6) {
     case 0:
       sampling.num_beams = 2 + static_cast<int>(random() % 2);
       break;
@@ -37,6 +37,11 @@ EngineRequest RandomRequest(std::mt19937& random) {
       break;
     case 2:
       sampling.repetition_penalty = 1.3;
+      sampling.min_new_tokens = std::min(4, sampling.max_new_tokens);
+      break;
+    case 3:
+      sampling.num_logprobs = 2;  // a runner cannot choose for it
+      sampling.bad_words_ids = {{3}, {4, 5}};
       break;
     default:
       break;
@@ -46,12 +51,14 @@ EngineRequest RandomRequest(std::mt19937& random) {
 
 TEST_CASE("a request's tokens do not depend on its neighbours or on when they arrive",
           "[engine][contract.alone]") {
+  const bool runner_chooses = GENERATE(false, true);
+  CAPTURE(runner_chooses);
   std::mt19937 random(1);
   for (int pattern = 0; pattern < 500; ++pattern) {
     EngineOptions options;
     options.max_rows = 3 + static_cast<int>(random() % 6);
     options.max_step_tokens = 1 + static_cast<int>(random() % 50);
-    ToyEngine together(options);
+    ToyEngine together(options, runner_chooses ? ChoosingLimits() : ToyLimits());
     std::vector<EngineRequest> requests;
     std::vector<std::shared_ptr<Generation>> generations;
     const int count = 1 + static_cast<int>(random() % 6);
@@ -104,7 +111,8 @@ TEST_CASE("a picture changes the tokens of those who see it", "[engine]") {
 }
 
 TEST_CASE("cancel ends a request at any time with a last event and frees its place", "[engine]") {
-  ToyEngine toy;
+  const bool runner_chooses = GENERATE(false, true);
+  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
   std::mt19937 random(5);
   for (int i = 0; i < 200; ++i) {
     EngineRequest request = ToyRequest(i, 20, 200);
@@ -131,7 +139,8 @@ TEST_CASE("more requests than places wait and all finish", "[engine]") {
 }
 
 TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[engine][fault]") {
-  ToyEngine toy;
+  const bool runner_chooses = GENERATE(false, true);
+  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
   std::vector<EngineRequest> requests;
   for (int i = 0; i < 4; ++i) requests.push_back(ToyRequest(i, 6, 25));
   std::vector<Outcome> alone;
@@ -170,6 +179,66 @@ TEST_CASE("a failed step ends its requests and the engine serves the next one", 
   CHECK(failed.tokens.size() == 2);
   CHECK(Collect(**toy.engine->Submit(request)).status.ok());
   RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("what a step gave before the next one failed is not lost", "[engine][fault]") {
+  ToyEngine toy({}, ChoosingLimits());
+  toy.runner->set_fault([](int64_t step) {
+    return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
+  });
+  EngineRequest request = ToyRequest(1, 5, 50);
+  request.sampling.eos_token_ids = {};
+  const Outcome whole = RunFromScratch(request);
+  const Outcome failed = Collect(**toy.engine->Submit(request));
+  CHECK(failed.status.code() == ErrorCode::kInternal);
+  CHECK(failed.tokens == std::vector(whole.tokens.begin(), whole.tokens.begin() + 2));
+  CHECK(Collect(**toy.engine->Submit(request)).tokens == whole.tokens);
+  RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("a step that fails at its end ends its requests, also where the next one runs already",
+          "[engine][fault]") {
+  ToyEngine toy({}, ChoosingLimits());
+  toy.runner->set_late_fault([](int64_t step) {
+    return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
+  });
+  EngineRequest request = ToyRequest(1, 5, 50);
+  request.sampling.eos_token_ids = {};
+  const Outcome failed = Collect(**toy.engine->Submit(request));
+  CHECK(failed.status.code() == ErrorCode::kInternal);
+  CHECK(failed.tokens.size() == 2);
+  CHECK(Collect(**toy.engine->Submit(request)).tokens == RunFromScratch(request).tokens);
+  RequireBooksBalance(*toy.engine);
+}
+
+TEST_CASE("where the runner chooses, a step starts before the tokens of the last are seen",
+          "[engine][contract.ahead]") {
+  EngineRequest request = ToyRequest(1, 5, 40);
+  request.sampling.eos_token_ids = {};
+  const Outcome alone = RunFromScratch(request);
+  SECTION("and none is run for a token that nobody wants") {
+    ToyEngine toy({}, ChoosingLimits());
+    CHECK(Collect(**toy.engine->Submit(request)).tokens == alone.tokens);
+    RequireBooksBalance(*toy.engine);
+    CHECK(toy.runner->most_in_flight() == 2);
+    CHECK(toy.runner->steps() == 40);
+  }
+  SECTION("but for the one after an end that only the token tells") {
+    request.sampling.eos_token_ids = {alone.tokens[9]};
+    const Outcome ended = RunFromScratch(request);
+    ToyEngine toy({}, ChoosingLimits());
+    const Outcome outcome = Collect(**toy.engine->Submit(request));
+    CHECK(outcome.tokens == ended.tokens);
+    CHECK(outcome.reason == FinishReason::kEos);
+    RequireBooksBalance(*toy.engine);
+    CHECK(toy.runner->steps() == static_cast<int64_t>(ended.tokens.size()) + 1);
+  }
+  SECTION("not beside a request that the host chooses for") {
+    request.sampling.num_logprobs = 1;
+    ToyEngine toy({}, ChoosingLimits());
+    CHECK(Collect(**toy.engine->Submit(request)).tokens == alone.tokens);
+    CHECK(toy.runner->most_in_flight() == 1);
+  }
 }
 
 TEST_CASE("a runner that broke for good is told before the failed request ends",

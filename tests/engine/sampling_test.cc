@@ -7,8 +7,8 @@
 #include <limits>
 #include <random>
 
-#include "predictor/sampling/logits_processors.h"
 #include "predictor/engine/token_search.h"
+#include "predictor/sampling/logits_processors.h"
 
 namespace idefics {
 namespace {

@@ -93,7 +93,7 @@ TEST_CASE("an arrival delays a running row by one step with few prompt tokens an
     CHECK(call.prompt_tokens <= 4);
     CHECK((call.image_part() || call.decode_rows >= 1));
   }
-  CHECK(image_parts == 3 * ToyLimits().image_parts);
+  CHECK(image_parts == 3 * kToyImageParts);
 }
 
 TEST_CASE("alone, a prompt takes whole steps", "[engine][contract.delay]") {
@@ -192,7 +192,6 @@ TEST_CASE("a request that leaves in the middle of its picture spoils nobody's",
           "[engine][contract.images]") {
   RunnerLimits limits = ToyLimits();
   limits.image_entries = 1;
-  limits.image_parts = 3;
   for (int i = 0; i < 100; ++i) {
     ToyEngine toy({}, limits);
     Calls calls;

@@ -84,17 +84,18 @@ StepIndices DecodeStep(int rows, int at) {
 void CompareSteps() {
   const TinyDecoder mine, eager;
   const auto graphs =
-      MakeDecodeGraphs(at::Device(at::kCUDA), kScratch,
-                       [&](const std::vector<at::Tensor>& inputs) { return mine.Forward(inputs); });
+      MakeDecodeGraphs(at::Device(at::kCUDA), kScratch, [&](const DecodeGraphs::Tensors& inputs) {
+        return DecodeGraphs::Tensors{mine.Forward(inputs)};
+      });
   int replayed = 0;
   for (int at = 0; at < 6; ++at) {
     for (const int rows : {1, 3, 8, 5}) {  // 5 and 8 share a graph
       const std::string where =
           "decode graph, " + std::to_string(rows) + " rows, step " + std::to_string(at);
       const StepIndices step = DecodeStep(rows, at);
-      at::Tensor logits = graphs->Run(step);
-      replayed += logits.defined() ? 1 : 0;
-      if (!logits.defined()) logits = mine.Forward(EagerInputs(step));
+      const DecodeGraphs::Tensors outputs = graphs->Run(step);
+      replayed += outputs.empty() ? 0 : 1;
+      const at::Tensor logits = outputs.empty() ? mine.Forward(EagerInputs(step)) : outputs[0];
       ExpectEqual(where, logits.to(at::kCPU), eager.Forward(EagerInputs(step)).to(at::kCPU));
     }
   }
@@ -109,13 +110,12 @@ void CompareSteps() {
 void CompareFailure() {
   const TinyDecoder decoder;
   const auto graphs =
-      MakeDecodeGraphs(at::Device(at::kCUDA), kScratch, [&](const std::vector<at::Tensor>& inputs) {
+      MakeDecodeGraphs(at::Device(at::kCUDA), kScratch, [&](const DecodeGraphs::Tensors& inputs) {
         const at::Tensor logits = decoder.Forward(inputs);
-        return logits * logits.abs().max().item<float>();
+        return DecodeGraphs::Tensors{logits * logits.abs().max().item<float>()};
       });
   for (int at = 0; at < 3; ++at) {
-    Expect(!graphs->Run(DecodeStep(2, at)).defined(),
-           "a step that cannot be captured runs eagerly");
+    Expect(graphs->Run(DecodeStep(2, at)).empty(), "a step that cannot be captured runs eagerly");
     const at::Tensor logits = decoder.Forward(EagerInputs(DecodeStep(2, at)));
     Expect(at::isfinite(logits).all().item<bool>(), "the device works after a failed capture");
   }

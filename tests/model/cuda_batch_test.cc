@@ -26,6 +26,11 @@ struct Decode {
   }
 };
 
+void AppendChoices(const std::vector<RowChoice>& choices, std::vector<int32_t>* words) {
+  const auto* data = reinterpret_cast<const int32_t*>(choices.data());
+  words->insert(words->end(), data, data + choices.size() * kRowChoiceWords);
+}
+
 int GraphRowsOf(int count) { return GraphRows(StepIndices(Decode(count).rows)); }
 
 TEST_CASE("a decode step takes the smallest graph that holds its rows", "[cuda_batch]") {
@@ -65,7 +70,7 @@ TEST_CASE("a step with a piece of a prompt runs eagerly", "[cuda_batch]") {
 
 TEST_CASE("rows beyond the step's own write to the scratch slot and see nothing else",
           "[cuda_batch]") {
-  const std::vector<int32_t> expected{
+  std::vector<int32_t> expected{
       500, 501, 502, 0,                              // tokens
       10,  11,  12,  0,                              // positions
       10,  111, 212, kScratch,                       // kv_slots
@@ -75,13 +80,35 @@ TEST_CASE("rows beyond the step's own write to the scratch slot and see nothing 
       0,   11,  0,   12,       0, 13,  0, 1,         // kv_lengths
       0,   1,   2,   3                               // sample_rows
   };
+  AppendChoices({{}, {}, {}, {}}, &expected);
   CHECK(GraphInput(StepIndices(Decode(3).rows), 4, kScratch) == expected);
+}
+
+TEST_CASE("a choice knows where its sequence's tokens lie, and other rows choose nothing",
+          "[cuda_batch]") {
+  Decode decode(3);
+  RowChoice greedy;
+  greedy.mode = ChoiceMode::kGreedy;
+  decode.rows[1].choice = &greedy;
+  const StepIndices step(decode.rows);
+  CHECK(step.host_rows == std::vector<int64_t>{0, 2});
+  RowChoice expected = greedy;
+  expected.history_start = 100;
+  expected.history_length = 12;  // its token stands at position 11
+  std::vector<int32_t> words;
+  AppendChoices({{}, expected, {}, {}}, &words);
+  const std::vector<int32_t> input = GraphInput(step, 4, kScratch);
+  REQUIRE(input.size() > words.size());
+  CHECK(std::vector<int32_t>(input.end() - static_cast<ptrdiff_t>(words.size()), input.end()) ==
+        words);
 }
 
 TEST_CASE("a step that fills its graph gets no rows", "[cuda_batch]") {
   const std::vector<int32_t> input = GraphInput(StepIndices(Decode(2).rows), 2, kScratch);
-  CHECK(input == std::vector<int32_t>{500, 501, 10, 11,  10, 111, -1, 0,  0, 1, 2,  //
-                                      0,   0,   0,  100, 0,  11,  0,  12, 0, 1});
+  std::vector<int32_t> expected{500, 501, 10, 11,  10, 111, -1, 0,  0, 1, 2,  //
+                                0,   0,   0,  100, 0,  11,  0,  12, 0, 1};
+  AppendChoices({{}, {}}, &expected);
+  CHECK(input == expected);
 }
 
 }  // namespace

@@ -45,7 +45,7 @@ def predict(ours, folder, lines, *flags):
     folder.mkdir()
     (folder / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     done = subprocess.run([server(), "predict", "--model", str(ours("instruct").bundle), "--jsonl",
-                           str(folder / "in.jsonl"), "-o", str(folder / "out.jsonl"), "--details", *flags],
+                           str(folder / "in.jsonl"), "-o", str(folder / "out.jsonl"), *flags],
                           capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
@@ -54,7 +54,7 @@ def predict(ours, folder, lines, *flags):
 
 
 def test_lines_that_run_together_give_the_tokens_of_transformers(ours, lines, tmp_path):
-    answers = predict(ours, tmp_path / "together", [line for _, line in lines])
+    answers = predict(ours, tmp_path / "together", [line for _, line in lines], "--details")
     for (entry, line), answer in zip(lines, answers):
         assert answer["status"] == "succeeded", answer
         assert answer["token_ids"] == entry["token_ids"], line
@@ -64,10 +64,27 @@ def test_lines_that_run_together_give_the_tokens_of_transformers(ours, lines, tm
 
 def test_lines_that_run_one_by_one_give_the_same_answers(ours, lines, tmp_path):
     inputs = [line for _, line in lines[:NUM_LINES]]
-    together = predict(ours, tmp_path / "together", inputs)
-    alone = predict(ours, tmp_path / "alone", inputs, "--max-batch", "1")
+    together = predict(ours, tmp_path / "together", inputs, "--details")
+    alone = predict(ours, tmp_path / "alone", inputs, "--details", "--max-batch", "1")
     exact = 0
     for a, b in zip(together, alone):
         assert a["token_ids"] == b["token_ids"], a["id"]
         exact += a["logprobs"] == b["logprobs"]
     print(f"log probabilities equal bit for bit in {exact} of {len(together)} answers")
+
+
+def test_tokens_chosen_by_the_runner_a_step_ahead_are_the_same(ours, lines, tmp_path):
+    """Without --details: log probabilities would leave the choice to the host."""
+    greedy = [line for _, line in lines]
+    sampled = [{**line, "id": f"sampled {i}", "do_sample": True, "seed": i, **setting}
+               for i, line in enumerate(greedy[:NUM_LINES])
+               for setting in [({"temperature": 2.0}, {"top_p": 0.7, "temperature": 1.5},
+                                {"top_k": 5, "temperature": 3.0, "repetition_penalty": 1.3})[i % 3]]]
+    host = predict(ours, tmp_path / "host", greedy + sampled, "--step-ahead", "false")
+    ahead = predict(ours, tmp_path / "ahead", greedy + sampled, "--step-ahead", "true")
+    for (entry, line), answer in zip(lines, ahead):
+        assert answer["output"] == entry["text"], line
+    for a, b in zip(host, ahead):
+        assert (a["status"], a["output"]) == ("succeeded", b["output"]), a["id"]
+        assert a["metrics"]["output_token_count"] == b["metrics"]["output_token_count"], a["id"]
+    assert len({answer["output"] for answer in ahead[len(greedy):]}) > NUM_LINES // 2, "nothing was sampled"

@@ -63,6 +63,14 @@ TEST_CASE("a bool flag may stand alone or take a value in both spellings", "[cli
   CHECK_FALSE(Good({"serve", "--allow-private-urls", "false"}).flags.Bool("allow-private-urls"));
 }
 
+TEST_CASE("--no- and the name of a bool flag is false; of another flag it is unknown", "[cli]") {
+  CHECK(Good({"serve"}).flags.Bool("graph"));
+  CHECK_FALSE(Good({"serve", "--no-graph"}).flags.Bool("graph"));
+  CHECK_FALSE(Good({"serve", "--no-fused", "--port", "9"}).flags.Bool("fused"));
+  CHECK(Error({"serve", "--no-port"}).find("--no-port") != std::string::npos);
+  CHECK(Error({"serve", "--no-graph=true"}).find("--no-graph") != std::string::npos);
+}
+
 TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {
   CHECK(Error({"serve", "--port", "70000"})
             .find("--port is '70000': use a whole number from 0 to 65535") != std::string::npos);
