@@ -28,12 +28,14 @@ double Microseconds(int calls, const std::function<void(int)>& call);
 // The parts of the test.
 void CompareOperators();
 void CompareLinears();
+void CompareSampling();
 void CompareDecodeGraphs();
 
 // Prints what reference/performance.md section 11 asks of a new device.
 void TimeOperators();
 void TimeDevice();
 void TimeLinears();
+void TimeSampling();
 
 // GB/s of a kernel that only reads, over 4 GiB (read_bandwidth.cu); measured once.
 double ReadBandwidth();

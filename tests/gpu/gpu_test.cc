@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
               device->minor, device->multiProcessorCount, device->l2CacheSize / 1e6);
   idefics::test::CompareOperators();
   idefics::test::CompareLinears();
+  idefics::test::CompareSampling();
   idefics::test::CompareDecodeGraphs();
   std::printf("%d checks, %d failures\n", idefics::test::outcome.checks,
               idefics::test::outcome.failures);
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
     idefics::test::TimeDevice();
     idefics::test::TimeLinears();
     idefics::test::TimeOperators();
+    idefics::test::TimeSampling();
   }
   return idefics::test::outcome.failures == 0 ? 0 : 1;
 }
