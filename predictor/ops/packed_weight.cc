@@ -3,8 +3,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 namespace idefics {
 namespace {
+
+constexpr double kLargestFp8 = 448;
 
 void CheckStored(const at::Tensor& tensor, const char* what, at::ScalarType type,
                  at::IntArrayRef shape) {
@@ -20,6 +24,25 @@ at::Tensor Rows(const at::Tensor& tiled, int64_t n, int64_t k) {
       .narrow(0, 0, n)
       .narrow(1, 0, k);
 }
+
+// Packed [t, chunks, 64 (, values)] → e4m3 [t, steps + 1, 64, 4].
+at::Tensor QuantizeTiles(const at::Tensor& packed) {
+  const int64_t tiles = packed.size(0);
+  const int64_t values = packed.dim() == 4 ? packed.size(3) : 1;
+  const int64_t per_step = 4 / values;  // chunks of a step
+  const at::Tensor whole = at::constant_pad_nd(
+      packed.to(at::kFloat).view({tiles, -1, kTileColumns, values}),
+      {0, 0, 0, 0, 0, CeilDiv(packed.size(1), per_step) * per_step - packed.size(1)});
+  const at::Tensor w = whole.view({tiles, -1, per_step, kTileColumns, values})
+                           .transpose(2, 3)
+                           .reshape({tiles, -1, kTileColumns, 4});
+  const at::Tensor largest = w.abs().amax({1, 3}, /*keepdim=*/true) / kLargestFp8;
+  const at::Tensor scale = largest.masked_fill(largest == 0, 1);  // [t, 1, 64, 1]
+  const at::Tensor q = (w / scale).clamp(-kLargestFp8, kLargestFp8).to(at::kFloat8_e4m3fn);
+  return at::cat({q.view(at::kByte), scale.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
+}
+
+constexpr int64_t kQuantizedNumbers = int64_t{1} << 22;  // at a time, each some 20 bytes
 
 }  // namespace
 
@@ -46,6 +69,12 @@ void CheckInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int
   CheckStored(weight, "the int4 weight", at::kByte, {tiles, CeilDiv(k, 8), kTileColumns, 4});
   CheckStored(scale, "the int4 weight's scale", at::kBFloat16,
               {tiles, CeilDiv(k, kGroup), 2, kTileColumns});
+}
+
+void CheckFp8(const at::Tensor& weight, int64_t n, int64_t k) {
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  CheckStored(weight, "the fp8 weight", at::kFloat8_e4m3fn,
+              {tiles, CeilDiv(k, 4) + 1, kTileColumns, 4});
 }
 
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k) {
@@ -75,6 +104,34 @@ at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int
         .to(at::kFloat);
   };
   return u * spread(0) + spread(1);
+}
+
+at::Tensor Fp8Scales(const at::Tensor& weight) {
+  return weight.narrow(1, weight.size(1) - 1, 1)
+      .view(at::kFloat)
+      .view({weight.size(0), kTileColumns});
+}
+
+at::Tensor DequantizeFp8(const at::Tensor& weight, int64_t n, int64_t k) {
+  CheckFp8(weight, n, k);
+  const at::Tensor q = Rows(weight.narrow(1, 0, weight.size(1) - 1), n, k).to(at::kFloat);
+  return q * Fp8Scales(weight).reshape({-1, 1}).narrow(0, 0, n);
+}
+
+at::Tensor QuantizeToFp8(const at::Tensor& weight) {
+  TORCH_CHECK(weight.dim() >= 3 && weight.numel() > 0, "a packed weight has tiles, not the shape ",
+              weight.sizes());
+  const int64_t values = weight.dim() == 4 ? weight.size(3) : 1;
+  CheckPacked(weight, weight.size(0) * kTileColumns, weight.size(1) * values);
+  const int64_t steps = CeilDiv(weight.size(1) * values, 4);
+  at::Tensor fp8 = at::empty({weight.size(0), steps + 1, kTileColumns, 4},
+                             weight.options().dtype(at::kFloat8_e4m3fn));
+  const int64_t tiles = std::max<int64_t>(1, kQuantizedNumbers / (steps * kTileColumns * 4));
+  for (int64_t first = 0; first < weight.size(0); first += tiles) {
+    const int64_t count = std::min(tiles, weight.size(0) - first);
+    fp8.narrow(0, first, count).copy_(QuantizeTiles(weight.narrow(0, first, count)));
+  }
+  return fp8;
 }
 
 }  // namespace idefics

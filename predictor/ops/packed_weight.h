@@ -9,6 +9,9 @@
 //             scale f32 [T, 64]
 //   int4      u8 [T, ceil(k/8), 64, 4]  low half u[64t + c, 8i + j], high half u[.., 8i + 4 + j];
 //             scale bf16 [T, ceil(k/128), 2, 64]: step s, minimum m; W = s u + m by groups of 128 k
+//   fp8       e4m3fn [T, ceil(k/4) + 1, 64, 4]  w[t, i, c, j] = q[64t + c, 4i + j]; W = scale q,
+//             w[t, ceil(k/4), c] = the bytes of the f32 scale of column 64t + c. In no bundle: made
+//             of one of the first two while loading.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -24,6 +27,7 @@ namespace idefics {
 void CheckPacked(const at::Tensor& weight, int64_t n, int64_t k);
 void CheckInt8(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
 void CheckInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
+void CheckFp8(const at::Tensor& weight, int64_t n, int64_t k);
 
 // W in the weight's own type: f32, bf16 or f16.
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k);
@@ -31,5 +35,16 @@ at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k);
 // W in f32.
 at::Tensor DequantizeInt8(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
 at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k);
+at::Tensor DequantizeFp8(const at::Tensor& weight, int64_t n, int64_t k);
+
+inline bool IsFp8(const at::Tensor& weight) { return weight.scalar_type() == at::kFloat8_e4m3fn; }
+
+// f32 [T, 64], where they lie in an fp8 weight.
+at::Tensor Fp8Scales(const at::Tensor& weight);
+
+// f32, bf16 or f16 → fp8: a column's largest number becomes ±448, the others the nearest e4m3, ties
+// to even; a column of zeros has scale 1, one with a number that is not finite has no finite one.
+// Takes room for the result and some 100 MiB.
+at::Tensor QuantizeToFp8(const at::Tensor& weight);
 
 }  // namespace idefics

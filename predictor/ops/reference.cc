@@ -91,6 +91,9 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
 }
 
 at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  if (IsFp8(weight)) {
+    return at::linear(x, DequantizeFp8(weight, n, x.size(-1)).to(x.scalar_type()));
+  }
   return at::linear(x, UnpackWeight(weight, n, x.size(-1)));
 }
 

@@ -12,6 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "predictor/model/cuda_weights.h"
+#include "predictor/ops/packed_weight.h"
 #include "tests/gpu/gpu_checks.h"
 #include "tests/model/operators.h"
 #include "tests/model/packed_linears.h"
@@ -46,7 +48,7 @@ void CompareLinear(const LinearOperator& linear, const LinearSize& size, at::Sca
     const std::string what = where + ", " + std::to_string(rows) + " rows";
     const at::Tensor mine = linear.run(x);
     // cuBLAS may add parts of a sum that were rounded to 16 bit.
-    ExpectClose(what, mine, ProductInDouble(x, linear.w), rows > 32 ? 4 : 1);
+    ExpectClose(what, mine, ProductInDouble(x, linear, HasFp8(at::kCUDA)), rows > 32 ? 4 : 1);
     if (rows > 32) continue;
     ExpectEqual(what + ", again", linear.run(x), mine);
     ExpectEqual(what + ", the last row alone", linear.run(x.narrow(0, rows - 1, 1)),
@@ -98,13 +100,18 @@ void TimeQuantized(const LinearSize& size) {
   };
   const auto int8 = Copies(tiles * size.k * 64, [&] { return random({tiles, size.k / 4, 64, 4}); });
   const auto int4 = Copies(tiles * size.k * 32, [&] { return random({tiles, size.k / 8, 64, 4}); });
+  const auto fp8 = Copies(tiles * size.k * 64, [&] {
+    return QuantizeToFp8(at::randn({tiles, size.k / 2, 64, 2}, device.dtype(at::kBFloat16)));
+  });
   const at::Tensor scale8 = at::rand({tiles, 64}, device) * 0.01;
   const at::Tensor scale4 =
       (at::rand({tiles, size.k / 128, 2, 64}, device) * 0.01).to(at::kBFloat16);
-  for (const int64_t rows : {1, 8, 16, 32, 64}) {
+  for (const int64_t rows : {1, 8, 16, 32, 64, 512}) {
     const at::Tensor x = at::randn({rows, size.k}, device.dtype(at::kBFloat16));
     TimeLinear("int8", rows, bytes_of(int8[0]) + bytes_of(scale8), static_cast<int>(int8.size()),
                [&](int i) { cuda.linear_int8(x, int8[i], scale8, size.n); });
+    TimeLinear("fp8", rows, bytes_of(fp8[0]), static_cast<int>(fp8.size()),
+               [&](int i) { cuda.linear_packed(x, fp8[i], size.n); });
     TimeLinear("int4", rows, bytes_of(int4[0]) + bytes_of(scale4), static_cast<int>(int4.size()),
                [&](int i) { cuda.linear_int4(x, int4[i], scale4, size.n); });
   }
@@ -117,7 +124,7 @@ void TimeUnquantized(const LinearSize& size) {
   const int64_t tiles = (size.n + 63) / 64;
   const int64_t bytes = tiles * 64 * size.k * 2;
   const auto packed = Copies(bytes, [&] { return at::randn({tiles, size.k / 2, 64, 2}, device); });
-  for (const int64_t rows : {1, 8, 16, 32, 64}) {
+  for (const int64_t rows : {1, 8, 16, 32, 64, 512}) {
     const at::Tensor x = at::randn({rows, size.k}, device);
     TimeLinear("cuBLAS", rows, bytes, static_cast<int>(packed.size()), [&](int i) {
       at::linear(x, packed[i].view({tiles * 64, size.k}).narrow(0, 0, size.n));
@@ -144,8 +151,10 @@ void CompareLinears() {
       for (const LinearOperator& linear : Linears(size, type)) CompareLinear(linear, size, type);
     }
   }
-  for (const LinearOperator& linear : Linears({130, 1000}, at::kBFloat16)) {
-    for (const int64_t rows : {1, 32, 33}) CompareGraph(linear, 1000, rows);
+  for (const LinearSize& size : {LinearSize{130, 1000}, LinearSize{144, 1008}}) {
+    for (const LinearOperator& linear : Linears(size, at::kBFloat16)) {
+      for (const int64_t rows : {1, 32, 33}) CompareGraph(linear, size.k, rows);
+    }
   }
 }
 

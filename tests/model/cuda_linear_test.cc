@@ -3,8 +3,11 @@
 #include <ATen/ATen.h>
 
 #include <catch2/catch_test_macros.hpp>
+#include <limits>
+#include <memory>
 #include <vector>
 
+#include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/operators.h"
 #include "tests/model/packed_linears.h"
@@ -15,7 +18,8 @@ namespace {
 
 constexpr uint64_t kSeed = 20261122;
 
-const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 516}, {32, 4104}};
+const LinearSize kSizes[] = {{64, 128},  {70, 33},   {1, 1},   {130, 1000},
+                             {200, 516}, {32, 4104}, {48, 208}};
 // Tiles of 16 rows, whole and not; from 33 on W is unpacked for a matrix product.
 const int64_t kRows[] = {1, 2, 8, 9, 16, 17, 32, 33};
 const at::ScalarType k16Bit[] = {at::kBFloat16, at::kHalf};
@@ -33,7 +37,7 @@ TEST_CASE("every CUDA linear agrees with a product in double", "[cuda_linear]") 
           INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows, n " << size.n
                            << ", k " << size.k);
           const at::Tensor x = at::randn({rows, size.k}).to(type);
-          const Difference difference = Compare(linear.run(x), ProductInDouble(x, linear.w));
+          const Difference difference = Compare(linear.run(x), ProductInDouble(x, linear, true));
           INFO(difference.text);
           // f32 is compared to 1e-5, which the sums of ATen's own product exceed.
           CHECK(difference.largest <= (type == at::kFloat ? 20 : 1));
@@ -62,16 +66,18 @@ TEST_CASE("a row's product on CUDA is the same alone and among 31 others, bit by
 
 TEST_CASE("the CUDA linears compute the same bits in whatever order threads run", "[cuda_linear]") {
   at::manual_seed(kSeed);
-  for (const at::ScalarType type : k16Bit) {
-    for (const LinearOperator& linear : Linears({130, 2056}, type)) {
-      for (const int64_t rows : {3, 20, 33}) {
-        INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
-        const at::Tensor x = at::randn({rows, 2056}).to(type);
-        const at::Tensor forward = linear.run(x);
-        SetHostTurnsBackward(true);
-        const at::Tensor backward = linear.run(x);
-        SetHostTurnsBackward(false);
-        CHECK(at::equal(forward, backward));
+  for (const LinearSize& size : {LinearSize{130, 2056}, LinearSize{16, 2064}}) {
+    for (const at::ScalarType type : k16Bit) {
+      for (const LinearOperator& linear : Linears(size, type)) {
+        for (const int64_t rows : {3, 20, 33}) {
+          INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
+          const at::Tensor x = at::randn({rows, size.k}).to(type);
+          const at::Tensor forward = linear.run(x);
+          SetHostTurnsBackward(true);
+          const at::Tensor backward = linear.run(x);
+          SetHostTurnsBackward(false);
+          CHECK(at::equal(forward, backward));
+        }
       }
     }
   }
@@ -106,7 +112,7 @@ TEST_CASE("the CUDA linears take rows of any shape that do not lie one behind th
     const at::Tensor x = at::randn({3, 40, 2}).to(at::kBFloat16).transpose(1, 2);
     const at::Tensor y = linear.run(x);
     REQUIRE(y.sizes() == at::IntArrayRef({3, 2, 70}));
-    CHECK(Compare(y.view({6, 70}), ProductInDouble(x.reshape({6, 40}), linear.w)).largest <= 1);
+    CHECK(Compare(y.view({6, 70}), ProductInDouble(x.reshape({6, 40}), linear, true)).largest <= 1);
     CHECK(linear.run(x.narrow(0, 0, 0)).sizes() == at::IntArrayRef({0, 2, 70}));
   }
 }
@@ -124,6 +130,95 @@ TEST_CASE("a weight of another shape is refused by the CUDA linears with a sente
   CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({1, 63, 64, 2}, at::kBFloat16), 64), c10::Error);
   CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({1, 64, 64, 2}, at::kHalf), 64), c10::Error);
   CHECK_THROWS_AS(cuda.linear_packed(x, at::zeros({65, 128}, at::kBFloat16), 64), c10::Error);
+  const auto fp8 = [](at::IntArrayRef shape) {
+    return at::zeros(shape, at::kByte).view(at::kFloat8_e4m3fn);
+  };
+  CHECK_THROWS_AS(cuda.linear_packed(x, fp8({1, 32, 64, 4}), 64), c10::Error);  // no scales
+  CHECK_THROWS_AS(cuda.linear_packed(x, fp8({1, 33, 64, 4}), 65), c10::Error);
+  CHECK_NOTHROW(cuda.linear_packed(x, fp8({1, 33, 64, 4}), 64));
+}
+
+// The chip under test multiplies no fp8 while this lives.
+class OlderChip {
+ public:
+  OlderChip() { host_cuda::host_multiplies_fp8 = false; }
+  ~OlderChip() { host_cuda::host_multiplies_fp8 = true; }
+};
+
+// Codes [n, k] as bytes, with one scale for all columns.
+at::Tensor Fp8Weight(const at::Tensor& codes, float scale) {
+  const at::Tensor tiles = Tiled(codes, 4);
+  const at::Tensor scales = at::full({tiles.size(0), 1, kTileColumns, 1}, scale);
+  return at::cat({tiles, scales.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
+}
+
+TEST_CASE("every e4m3 number is exact in bf16 and f16, in few rows and in many", "[cuda_linear]") {
+  at::Tensor codes = at::arange(256).to(at::kByte).view({8, 32});
+  codes.masked_fill_(codes.bitwise_and(127) == 127, 0);  // no numbers
+  const at::Tensor numbers = codes.view(at::kFloat8_e4m3fn).to(at::kDouble);
+  for (const at::ScalarType type : k16Bit) {
+    for (const bool older : {false, true}) {
+      const auto chip = older ? std::make_unique<OlderChip>() : nullptr;
+      for (const int64_t rows : {16, 32, 33}) {
+        INFO(at::toString(type) << ", " << rows << " rows" << (older ? ", older" : ""));
+        const at::Tensor weight = Fp8Weight(at::cat({codes, codes}), 0.25f);
+        const at::Tensor y =
+            HostCudaOperators().linear_packed(at::eye(rows, 32).to(type), weight, 16);
+        const at::Tensor expected = at::eye(rows, 32).to(at::kDouble).mm(numbers.t()) * 0.25;
+        CHECK(at::equal(y.to(at::kDouble), at::cat({expected, expected}, 1)));
+      }
+    }
+  }
+}
+
+TEST_CASE("where the chip multiplies no fp8, W is unpacked for many rows", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const OlderChip older;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    const std::vector<LinearOperator> linears = Linears({48, 208}, type);
+    const at::Tensor x = at::randn({40, 208}).to(type);
+    for (const LinearOperator& linear : linears) {
+      INFO(linear.name << ", " << at::toString(type));
+      CHECK(Compare(linear.run(x), ProductInDouble(x, linear, false)).largest <=
+            (type == at::kFloat ? 20 : 1));
+    }
+  }
+}
+
+TEST_CASE("rows of zeros, of huge and of tiny numbers keep their sizes in fp8", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearOperator& linear : Linears({48, 208}, at::kBFloat16)) {
+    if (!linear.fp8) continue;
+    at::Tensor x = at::randn({35, 208});
+    x[1] = 0;
+    x[2] *= 1e30;
+    x[3] *= 1e-30;
+    x[4][7] = 1e37;  // the others of its row vanish beside it
+    x = x.to(at::kBFloat16);
+    const at::Tensor y = linear.run(x).to(at::kDouble);
+    const at::Tensor expected = at::matmul(RowsInFp8(x), linear.w.to(at::kDouble).t());
+    CHECK(at::equal(y[1], at::zeros({48}, at::kDouble)));
+    for (const int64_t row : {0, 2, 3, 4, 34}) {
+      INFO("row " << row);
+      CHECK(at::allclose(y[row], expected[row], 0x1p-8,
+                         expected[row].abs().max().item<double>() / 256));
+    }
+    x[5][3] = std::numeric_limits<float>::quiet_NaN();
+    CHECK(linear.run(x)[5].isnan().all().item<bool>());
+  }
+}
+
+TEST_CASE("an fp8 weight too large to move at once is multiplied in parts", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const LinearSize size{144, 1 << 19};  // 64 MiB hold 128 columns
+  at::Tensor codes = at::randint(0, 256, {size.n, 64}, at::kByte);
+  codes.masked_fill_(codes.bitwise_and(127) == 127, 0);
+  const at::Tensor weight = Fp8Weight(codes.repeat({1, size.k / 64}), 1.0f);
+  const at::Tensor x = at::randn({33, 64}).to(at::kBFloat16);
+  const at::Tensor mine =
+      HostCudaOperators().linear_packed(x.repeat({1, size.k / 64}), weight, size.n);
+  const at::Tensor once = RowsInFp8(x).mm(codes.view(at::kFloat8_e4m3fn).to(at::kDouble).t());
+  CHECK(at::allclose(mine.to(at::kDouble), once * (size.k / 64), 0x1p-7, 1e4));
 }
 
 }  // namespace

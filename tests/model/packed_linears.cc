@@ -38,12 +38,15 @@ std::vector<LinearOperator> LinearOperators(const Operators& operators, const Li
   const auto moved = [&](const Quantized& host) {
     return Quantized{host.weight.to(device), host.scale.to(device)};
   };
+  const at::Tensor fp8 = QuantizeToFp8(packed);
   const Quantized int8 = moved(RandomInt8(size));
   const Quantized int4 = moved(RandomInt4(size));
   const int64_t n = size.n;
   return {
       {"packed", w.to(device, at::kFloat),
        [=](const at::Tensor& x) { return operators.linear_packed(x, packed, n); }},
+      {"fp8", DequantizeFp8(fp8, n, size.k),
+       [=](const at::Tensor& x) { return operators.linear_packed(x, fp8, n); }, true},
       {"int8", DequantizeInt8(int8.weight, int8.scale, n, size.k),
        [=](const at::Tensor& x) { return operators.linear_int8(x, int8.weight, int8.scale, n); }},
       {"int4", DequantizeInt4(int4.weight, int4.scale, n, size.k),
@@ -51,9 +54,21 @@ std::vector<LinearOperator> LinearOperators(const Operators& operators, const Li
   };
 }
 
-at::Tensor ProductInDouble(const at::Tensor& x, const at::Tensor& w) {
-  const at::Tensor used = x.size(0) > 32 ? w.to(x.scalar_type()) : w;
-  return at::matmul(x.to(at::kDouble), used.to(at::kDouble).t()).to(x.scalar_type());
+at::Tensor RowsInFp8(const at::Tensor& x) {
+  const at::Tensor wide = x.to(at::kCPU).to(at::kFloat);  // CUDA divides by a number otherwise
+  const at::Tensor largest = wide.abs().amax(1, /*keepdim=*/true) / 448;
+  const at::Tensor scale = largest.masked_fill(largest == 0, 1);
+  const at::Tensor q = (wide / scale).clamp(-448, 448).to(at::kFloat8_e4m3fn);
+  return (q.to(at::kDouble) * scale).to(x.device());
+}
+
+at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool multiplies_fp8) {
+  const bool many = x.size(0) > 32;
+  const bool both_fp8 = many && linear.fp8 && multiplies_fp8 && x.scalar_type() == at::kBFloat16 &&
+                        x.size(1) % 16 == 0 && linear.w.size(0) % 16 == 0;
+  const at::Tensor rows = both_fp8 ? RowsInFp8(x) : x.to(at::kDouble);
+  const at::Tensor w = many && !both_fp8 ? linear.w.to(x.scalar_type()) : linear.w;
+  return at::matmul(rows, w.to(at::kDouble).t()).to(x.scalar_type());
 }
 
 }  // namespace idefics::test

@@ -33,15 +33,19 @@ struct LinearOperator {
   std::string name;
   at::Tensor w;  // [n, k] f32
   std::function<at::Tensor(const at::Tensor& x)> run;
+  bool fp8 = false;
 };
 
-// linear_packed, linear_int8 and linear_int4 with random weights on `device`; `type`: of the packed
-// one's weight.
+// linear_packed (also with fp8), linear_int8 and linear_int4 with random weights on `device`;
+// `type`: of the packed one's weight.
 std::vector<LinearOperator> LinearOperators(const Operators& operators, const LinearSize& size,
                                             at::ScalarType type, at::Device device);
 
-// x [m, k] times W [n, k], rounded once. From 33 rows on W is rounded to x's type first, as the
-// CUDA operators do.
-at::Tensor ProductInDouble(const at::Tensor& x, const at::Tensor& w);
+// The numbers of x [m, k] in e4m3 with a scale a row: f64.
+at::Tensor RowsInFp8(const at::Tensor& x);
+
+// x [m, k] times W [n, k], rounded once. From 33 rows on, as the CUDA operators do, W is rounded to
+// x's type first, or, where the chip multiplies fp8 and takes the sizes, x to e4m3.
+at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool multiplies_fp8);
 
 }  // namespace idefics::test

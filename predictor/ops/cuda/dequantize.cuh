@@ -11,12 +11,10 @@ constexpr int kDequantizeRun = 16;  // k of a thread: whole 32-byte sectors of a
 
 template <typename T>
 struct DequantizeArguments {
-  const uint32_t* w;  // [tiles, steps, 64]
-  const void* scale;
+  WeightWords w;
   T* out;  // [columns, k]: rows first … first + columns - 1 of W
   int first;
   int columns;
-  int k;
   bool packed;
 };
 
@@ -28,34 +26,31 @@ __global__ void __launch_bounds__(kDequantizeThreads) DequantizeKernel(Dequantiz
   const int run = static_cast<int>(blockIdx.y) * (kDequantizeThreads / kColumns) +
                   static_cast<int>(threadIdx.x) / kColumns;
   const int begin = run * kDequantizeRun;
-  if (at >= a.columns || begin >= a.k) return;
+  if (at >= a.columns || begin >= a.w.k) return;
   const int column = a.first + at;
-  const int steps = (a.k + Words::kValues - 1) / Words::kValues;
-  const int groups = (a.k + static_cast<int>(kGroup) - 1) / static_cast<int>(kGroup);
-  const WeightRange range = Words::Range(a.scale, column, begin, groups);
-  const uint32_t* const words =
-      a.w + static_cast<int64_t>(column / kColumns) * steps * kColumns + column % kColumns;
+  const WeightRange range = Words::Range(a.w, column, begin);
+  const uint32_t* const words = ColumnWords(a.w, column);
 #pragma unroll
   for (int first = begin; first < begin + kDequantizeRun; first += kPack) {
     Pack<T> pack;
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       const int step = (first + i) / Words::kValues;
-      const uint32_t word = step < steps ? words[static_cast<int64_t>(step) * kColumns] : 0;
+      const uint32_t word = step < a.w.steps ? words[static_cast<int64_t>(step) * kColumns] : 0;
       pack.at[i] =
           static_cast<T>(range.step * Words::Number(word, i % Words::kValues) + range.minimum);
     }
-    StorePack(pack, a.out + static_cast<int64_t>(at) * a.k, first, a.k, a.packed);
+    StorePack(pack, a.out + static_cast<int64_t>(at) * a.w.k, first, a.w.k, a.packed);
   }
 }
 
 // REQUIRES: first is a multiple of 64.
 template <typename Words, typename T>
 void LaunchDequantize(DequantizeArguments<T> a, Stream stream) {
-  a.packed = CanPack(a.out, a.k);
+  a.packed = CanPack(a.out, a.w.k);
   constexpr int kBlockRun = kDequantizeThreads / static_cast<int>(kTileColumns) * kDequantizeRun;
   const dim3 grid{static_cast<unsigned>((a.columns + kTileColumns - 1) / kTileColumns),
-                  static_cast<unsigned>((a.k + kBlockRun - 1) / kBlockRun)};
+                  static_cast<unsigned>((a.w.k + kBlockRun - 1) / kBlockRun)};
   Launch(DequantizeKernel<Words, T>, grid, kDequantizeThreads, stream, a);
 }
 

@@ -35,14 +35,17 @@ struct Int4Words {
   static constexpr int kXPack = 8;
   static_assert(kChunkSteps * 8 == kGroup);
 
-  __device__ __forceinline__ static const void* Source(const FewRowsArguments<T>& a, int unit,
-                                                       int chunk, int slot) {
+  __device__ __forceinline__ static int Groups(const WeightWords& w) {
+    return (w.steps + kChunkSteps - 1) / kChunkSteps;
+  }
+
+  __device__ __forceinline__ static const void* Source(const WeightWords& w, int unit, int chunk,
+                                                       int slot) {
     const int j = static_cast<int>(threadIdx.x) % 4;
-    if (slot < 4) return WordsAt(a, unit, chunk * kChunkSteps + slot * 4 + j);
-    const int groups = (a.steps + kChunkSteps - 1) / kChunkSteps;
-    const int64_t row = (static_cast<int64_t>(unit / 2) * groups + chunk) * 2 + slot - 4;
+    if (slot < 4) return WordsAt(w, unit, chunk * kChunkSteps + slot * 4 + j);
+    const int64_t row = (static_cast<int64_t>(unit / 2) * Groups(w) + chunk) * 2 + slot - 4;
     // Columns of D: 8j … 8j + 7 over the four products.
-    return static_cast<const c10::BFloat16*>(a.scale) + row * kTileColumns +
+    return static_cast<const c10::BFloat16*>(w.scale) + row * kTileColumns +
            unit % 2 * kUnitColumns + j * 8;
   }
 
@@ -91,7 +94,7 @@ struct Int4Words {
     }
   }
 
-  __device__ __forceinline__ static float Finish(const FewRowsArguments<T>& /*a*/, float sum,
+  __device__ __forceinline__ static float Finish(const WeightWords& /*w*/, float sum,
                                                  int /*column*/) {
     return sum;
   }
@@ -99,11 +102,10 @@ struct Int4Words {
   __device__ __forceinline__ static float Number(uint32_t word, int at) {
     return static_cast<float>(word >> (at % 4 * 8 + at / 4 * 4) & 15u);
   }
-  __device__ __forceinline__ static WeightRange Range(const void* scale, int column, int k,
-                                                      int groups) {
-    const int64_t row = static_cast<int64_t>(column / kTileColumns) * groups + k / kGroup;
+  __device__ __forceinline__ static WeightRange Range(const WeightWords& w, int column, int k) {
+    const int64_t row = static_cast<int64_t>(column / kTileColumns) * Groups(w) + k / kGroup;
     const auto* const range =
-        static_cast<const c10::BFloat16*>(scale) + row * 2 * kTileColumns + column % kTileColumns;
+        static_cast<const c10::BFloat16*>(w.scale) + row * 2 * kTileColumns + column % kTileColumns;
     return {static_cast<float>(range[0]), static_cast<float>(range[kTileColumns])};
   }
 };

@@ -31,9 +31,9 @@ struct Int8Words {
   static constexpr int kSlots = 4;
   static constexpr int kXPack = 4;
 
-  __device__ __forceinline__ static const void* Source(const FewRowsArguments<T>& a, int unit,
-                                                       int chunk, int slot) {
-    return WordsAt(a, unit, chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4);
+  __device__ __forceinline__ static const void* Source(const WeightWords& w, int unit, int chunk,
+                                                       int slot) {
+    return WordsAt(w, unit, chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4);
   }
 
   template <int kRowTiles>
@@ -57,17 +57,15 @@ struct Int8Words {
     }
   }
 
-  __device__ __forceinline__ static float Finish(const FewRowsArguments<T>& a, float sum,
-                                                 int column) {
-    return sum * static_cast<const float*>(a.scale)[column];
+  __device__ __forceinline__ static float Finish(const WeightWords& w, float sum, int column) {
+    return sum * static_cast<const float*>(w.scale)[column];
   }
 
   __device__ __forceinline__ static float Number(uint32_t word, int at) {
     return static_cast<float>(static_cast<int>(word >> (at * 8) & 255u) - 128);
   }
-  __device__ __forceinline__ static WeightRange Range(const void* scale, int column, int /*k*/,
-                                                      int /*groups*/) {
-    return {static_cast<const float*>(scale)[column], 0.0f};
+  __device__ __forceinline__ static WeightRange Range(const WeightWords& w, int column, int /*k*/) {
+    return {static_cast<const float*>(w.scale)[column], 0.0f};
   }
 };
 

@@ -18,16 +18,22 @@ constexpr int kTileRows = 16;  // of x, in one product
 
 using Slot = Pack<uint32_t, 4>;  // 16 bytes
 
+// A stored weight as words.
+struct WeightWords {
+  const uint32_t* at;  // [tiles, rows, 64]
+  const void* scale;   // of the form's own type
+  int k;
+  int steps;  // words of a column
+  int rows;   // of words in a tile: the steps, and what the form keeps behind them
+};
+
 template <typename T>
 struct FewRowsArguments {
-  const T* x;         // [rows, k]
-  const uint32_t* w;  // [tiles, steps, 64]
-  const void* scale;  // of the form's own type
-  T* out;             // [rows, n]
+  const T* x;  // [rows, k]
+  WeightWords w;
+  T* out;  // [rows, n]
   int rows;
   int n;
-  int k;
-  int steps;    // words of a column
   bool packed;  // rows of x are whole packs of the form's kXPack
 };
 
@@ -37,11 +43,16 @@ struct UnitSums {
 };
 
 // The word of step `step` of this lane's first column in unit `unit`, or null behind the last step.
-template <typename T>
-__device__ __forceinline__ const void* WordsAt(const FewRowsArguments<T>& a, int unit, int step) {
-  if (step >= a.steps) return nullptr;
-  const int64_t row = static_cast<int64_t>(unit / 2) * a.steps + step;
-  return a.w + row * kTileColumns + unit % 2 * kUnitColumns + threadIdx.x % 32 / 4 * 4;
+__device__ __forceinline__ const void* WordsAt(const WeightWords& w, int unit, int step) {
+  if (step >= w.steps) return nullptr;
+  const int64_t row = static_cast<int64_t>(unit / 2) * w.rows + step;
+  return w.at + row * kTileColumns + unit % 2 * kUnitColumns + threadIdx.x % 32 / 4 * 4;
+}
+
+// The first word of a column; the next one lies kTileColumns further.
+__device__ __forceinline__ const uint32_t* ColumnWords(const WeightWords& w, int column) {
+  constexpr int kColumns = static_cast<int>(kTileColumns);
+  return w.at + static_cast<int64_t>(column / kColumns) * w.rows * kColumns + column % kColumns;
 }
 
 // W = step · (number of the word) + minimum.
@@ -59,8 +70,8 @@ struct RowPacks {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = row_tile * kTileRows + static_cast<int>(threadIdx.x) % 32 / 4 + half * 8;
-      at[half] = LoadPack<kCount>(a.x + static_cast<int64_t>(row) * a.k, first,
-                                  row < a.rows ? a.k : 0, a.packed);
+      at[half] = LoadPack<kCount>(a.x + static_cast<int64_t>(row) * a.w.k, first,
+                                  row < a.rows ? a.w.k : 0, a.packed);
     }
   }
 

@@ -25,11 +25,11 @@ __device__ __forceinline__ void FetchChunk(const FewRowsArguments<T>& a, int chu
                                            CopyMemory<Words::kSlots>& memory) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (chunk * kChunkSteps < a.steps) {
+  if (chunk * kChunkSteps < a.w.steps) {
 #pragma unroll
     for (int slot = 0; slot < Words::kSlots; ++slot) {
       Slot* const to = &memory.at[warp][stage][slot][lane];
-      const void* const from = Words::Source(a, static_cast<int>(blockIdx.x), chunk, slot);
+      const void* const from = Words::Source(a.w, static_cast<int>(blockIdx.x), chunk, slot);
       if (from != nullptr) {
         CopyLater(to, from);
       } else {
@@ -61,7 +61,7 @@ __device__ __forceinline__ void StoreUnit(const FewRowsArguments<T>& a, const Un
         static_cast<int>(blockIdx.x) * kUnitColumns + (lane % 4 * 2 + place % 2) * 4 + place / 4;
     if (row < a.rows && column < a.n) {
       a.out[static_cast<int64_t>(row) * a.n + column] =
-          static_cast<T>(Words::Finish(a, sum, column));
+          static_cast<T>(Words::Finish(a.w, sum, column));
     }
   }
 }
@@ -77,7 +77,7 @@ __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
     FetchChunk<Words>(a, warp + stage * kLinearWarps, stage, memory);
   }
   int stage = 0;
-  for (int chunk = warp; chunk * kChunkSteps < a.steps; chunk += kLinearWarps) {
+  for (int chunk = warp; chunk * kChunkSteps < a.w.steps; chunk += kLinearWarps) {
     WaitForCopies<kStages - 1>();
     Slot slots[Words::kSlots];
 #pragma unroll
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
 // REQUIRES: 1 <= rows <= kMaxFewRows; w and scale are aligned to 16 bytes.
 template <typename Words, typename T>
 void LaunchFewRows(FewRowsArguments<T> a, Stream stream) {
-  a.packed = CanPack<Words::kXPack>(a.x, a.k);
+  a.packed = CanPack<Words::kXPack>(a.x, a.w.k);
   const dim3 grid{static_cast<unsigned>((a.n + kUnitColumns - 1) / kUnitColumns)};
   if (a.rows <= kTileRows) {
     Launch(FewRowsKernel<Words, T, 1>, grid, kLinearThreads, stream, a);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The packed linears on tensors (layouts: ../packed_weight.h). Up to kMaxFewRows rows in 16 bit go
-// to a kernel that reads the words as they lie; more rows to cuBLAS, a part of W at a time.
+// to a kernel that reads the words as they lie; more rows to cuBLAS, a part of W at a time, fp8 as
+// it is where the chip multiplies that.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -11,6 +12,8 @@
 #include <algorithm>
 
 #include "predictor/ops/cuda/dequantize.cuh"
+#include "predictor/ops/cuda/fp8_product.cuh"
+#include "predictor/ops/cuda/fp8_words.cuh"
 #include "predictor/ops/cuda/int4_words.cuh"
 #include "predictor/ops/cuda/int8_words.cuh"
 #include "predictor/ops/cuda/linear_few_rows.cuh"
@@ -29,8 +32,14 @@ struct StoredWeight {
   at::Tensor weight;
   at::Tensor scale;
 
-  const uint32_t* words() const { return static_cast<const uint32_t*>(weight.const_data_ptr()); }
-  const void* scales() const { return scale.defined() ? scale.const_data_ptr() : nullptr; }
+  template <typename Words>
+  WeightWords As(int64_t k) const {
+    return {.at = static_cast<const uint32_t*>(weight.const_data_ptr()),
+            .scale = scale.defined() ? scale.const_data_ptr() : nullptr,
+            .k = static_cast<int>(k),
+            .steps = static_cast<int>(CeilDiv(k, Words::kValues)),
+            .rows = static_cast<int>(weight.size(1))};
+  }
 };
 
 inline void CheckReadable(const at::Tensor& stored, const at::Tensor& x) {
@@ -40,23 +49,26 @@ inline void CheckReadable(const at::Tensor& stored, const at::Tensor& x) {
               sizeof(Slot), " bytes, not one on ", stored.device());
 }
 
+// Whole tiles of columns of so many bytes.
+inline int64_t ColumnsAtOnce(int64_t column_bytes) {
+  const int64_t fit = kDequantizedBytes / column_bytes;
+  return std::max(kTileColumns, fit / kTileColumns * kTileColumns);
+}
+
 // x [m, k] → [m, n], with whole W only in parts.
 template <typename Words, typename T>
 at::Tensor LinearManyRows(const at::Tensor& x, const StoredWeight& stored, int64_t n,
                           const OnDevice& device) {
   const int64_t k = x.size(1);
-  const int64_t fit = kDequantizedBytes / (k * static_cast<int64_t>(sizeof(T)));
-  const int64_t part = std::min(n, std::max(kTileColumns, fit / kTileColumns * kTileColumns));
+  const int64_t part = std::min(n, ColumnsAtOnce(k * static_cast<int64_t>(sizeof(T))));
   const at::Tensor w = at::empty({part, k}, x.options());
   const at::Tensor out = at::empty({x.size(0), n}, x.options());
   for (int64_t first = 0; first < n; first += part) {
     const int64_t columns = std::min(part, n - first);
-    LaunchDequantize<Words, T>({.w = stored.words(),
-                                .scale = stored.scales(),
+    LaunchDequantize<Words, T>({.w = stored.As<Words>(k),
                                 .out = w.data_ptr<T>(),
                                 .first = static_cast<int>(first),
                                 .columns = static_cast<int>(columns),
-                                .k = static_cast<int>(k),
                                 .packed = false},
                                device.stream());
     at::Tensor y = out.narrow(1, first, columns);
@@ -73,13 +85,10 @@ at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n
     if (x.size(0) <= kMaxFewRows) {
       at::Tensor out = at::empty({x.size(0), n}, x.options());
       LaunchFewRows<Words, T>({.x = x.const_data_ptr<T>(),
-                               .w = stored.words(),
-                               .scale = stored.scales(),
+                               .w = stored.As<Words>(x.size(1)),
                                .out = out.data_ptr<T>(),
                                .rows = static_cast<int>(x.size(0)),
                                .n = static_cast<int>(n),
-                               .k = static_cast<int>(x.size(1)),
-                               .steps = static_cast<int>(stored.weight.size(1)),
                                .packed = false},
                               device.stream());
       device.CheckLaunch();
@@ -105,6 +114,23 @@ at::Tensor WithRows(const at::Tensor& x, int64_t n, const char* op, const Linear
   return out.view(shape);
 }
 
+inline at::Tensor LinearFp8(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {
+    using T = decltype(tag);
+    const int64_t k = rows.size(1);
+    CheckFp8(weight, n, k);
+    CheckReadable(weight, rows);
+    const OnDevice device(rows);
+    if (rows.size(0) <= kMaxFewRows || !TakesScaledProduct(rows, n, device)) {
+      return LinearRows<Fp8Words<T>, T>(rows, {weight, {}}, n);
+    }
+    at::Tensor out = Fp8ManyRows(rows, weight, StoredWeight{weight, {}}.As<Fp8Words<T>>(k), n,
+                                 ColumnsAtOnce(k), device);
+    device.CheckLaunch();
+    return out;
+  });
+}
+
 // A weight of two dimensions is W [n, k] itself, for cuBLAS; more columns than k are passed over.
 inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
   if (weight.dim() == 2) {
@@ -112,6 +138,7 @@ inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, in
                 " to ", n, " numbers cannot take a weight of ", weight.sizes());
     return at::linear(x, weight.narrow(1, 0, x.size(-1)));
   }
+  if (IsFp8(weight)) return LinearFp8(x, weight, n);
   if (x.scalar_type() == at::kFloat) return reference::LinearPacked(x, weight, n);
   return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {
     using T = decltype(tag);

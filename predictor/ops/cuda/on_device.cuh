@@ -22,14 +22,20 @@ class OnDevice {
 
   Stream stream() const { return c10::cuda::getCurrentCUDAStream(); }
   int processors() const { return at::cuda::getCurrentDeviceProperties()->multiProcessorCount; }
+  bool multiplies_fp8() const {
+    const auto* const properties = at::cuda::getCurrentDeviceProperties();
+    return properties->major * 10 + properties->minor >= 89;
+  }
   void CheckLaunch() const { C10_CUDA_KERNEL_LAUNCH_CHECK(); }
 
  private:
   c10::cuda::CUDAGuard guard_;
 };
 #else
-// The host has no device; tests choose how many processors the split attention believes in.
+// The host has no device; tests choose how many processors the split attention believes in, and
+// whether they multiply fp8.
 inline int host_processors = 1;
+inline bool host_multiplies_fp8 = true;
 
 class OnDevice {
  public:
@@ -37,6 +43,7 @@ class OnDevice {
 
   Stream stream() const { return {}; }
   int processors() const { return host_processors; }
+  bool multiplies_fp8() const { return host_multiplies_fp8; }
   void CheckLaunch() const {}
 };
 #endif

@@ -13,10 +13,10 @@ struct PairWords {
   static constexpr int kXPack = 4;
 
   // Neighbouring steps, so that a lane's four k follow each other.
-  __device__ __forceinline__ static const void* Source(const FewRowsArguments<T>& a, int unit,
-                                                       int chunk, int slot) {
+  __device__ __forceinline__ static const void* Source(const WeightWords& w, int unit, int chunk,
+                                                       int slot) {
     const int j = static_cast<int>(threadIdx.x) % 4;
-    return WordsAt(a, unit, chunk * kChunkSteps + slot / 2 * 8 + j * 2 + slot % 2);
+    return WordsAt(w, unit, chunk * kChunkSteps + slot / 2 * 8 + j * 2 + slot % 2);
   }
 
   template <int kRowTiles>
@@ -38,7 +38,7 @@ struct PairWords {
     }
   }
 
-  __device__ __forceinline__ static float Finish(const FewRowsArguments<T>& /*a*/, float sum,
+  __device__ __forceinline__ static float Finish(const WeightWords& /*w*/, float sum,
                                                  int /*column*/) {
     return sum;
   }
@@ -48,8 +48,8 @@ struct PairWords {
     memcpy(halves, &word, sizeof(word));
     return static_cast<float>(halves[at]);
   }
-  __device__ __forceinline__ static WeightRange Range(const void* /*scale*/, int /*column*/,
-                                                      int /*k*/, int /*groups*/) {
+  __device__ __forceinline__ static WeightRange Range(const WeightWords& /*w*/, int /*column*/,
+                                                      int /*k*/) {
     return {1.0f, 0.0f};
   }
 };

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <type_traits>
 
 #include "predictor/ops/cuda/lanes.cuh"
@@ -53,13 +54,23 @@ __device__ __forceinline__ void MultiplyAdd(TileSums& d, const OperandA& a, cons
   }
 }
 
+template <typename T>
+using HalfPair = std::conditional_t<std::is_same_v<T, c10::BFloat16>, __nv_bfloat162, __half2>;
+
 // Both halves of a − b.
 template <typename T>
 __device__ __forceinline__ uint32_t SubtractPair(uint32_t a, uint32_t b) {
-  using Pair = std::conditional_t<std::is_same_v<T, c10::BFloat16>, __nv_bfloat162, __half2>;
-  const Pair difference =
-      __hsub2(*reinterpret_cast<const Pair*>(&a), *reinterpret_cast<const Pair*>(&b));
+  const HalfPair<T> difference =
+      __hsub2(*reinterpret_cast<const HalfPair<T>*>(&a), *reinterpret_cast<const HalfPair<T>*>(&b));
   return *reinterpret_cast<const uint32_t*>(&difference);
+}
+
+// Both halves of a · b; takes subnormal numbers as they are.
+template <typename T>
+__device__ __forceinline__ uint32_t MultiplyPair(uint32_t a, uint32_t b) {
+  const HalfPair<T> product =
+      __hmul2(*reinterpret_cast<const HalfPair<T>*>(&a), *reinterpret_cast<const HalfPair<T>*>(&b));
+  return *reinterpret_cast<const uint32_t*>(&product);
 }
 
 // (low of a, low of b) and (high of a, high of b).
@@ -125,18 +136,28 @@ void MultiplyAdd(TileSums& d, const OperandA& a, const OperandB& b) {
   WarpBarrier();  // nobody ends while others read
 }
 
-template <typename T>
-uint32_t SubtractPair(uint32_t a, uint32_t b) {
-  const auto from = Halves<T>(a);
-  const auto what = Halves<T>(b);
-  Pack<T, 2> difference;
+// of(left, right) of the halves of two words.
+template <typename T, typename Of>
+uint32_t EachHalf(uint32_t a, uint32_t b, const Of& of) {
+  const auto left = Halves<T>(a);
+  const auto right = Halves<T>(b);
+  Pack<T, 2> both;
   for (int i = 0; i < 2; ++i) {
-    difference.at[i] =
-        static_cast<T>(static_cast<float>(from.at[i]) - static_cast<float>(what.at[i]));
+    both.at[i] =
+        static_cast<T>(of(static_cast<float>(left.at[i]), static_cast<float>(right.at[i])));
   }
   uint32_t word;
-  std::memcpy(&word, &difference, sizeof(word));
+  std::memcpy(&word, &both, sizeof(word));
   return word;
+}
+
+template <typename T>
+uint32_t SubtractPair(uint32_t a, uint32_t b) {
+  return EachHalf<T>(a, b, std::minus<float>());
+}
+template <typename T>
+uint32_t MultiplyPair(uint32_t a, uint32_t b) {
+  return EachHalf<T>(a, b, std::multiplies<float>());
 }
 
 inline uint32_t LowHalves(uint32_t a, uint32_t b) { return (a & 0xffff) | b << 16; }
