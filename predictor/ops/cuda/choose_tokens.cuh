@@ -3,7 +3,7 @@
 // depend on the other rows nor on the order of the threads.
 #pragma once
 
-#include "predictor/ops/cuda/warp_scores.cuh"
+#include "predictor/ops/cuda/logits_processors.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
