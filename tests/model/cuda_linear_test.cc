@@ -145,10 +145,10 @@ class OlderChip {
   ~OlderChip() { host_cuda::host_multiplies_fp8 = true; }
 };
 
-// Codes [n, k] as bytes, with one scale for all columns.
-at::Tensor Fp8Weight(const at::Tensor& codes, float scale) {
+// Codes [n, k] as bytes, scale [n].
+at::Tensor Fp8Weight(const at::Tensor& codes, const at::Tensor& scale) {
   const at::Tensor tiles = Tiled(codes, 4);
-  const at::Tensor scales = at::full({tiles.size(0), 1, kTileColumns, 1}, scale);
+  const at::Tensor scales = Tiled(scale.view({-1, 1}), 1);
   return at::cat({tiles, scales.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
 }
 
@@ -161,7 +161,7 @@ TEST_CASE("every e4m3 number is exact in bf16 and f16, in few rows and in many",
       const auto chip = older ? std::make_unique<OlderChip>() : nullptr;
       for (const int64_t rows : {16, 32, 33}) {
         INFO(at::toString(type) << ", " << rows << " rows" << (older ? ", older" : ""));
-        const at::Tensor weight = Fp8Weight(at::cat({codes, codes}), 0.25f);
+        const at::Tensor weight = Fp8Weight(at::cat({codes, codes}), at::full({16}, 0.25));
         const at::Tensor y =
             HostCudaOperators().linear_packed(at::eye(rows, 32).to(type), weight, 16);
         const at::Tensor expected = at::eye(rows, 32).to(at::kDouble).mm(numbers.t()) * 0.25;
@@ -213,12 +213,13 @@ TEST_CASE("an fp8 weight too large to move at once is multiplied in parts", "[cu
   const LinearSize size{144, 1 << 19};  // 64 MiB hold 128 columns
   at::Tensor codes = at::randint(0, 256, {size.n, 64}, at::kByte);
   codes.masked_fill_(codes.bitwise_and(127) == 127, 0);
-  const at::Tensor weight = Fp8Weight(codes.repeat({1, size.k / 64}), 1.0f);
+  const at::Tensor scale = at::rand({size.n}) + 1;
+  const at::Tensor weight = Fp8Weight(codes.repeat({1, size.k / 64}), scale);
   const at::Tensor x = at::randn({33, 64}).to(at::kBFloat16);
   const at::Tensor mine =
       HostCudaOperators().linear_packed(x.repeat({1, size.k / 64}), weight, size.n);
   const at::Tensor once = RowsInFp8(x).mm(codes.view(at::kFloat8_e4m3fn).to(at::kDouble).t());
-  CHECK(at::allclose(mine.to(at::kDouble), once * (size.k / 64), 0x1p-7, 1e4));
+  CHECK(at::allclose(mine.to(at::kDouble), once * scale * (size.k / 64), 0x1p-7, 1e4));
 }
 
 }  // namespace
