@@ -69,6 +69,7 @@ struct Weight {
   }
 };
 
+// At most total - 1.
 __device__ __forceinline__ Mass ShareOf(double share, Mass total) {
   const auto mass = static_cast<Mass>(share * static_cast<double>(total));
   return mass < total ? mass : total - 1;
@@ -89,8 +90,7 @@ __device__ __forceinline__ void KeepTopK(const Row& row, int k) {
 __device__ __forceinline__ void KeepTopP(const Row& row, double top_p) {
   const Weight weight{FindBest(row).score};
   const Mass total = TotalOf(row, weight);
-  const Mass share = ShareOf(static_cast<float>(1.0 - top_p), total);
-  const Mass target = share < total - kOne ? share : total - kOne;
+  const Mass target = ShareOf(static_cast<float>(1.0 - top_p), total);  // < total: one stays
   const auto ascending = [](int, float score) { return Ascending(score); };
   const auto mass = [&](int, float score) { return weight(score); };
   const Boundary first = SmallestKey(row, 32, ascending, mass, target);
