@@ -16,6 +16,7 @@
 #include "predictor/model/arena_size.h"
 #include "predictor/model/cuda_graphs.h"
 #include "predictor/model/cuda_weights.h"
+#include "predictor/model/image_encoder.h"
 #include "predictor/model/step_indices.h"
 #include "predictor/model/thread_probe.h"
 #include "predictor/model/torch_device.h"
@@ -36,9 +37,6 @@ torch::ScalarType ActivationType(DType dtype) {
   }
 }
 
-// Of a picture: on a CPU one takes about as long as a decode step of the 9b model; on a GPU it is
-// started in a fraction of one.
-constexpr int32_t kImageParts = 8;
 // Prompt tokens that make a decode step of the 9b model in int8 about half as long again.
 constexpr int32_t kJoiningTokensOnCpu = 16;
 
@@ -73,9 +71,9 @@ class TorchRunner : public ModelRunner {
       : device_(device),
         num_threads_(device.is_cpu() && options.num_threads == 0 ? ProbeThreads()
                                                                  : options.num_threads),
+        fp8_(options.weights == "fp8"),
         use_graphs_(device.is_cuda() && options.graphs && options.fused),
-        step_queue_(device, /*urgent=*/true),
-        image_queue_(device, /*urgent=*/false) {
+        step_queue_(device, /*urgent=*/true) {
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     most_tokens_ = options.most_tokens;
@@ -91,23 +89,23 @@ class TorchRunner : public ModelRunner {
   std::string description() const {
     return device_.str() +
            (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "") + ", " +
-           std::to_string(limits_.kv_tokens) + " tokens of KV cache";
+           (fp8_ ? "fp8 weights, " : "") + std::to_string(limits_.kv_tokens) +
+           " tokens of KV cache";
   }
 
   Status Load(const Bundle& bundle) {
-    ASSIGN_OR_RETURN(vision_, LoadModule(bundle, "vision", device_));
+    ASSIGN_OR_RETURN(const torch::jit::Module vision, LoadModule(bundle, "vision", device_));
     ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", device_));
-    for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
-      vision_layers_.push_back(layer);
-    }
     if (device_.is_cuda()) {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
+        if (fp8_) QuantizeWeightsToFp8(decoder_);
         UnpackWeights(decoder_);
         at::accelerator::emptyCache();  // of packed ones: the arena is sized by what is free
       }));
     }
     RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] {
       Allocate(bundle);
+      images_.emplace(vision, image_table_, device_);
       if (use_graphs_) {
         graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
                                    [this](const auto& indices) { return Decode(indices); });
@@ -120,27 +118,16 @@ class TorchRunner : public ModelRunner {
 
   Status BeginImage(std::span<const float> pixels, int32_t entry) override {
     return Guarded("encoding an image", [&] {
-      const auto queue = Enter(image_queue_);
-      const int64_t side = limits_.image_size;
-      IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
-      const torch::Tensor input =
-          torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
-              .to(device_);
-      image_.patches = vision_.get_method("embed")({input}).toTensor();
-      image_.entry = entry;
-      image_.next_part = 0;
-      image_.row_is_free.emplace(step_queue_);
+      const auto queue = Enter(images_->queue());
+      images_->Begin(pixels, limits_.image_size, entry, step_queue_);
     });
   }
 
   Result<bool> ContinueImage(bool wait) override {
     bool done = false;
     RETURN_IF_ERROR(Guarded("encoding an image", [&] {
-      const auto queue = Enter(image_queue_);
-      if (image_.next_part < kImageParts) RunImagePart();
-      if (image_.next_part < kImageParts) return;
-      if (wait) image_.stored->Wait();
-      done = image_.stored->reached();
+      const auto queue = Enter(images_->queue());
+      done = images_->Continue(wait);
     }));
     return done;
   }
@@ -195,15 +182,6 @@ class TorchRunner : public ModelRunner {
   }
 
  private:
-  // A picture between BeginImage and the end.
-  struct Image {
-    torch::Tensor patches;  // [1, P, E] after the layers so far
-    int32_t entry = -1;
-    int32_t next_part = 0;
-    std::optional<DeviceMark> row_is_free;  // behind the steps that may read the row's last picture
-    std::optional<DeviceMark> stored;       // behind the writing of the row
-  };
-
   struct StartedStep {
     size_t rows;           // that want logits
     torch::Tensor chosen;  // [rows] i32 on the host; undefined where nothing is chosen here
@@ -246,7 +224,7 @@ class TorchRunner : public ModelRunner {
   std::vector<torch::Tensor> Decode(const std::vector<torch::Tensor>& indices) {
     std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end() - 1);
     if (limits_.chooses_tokens) inputs[0] = TakeTokens(indices[0], indices[2], history_);
-    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_k_, image_v_});
+    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_table_.k, image_table_.v});
     const torch::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
     if (!limits_.chooses_tokens) return {logits};
     return {logits, ChooseTokens(logits, indices.back(), history_)};
@@ -272,30 +250,11 @@ class TorchRunner : public ModelRunner {
                                         model.head_dim()};
     k_arena_ = torch::empty(arena, options);
     v_arena_ = torch::empty(arena, options);
-    image_k_ = torch::empty(table, options);
-    image_v_ = torch::empty(table, options);
+    image_table_.k = torch::empty(table, options);
+    image_table_.v = torch::empty(table, options);
     if (limits_.chooses_tokens) {
       history_ = torch::zeros({limits_.kv_tokens + 1}, options.dtype(torch::kInt32));
     }
-  }
-
-  void RunImagePart() {
-    const size_t layers = vision_layers_.size();
-    const size_t end = layers * (image_.next_part + 1) / kImageParts;
-    for (size_t i = layers * image_.next_part / kImageParts; i < end; ++i) {
-      image_.patches = vision_layers_[i].forward({image_.patches}).toTensor();
-    }
-    if (++image_.next_part == kImageParts) StoreImage();
-  }
-
-  void StoreImage() {
-    const auto latents = vision_.get_method("pool")({image_.patches});
-    const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
-    image_.row_is_free->HoldBack(image_queue_);
-    image_k_.select(1, image_.entry).copy_(kv->elements()[0].toTensor().select(1, 0));
-    image_v_.select(1, image_.entry).copy_(kv->elements()[1].toTensor().select(1, 0));
-    image_.patches = torch::Tensor();
-    image_.stored.emplace(image_queue_);
   }
 
   Status TryOnce() {
@@ -341,26 +300,43 @@ class TorchRunner : public ModelRunner {
   RunnerLimits limits_;
   int64_t most_tokens_ = 0;
   bool broken_ = false;
-  torch::jit::Module vision_;
   torch::jit::Module decoder_;
-  std::vector<torch::jit::Module> vision_layers_;
   torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
-  torch::Tensor image_k_, image_v_;  // [cross layers, entries, H, L, d]
-  torch::Tensor history_;            // [kv_tokens + 1] i32: each slot's token
+  ImageTableTensors image_table_;
+  torch::Tensor history_;  // [kv_tokens + 1] i32: each slot's token
+  const bool fp8_;
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
   const DeviceQueue step_queue_;
-  const DeviceQueue image_queue_;
   std::deque<StartedStep> in_flight_;
-  Image image_;
+  std::optional<ImageEncoder> images_;
 };
+
+Status CheckFp8(const BundleManifest& manifest, torch::Device device) {
+  if (manifest.quantization != "none" || manifest.dtype == DType::kF32) {
+    const std::string has = manifest.quantization == "none" ? "f32" : manifest.quantization;
+    return Status::InvalidInput(
+        "--weights fp8 is made from a bundle in bf16 or f16, this one has " + has +
+        ": leave the flag out, or export the checkpoint with --weights bf16");
+  }
+  bool has_fp8 = false;
+  RETURN_IF_ERROR(CatchTorch("asking for fp8", [&] { has_fp8 = HasFp8(device); }));
+  if (has_fp8) return Status::Ok();
+  return Status::InvalidInput("--weights fp8 needs a GPU of compute capability 8.9 or more, not " +
+                              device.str() +
+                              ": leave the flag out, or export the checkpoint with --weights int8");
+}
 
 Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,
                                           std::string* description) {
   UseOperators();
   if (!options.fused) UseReferenceOperators();
   ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
-  auto runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
+  if (options.weights == "fp8") RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
+  std::unique_ptr<TorchRunner> runner;
+  RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {
+    runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
+  }));
   RETURN_IF_ERROR(runner->Load(bundle));
   *description = runner->description();
   return std::unique_ptr<ModelRunner>(std::move(runner));
