@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far each width of the weights moves the logits: a table, against f32 or against the first bundle named.
 
-    compare_widths.py CHECKPOINT...              exports each as f32, bf16, int8 and int4 and compares
+    compare_widths.py CHECKPOINT...              exports each as f32, bf16, int8 and int4 and compares; fp8 as an f32
+                                                 bundle of what the server makes of the weights while loading
     compare_widths.py --bundles FIRST OTHER...   compares bundles that are there
 
 Every position of the prompts of parity_cases.py, token by token, through tests/model/logits_tool. Set IDEFICS_BUILD_DIR
@@ -13,11 +14,12 @@ import argparse
 import base64
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict, List
+from typing import Dict
 
 import numpy
 
@@ -76,23 +78,56 @@ def _weights_of(bundle: Path) -> str:
     return manifest["dtype"] if manifest["quantization"] == "none" else f"{manifest['quantization']} ({manifest['dtype']})"
 
 
-def compare(model: str, bundles: List[Path], requests: str, threads: int) -> None:
-    truth = logits(bundles[0], requests, threads)
-    for bundle in bundles[1:]:
-        print(row(model, _weights_of(bundle), logits(bundle, requests, threads), truth), flush=True)
+def compare(model: str, bundles: Dict[str, Path], requests: str, threads: int) -> None:
+    """All but the first of `bundles`, by the names of their weights, with the first."""
+    first, *others = bundles.items()
+    truth = logits(first[1], requests, threads)
+    for weights, bundle in others:
+        print(row(model, weights, logits(bundle, requests, threads), truth), flush=True)
 
 
-def _export_all(checkpoint: Path, folder: Path) -> List[Path]:
+def _in_fp8(weight):
+    """[n, k] f32 as predictor/ops/packed_weight.h has it: the nearest e4m3, with a scale a row."""
+    import torch
+    scale = weight.abs().amax(1, keepdim=True) / 448
+    scale[scale == 0] = 1
+    return (weight / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float() * scale
+
+
+def _fp8_checkpoint(checkpoint: Path, folder: Path) -> Path:
+    """A copy in f32 whose quantizable linears hold no more than their fp8 numbers."""
+    import torch
+    from export.checkpoint import Checkpoint
+    from export.config import read_config
+    from export.plan import build_plan
+    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json"))
+    stored = Checkpoint(checkpoint)
+    shapes = stored.shapes()
+    plan = build_plan(read_config(checkpoint), shapes)
+    linears = {part.name for target in plan if target.quantized for part in target.parts}
+    tensors = {}
+    for name, shape in shapes.items():
+        whole = torch.cat([chunk.float() for chunk in stored.chunks(name)]).view(shape)
+        tensors[name] = _in_fp8(whole) if name in linears else whole
+    torch.save(tensors, folder / "pytorch_model.bin")
+    return folder
+
+
+def _export_all(checkpoint: Path, folder: Path) -> Dict[str, Path]:
+    """Bundles by the name of their weights, f32 first."""
     from export.export_bundle import ExportOptions, export_bundle
     bundles: Dict[str, Path] = {}
     for dtype in ("f32", "bf16"):
         for weights in WIDTHS:
             if weights in ("f32", "bf16") and weights != dtype:
                 continue
-            name = f"{dtype}-{weights}"
-            bundles[name] = folder / name
-            export_bundle(ExportOptions(checkpoint, bundles[name], dtype=dtype, weights=weights))
-    return list(bundles.values())
+            bundle = folder / f"{dtype}-{weights}"
+            export_bundle(ExportOptions(checkpoint, bundle, dtype=dtype, weights=weights))
+            bundles[_weights_of(bundle)] = bundle
+    bundles["fp8 (f32)"] = folder / "fp8"
+    rounded = _fp8_checkpoint(checkpoint, folder / "fp8-checkpoint")
+    export_bundle(ExportOptions(rounded, bundles["fp8 (f32)"], dtype="f32", weights="f32"))
+    return bundles
 
 
 def main() -> None:
@@ -108,7 +143,8 @@ def main() -> None:
         print(HEAD)
         if options.bundles:
             first = options.checkpoints[0]
-            compare(f"{first.name} ({_weights_of(first)})", options.checkpoints, requests, options.threads)
+            bundles = {f"{_weights_of(bundle)}, {bundle}": bundle for bundle in options.checkpoints}
+            compare(f"{first.name} ({_weights_of(first)})", bundles, requests, options.threads)
             return
         for number, checkpoint in enumerate(options.checkpoints):
             bundles = _export_all(checkpoint, Path(scratch) / str(number))
