@@ -172,20 +172,21 @@ TEST_CASE("rows without a mode stay as they are, and so does history but for the
 
 TEST_CASE("a row whose history lies outside chooses nothing, or is an error on the CPU",
           "[choose_tokens]") {
-  const SamplingRows given = MakeRows({Sample(), Sample(), Sample()}, {.vocab = 9}, kSeed);
+  const SamplingRows given = MakeRows({Sample()}, {.vocab = 9, .history = 4}, kSeed);
   const auto slots = static_cast<int32_t>(given.history.numel());
-  const int32_t starts[] = {-1, slots, 2};
-  const int32_t lengths[] = {2, 0, slots - 2};
-  for (int row = 0; row < 3; ++row) {
-    RowChoice choice = ChoiceOf(given, row);
-    choice.history_start = starts[row];
-    choice.history_length = lengths[row];
-    SetChoice(given, row, choice);
+  const int32_t starts[] = {-1, slots, 2, 0, 1};
+  const int32_t lengths[] = {2, 0, slots - 2, -1, std::numeric_limits<int32_t>::max()};
+  for (int i = 0; i < 5; ++i) {
+    INFO(lengths[i] << " tokens from slot " << starts[i]);
+    RowChoice choice = ChoiceOf(given, 0);
+    choice.history_start = starts[i];
+    choice.history_length = lengths[i];
+    SetChoice(given, 0, choice);
+    const Chosen chosen = ChooseByKernel(given);
+    CHECK(chosen.token(0) == kNotChosen);
+    CHECK(at::equal(chosen.rows.history, given.history));
+    CHECK_THROWS_AS(Choose(RegisteredOperators(), given), c10::Error);
   }
-  const Chosen chosen = ChooseByKernel(given);
-  CHECK(chosen.tokens.eq(kNotChosen).all().item<bool>());
-  CHECK(at::equal(chosen.rows.history, given.history));
-  CHECK_THROWS_AS(Choose(RegisteredOperators(), given), c10::Error);
 }
 
 TEST_CASE("drawn tokens are distributed as softmax says", "[choose_tokens]") {
