@@ -15,11 +15,14 @@ bool IsPackedLinear(const torch::jit::Module& module) {
 
 }  // namespace
 
-void QuantizeWeightsToFp8(const torch::jit::Module& decoder) {
-  for (auto [name, linear] : decoder.named_modules()) {
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder, torch::Device device) {
+  for (auto [path, module] : decoder.named_modules()) {
     // As the exporter does: small, and the choice of a token hangs on it.
-    if (!IsPackedLinear(linear) || name == "lm_head") continue;
-    linear.setattr("weight", QuantizeToFp8(linear.attr("weight").toTensor()));
+    const bool quantize = IsPackedLinear(module) && path != "lm_head";
+    for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
+      const torch::Tensor there = parameter.value.to(device);
+      module.setattr(parameter.name, quantize ? QuantizeToFp8(there) : there);
+    }
   }
 }
 

@@ -95,10 +95,11 @@ class TorchRunner : public ModelRunner {
 
   Status Load(const Bundle& bundle) {
     ASSIGN_OR_RETURN(const torch::jit::Module vision, LoadModule(bundle, "vision", device_));
-    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", device_));
+    // fp8 takes one weight after the other to the device: all in 16 bit might have no room there.
+    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", fp8_ ? torch::kCPU : device_));
     if (device_.is_cuda()) {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
-        if (fp8_) QuantizeWeightsToFp8(decoder_);
+        if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
         UnpackWeights(decoder_);
         at::accelerator::emptyCache();  // of packed ones: the arena is sized by what is free
       }));

@@ -36,7 +36,7 @@ at::Tensor QuantizeTiles(const at::Tensor& packed) {
   const at::Tensor w = whole.view({tiles, -1, per_step, kTileColumns, values})
                            .transpose(2, 3)
                            .reshape({tiles, -1, kTileColumns, 4});
-  const at::Tensor largest = w.abs().amax({1, 3}, /*keepdim=*/true) / kLargestFp8;
+  const at::Tensor largest = at::maximum(w.amax({1, 3}, true), -w.amin({1, 3}, true)) / kLargestFp8;
   const at::Tensor scale = largest.masked_fill(largest == 0, 1);  // [t, 1, 64, 1]
   const at::Tensor q = (w / scale).clamp(-kLargestFp8, kLargestFp8).to(at::kFloat8_e4m3fn);
   return at::cat({q.view(at::kByte), scale.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);

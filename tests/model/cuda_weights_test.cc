@@ -52,12 +52,26 @@ TEST_CASE("fp8 takes the decoder's unquantized linears but lm_head", "[cuda_weig
   layer.register_module("down", Linear(70, int8.weight, int8.scale));
   decoder.register_module("layer", layer);
   decoder.register_module("lm_head", Linear(130, Tiled(head, 2), {}));
-  QuantizeWeightsToFp8(decoder);
+  QuantizeWeightsToFp8(decoder, at::kCPU);
   UnpackWeights(decoder);
   CHECK(at::equal(WeightOf(layer.attr("qkv").toModule()).view(at::kByte),
                   QuantizeToFp8(qkv).view(at::kByte)));
   CHECK(at::equal(WeightOf(layer.attr("down").toModule()), int8.weight));
   CHECK(at::equal(WeightOf(decoder.attr("lm_head").toModule()), head));
+}
+
+TEST_CASE("all of a module moves to the device that has its fp8 weights", "[cuda_weights]") {
+  torch::jit::Module decoder("Decoder");
+  const Quantized int8 = RandomInt8({70, 40});
+  decoder.register_module("qkv", Linear(70, Tiled(at::randn({70, 40}), 1).squeeze(3), {}));
+  decoder.register_module("down", Linear(70, int8.weight, int8.scale));
+  decoder.register_parameter("norm", at::randn({5}), false);
+  QuantizeWeightsToFp8(decoder, at::kMeta);
+  for (const auto& parameter : decoder.named_parameters()) {
+    INFO(parameter.name);
+    CHECK(parameter.value.is_meta());
+  }
+  CHECK(IsFp8(WeightOf(decoder.attr("qkv").toModule())));
 }
 
 // What an fp8 weight of W [n, k] should hold, number by number.
