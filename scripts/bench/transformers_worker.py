@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs IDEFICS by transformers on the CPU, one JSON job a line; the rival of the benchmarks.
+"""Runs IDEFICS by transformers, on a GPU where there is one, one JSON job a line; the rival of the benchmarks.
 
 bf16, SDPA attention, inference mode, as many threads as the machine has CPUs, warmed up: what a careful user would run.
 Jobs: {"do": "decode", "new_tokens": N}, {"do": "prefill", "prompt_tokens": N, "images": N}, {"do": "vision"}.
-Answers: {"seconds": of one token, of the prompt's forward, of one picture}.
+Answers: {"seconds": of one token, of the prompt's forward, of one picture}. The first line says versions and, of a GPU, the
+read speed in GB/s before the model is loaded.
 """
 
 import json
@@ -33,20 +34,42 @@ class Clock(BaseStreamer):
         pass
 
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def wait_for_device() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def read_bandwidth() -> float:
+    """GB/s of a GPU that adds up 4 GiB; the best of some."""
+    numbers = torch.ones(1 << 30, dtype=torch.float32, device=DEVICE)
+    best = 0.0
+    for _ in range(10):
+        wait_for_device()
+        start = time.perf_counter()
+        numbers.sum()
+        wait_for_device()
+        best = max(best, numbers.nbytes / (time.perf_counter() - start) / 1e9)
+    return best
+
+
 class Worker:
     def __init__(self, checkpoint: str):
         torch.set_num_threads(os.cpu_count())
         torch.manual_seed(0)
         self._model = transformers.IdeficsForVisionText2Text.from_pretrained(
-            checkpoint, torch_dtype=torch.bfloat16, low_cpu_mem_usage=True, attn_implementation="sdpa").eval()
+            checkpoint, torch_dtype=torch.bfloat16, low_cpu_mem_usage=True, attn_implementation="sdpa").to(DEVICE).eval()
         self._size = self._model.config.vision_config.image_size
 
     def _inputs(self, prompt_tokens: int, images: int) -> Dict[str, torch.Tensor]:
         ids = torch.randint(10, self._model.config.vocab_size, (1, prompt_tokens))
         count = max(images, 1)  # without a picture the processor sends one of zeros that nothing sees
         mask = torch.full((1, prompt_tokens, count), int(images > 0))
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "image_attention_mask": mask,
-                "pixel_values": torch.randn(1, count, 3, self._size, self._size, dtype=torch.bfloat16)}
+        pixels = torch.randn(1, count, 3, self._size, self._size, dtype=torch.bfloat16)
+        return {"input_ids": ids.to(DEVICE), "attention_mask": torch.ones_like(ids, device=DEVICE),
+                "image_attention_mask": mask.to(DEVICE), "pixel_values": pixels.to(DEVICE)}
 
     def _token_times(self, inputs: Dict[str, torch.Tensor], new_tokens: int) -> List[float]:
         """When the prompt was handed over, and when each new token was there."""
@@ -68,22 +91,27 @@ class Worker:
     def vision(self) -> float:
         pixels = self._inputs(1, 1)["pixel_values"][0]
         model = self._model.model
+        wait_for_device()
         start = time.perf_counter()
         hidden = model.vision_model(pixel_values=pixels).last_hidden_state
         if model.config.use_resampler:
             model.perceiver_resampler(hidden)
+        wait_for_device()
         return time.perf_counter() - start
 
 
 def main() -> None:
+    facts: Dict[str, Any] = {"transformers": transformers.__version__, "torch": torch.__version__, "device": DEVICE}
+    if DEVICE == "cuda":
+        facts["read_bandwidth"] = read_bandwidth()
+        torch.cuda.empty_cache()
     start = time.perf_counter()
     with torch.inference_mode():
         worker = Worker(sys.argv[1])
-        loaded = time.perf_counter() - start
+        facts["load_seconds"] = time.perf_counter() - start
         worker.prefill(4, 1)  # reads all weights, starts the threads
         worker.decode(8)
-        print(json.dumps({"transformers": transformers.__version__, "torch": torch.__version__,
-                          "load_seconds": loaded}), flush=True)
+        print(json.dumps(facts), flush=True)
         for line in sys.stdin:
             job: Dict[str, Any] = json.loads(line)
             print(json.dumps({"seconds": getattr(worker, job.pop("do"))(**job)}), flush=True)

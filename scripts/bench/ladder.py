@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each part of the engine is worth: decode of one request with one part after another switched on, in turns with
+transformers on the same weights (reference/performance.md section 9.1).
+
+    ladder.py --bundle BF16 [--bundle INT8] [--bundle INT4] --checkpoint FOLDER [--rounds 5]
+
+The first bundle climbs the rungs that this machine has; a further bundle is a rung of its own. On a GPU rungs are plain
+operators, fused operators, CUDA graphs, tokens chosen a step ahead, and fp8 where the chip has it; on a CPU plain and
+fused operators. The read speed of the same round is the measure of GB/s: on a GPU by transformers' process, before its
+model is loaded.
+"""
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Dict, List, NamedTuple
+
+from common import (Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, note, ratio,
+                    read_bandwidth, running, table)
+
+RIVAL = "transformers bf16"
+REPEATS = 3
+
+
+class Rung(NamedTuple):
+    name: str
+    bundle: Path
+    flags: List[str]
+
+
+def has_gpu() -> bool:
+    return Path("/proc/driver/nvidia/version").exists()
+
+
+def rungs(bundles: List[Path], on_gpu: bool) -> List[Rung]:
+    first, *others = bundles
+    if on_gpu:
+        climbed = [("plain operators", ["--no-fused", "--no-graph", "--step-ahead", "false"]),
+                   ("fused operators", ["--no-graph", "--step-ahead", "false"]),
+                   ("CUDA graphs", ["--step-ahead", "false"]), ("a step ahead", []), ("fp8", ["--weights", "fp8"])]
+    else:
+        climbed = [("plain operators", ["--no-fused"]), ("fused operators", [])]
+    return [*(Rung(f"{first.name}, {name}", first, flags) for name, flags in climbed),
+            *(Rung(bundle.name, bundle, []) for bundle in others)]
+
+
+def seconds_per_token(rung: Rung, tokens: int) -> float:
+    with running(Server(rung.bundle, "--kv-tokens", "2048", *rung.flags)) as server:
+        return statistics.median(server.ask(["Tell me a story"], tokens).seconds_per_token for _ in range(REPEATS))
+
+
+def measure(options: argparse.Namespace, ladder: List[Rung], on_gpu: bool) -> Dict[str, List[float]]:
+    folders = [*options.bundle, options.checkpoint]
+    samples: Dict[str, List[float]] = {}
+
+    def add(number: int, name: str, value: float) -> None:
+        samples.setdefault(name, []).append(value)
+        note(f"round {number + 1}/{options.rounds} {name}: {value:.4g}")
+
+    for number in range(options.rounds):
+        for rung in ladder:
+            alone_in_cache(rung.bundle, folders)
+            add(number, rung.name, seconds_per_token(rung, options.tokens))
+        alone_in_cache(options.checkpoint, folders)
+        with Transformers(options.checkpoint) as rival:
+            add(number, RIVAL, statistics.median(
+                rival.run(do="decode", new_tokens=options.tokens)["seconds"] for _ in range(REPEATS)))
+            speed = rival.info.get("read_bandwidth") if on_gpu else read_bandwidth(options.bundle[0])["mapped"]
+            add(number, "read speed", speed)
+    return samples
+
+
+def show(samples: Dict[str, List[float]], ladder: List[Rung]) -> None:
+    rows = [[RIVAL, Figure([1 / s for s in samples[RIVAL]]), "", "", "1"]]
+    for rung in ladder:
+        seconds = samples[rung.name]
+        speed = [decode_bytes(rung.bundle) / s / 1e9 for s in seconds]
+        shown = ["", ""] if "fp8" in rung.flags else [Figure(speed), ratio(speed, samples["read speed"])]
+        rows.append([rung.name, Figure([1 / s for s in seconds]), *shown, ratio(samples[RIVAL], seconds)])
+    table(["rung", "tokens/s", "GB/s of weights", "of read speed", "× transformers"], rows)
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, help="Hugging Face folder for transformers")
+    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--no-fp8", action="store_true", help="leave that rung out: on chips before Ada")
+    options = parser.parse_args()
+    on_gpu = has_gpu()
+    ladder = [rung for rung in rungs(options.bundle, on_gpu) if not (options.no_fp8 and "fp8" in rung.flags)]
+    heading("The ladder")
+    show(measure(options, ladder, on_gpu), ladder)
+
+
+if __name__ == "__main__":
+    main()
