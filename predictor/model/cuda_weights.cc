@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/cuda_weights.h"
 
+#include "common/progress.h"
 #include "predictor/ops/packed_weight.h"
 
 namespace idefics {
@@ -16,12 +17,16 @@ bool IsPackedLinear(const torch::jit::Module& module) {
 }  // namespace
 
 void QuantizeWeightsToFp8(const torch::jit::Module& decoder, torch::Device device) {
+  uint64_t bytes = 0;
+  for (const torch::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
+  Progress progress("Loading decoder as fp8", bytes, "B");
   for (auto [path, module] : decoder.named_modules()) {
     // As the exporter does: small, and the choice of a token hangs on it.
     const bool quantize = IsPackedLinear(module) && path != "lm_head";
     for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
       const torch::Tensor there = parameter.value.to(device);
       module.setattr(parameter.name, quantize ? QuantizeToFp8(there) : there);
+      progress.Advance(there.nbytes());
     }
   }
 }

@@ -27,8 +27,6 @@ int64_t PerTask(int64_t size) {
   return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, size));
 }
 
-// Below this many products one thread is faster than waking another.
-constexpr int64_t kSerialProducts = 1 << 16;
 constexpr int64_t kSharesPerThread = 16;
 
 // Neighbouring tokens that see the same keys, or each one more than the token before it.
@@ -93,11 +91,7 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
       }
     };
     const int64_t items = heads * count;
-    if (products < kSerialProducts) {
-      run(0, items);
-    } else {
-      ShareWork(items, CeilDiv(items, at::get_num_threads() * kSharesPerThread), run);
-    }
+    ShareWork(items, CeilDiv(items, at::get_num_threads() * kSharesPerThread), products, run);
   });
 }
 

@@ -21,8 +21,6 @@
 namespace idefics {
 namespace {
 
-// Below this many products one thread is faster than waking another.
-constexpr int64_t kSerialProducts = 1 << 17;
 constexpr int64_t kShareWords = 1 << 16;  // of weights that a thread takes at a time
 constexpr int64_t kRowsPerTask = 8;       // when activations are quantized
 
@@ -122,11 +120,8 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
         NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
       }
     };
-    if (arguments.m * n * k < kSerialProducts) {
-      run(0, tiles);
-    } else {
-      ShareWork(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)), run);
-    }
+    ShareWork(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)),
+              arguments.m * n * k, run);
   });
   return out;
 }

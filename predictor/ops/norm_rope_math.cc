@@ -4,14 +4,14 @@
 #include <cmath>
 
 #include "predictor/ops/clones.h"
+#include "predictor/ops/unrolled.h"
 #include "predictor/ops/wide.h"
 
 namespace idefics {
 namespace {
 
 template <typename T>
-inline __attribute__((always_inline)) void NormRowOf(const T* x, const T* weight, float eps, T* out,
-                                                     int64_t n) {
+IDEFICS_INLINE void NormRowOf(const T* x, const T* weight, float eps, T* out, int64_t n) {
   float lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
@@ -30,8 +30,8 @@ inline __attribute__((always_inline)) void NormRowOf(const T* x, const T* weight
 }
 
 template <typename T>
-inline __attribute__((always_inline)) void RotateRowOf(const T* in, const float* cos,
-                                                       const float* sin, T* out, int64_t half) {
+IDEFICS_INLINE void RotateRowOf(const T* in, const float* cos, const float* sin, T* out,
+                                int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
     const float first = Wide(in[i]);
     const float second = Wide(in[i + half]);

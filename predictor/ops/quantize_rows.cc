@@ -5,6 +5,7 @@
 
 #include "predictor/ops/clones.h"
 #include "predictor/ops/linear_kernels.h"
+#include "predictor/ops/unrolled.h"
 #include "predictor/ops/wide.h"
 
 namespace idefics {
@@ -14,8 +15,7 @@ constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to the n
 constexpr uint32_t kInfinityBits = 0x7f800000;
 
 template <typename T>
-inline __attribute__((always_inline)) void QuantizeRowOf(const T* x, int64_t k, int64_t padded,
-                                                         const QuantizedRow& row) {
+IDEFICS_INLINE void QuantizeRowOf(const T* x, int64_t k, int64_t padded, const QuantizedRow& row) {
   for (int64_t begin = 0, group = 0; begin < k; begin += kGroup, ++group) {
     const int64_t end = begin + kGroup < k ? begin + kGroup : k;
     uint32_t largest_bits = 0;  // of positive floats: their order is that of their bits

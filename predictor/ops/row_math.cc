@@ -2,6 +2,7 @@
 #include "predictor/ops/row_math.h"
 
 #include "predictor/ops/clones.h"
+#include "predictor/ops/unrolled.h"
 #include "predictor/ops/vector_exp.h"
 #include "predictor/ops/wide.h"
 
@@ -9,8 +10,7 @@ namespace idefics {
 namespace {
 
 template <typename T>
-inline __attribute__((always_inline)) void SiluMultiplyOf(const T* gate, const T* up, T* out,
-                                                          int64_t n) {
+IDEFICS_INLINE void SiluMultiplyOf(const T* gate, const T* up, T* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) {
     const float g = Wide(gate[i]);
     const T silu = Narrow<T>(g / (1.0f + Exp(-g)));
@@ -19,7 +19,7 @@ inline __attribute__((always_inline)) void SiluMultiplyOf(const T* gate, const T
 }
 
 template <typename T>
-inline __attribute__((always_inline)) void NarrowRowOf(const float* in, T* out, int64_t n) {
+IDEFICS_INLINE void NarrowRowOf(const float* in, T* out, int64_t n) {
   for (int64_t i = 0; i < n; ++i) out[i] = Narrow<T>(in[i]);
 }
 

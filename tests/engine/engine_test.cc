@@ -167,22 +167,10 @@ TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[eng
   RequireBooksBalance(*toy.engine);
 }
 
-TEST_CASE("a failed step ends its requests and the engine serves the next one", "[engine][fault]") {
-  ToyEngine toy;
-  toy.runner->set_fault([](int64_t step) {
-    return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
-  });
-  EngineRequest request = ToyRequest(1, 5, 50);
-  request.sampling.eos_token_ids = {};
-  const Outcome failed = Collect(**toy.engine->Submit(request));
-  CHECK(failed.status.code() == ErrorCode::kInternal);
-  CHECK(failed.tokens.size() == 2);
-  CHECK(Collect(**toy.engine->Submit(request)).status.ok());
-  RequireBooksBalance(*toy.engine);
-}
-
-TEST_CASE("what a step gave before the next one failed is not lost", "[engine][fault]") {
-  ToyEngine toy({}, ChoosingLimits());
+TEST_CASE("a failed step ends its requests with what the steps before gave, and the engine goes on",
+          "[engine][fault]") {
+  const bool runner_chooses = GENERATE(false, true);
+  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
   toy.runner->set_fault([](int64_t step) {
     return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
   });

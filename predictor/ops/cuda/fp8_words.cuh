@@ -4,7 +4,7 @@
 
 #include <c10/util/Float8_e4m3fn.h>
 
-#include "predictor/ops/cuda/linear_chunk.cuh"
+#include "predictor/ops/cuda/byte_words.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -36,39 +36,10 @@ __device__ __forceinline__ OperandB Fp8Pairs(uint32_t word) {
 }
 
 template <typename T>
-struct Fp8Words {
-  static constexpr int kValues = 4;
-  static constexpr int kSlots = 4;
-  static constexpr int kXPack = 4;
-
-  __device__ __forceinline__ static const void* Source(const WeightWords& w, int unit, int chunk,
-                                                       int slot) {
-    return WordsAt(w, unit, chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4);
-  }
-
-  template <int kRowTiles>
-  __device__ __forceinline__ static void Multiply(const FewRowsArguments<T>& a, int chunk,
-                                                  const Slot (&slots)[kSlots],
-                                                  UnitSums (&sums)[kRowTiles]) {
-#pragma unroll
-    for (int slot = 0; slot < kSlots; ++slot) {
-      const int step = chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4;
-      OperandA x[kRowTiles];
-#pragma unroll
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        x[tile] = RowPacks<T, 4>(a, tile, step * 4).Neighbours(0);
-      }
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        const OperandB w = Fp8Pairs<T>(slots[slot].at[r]);
-#pragma unroll
-        for (int tile = 0; tile < kRowTiles; ++tile) MultiplyAdd<T>(sums[tile].at[r], x[tile], w);
-      }
-    }
-  }
-
-  __device__ __forceinline__ static float Finish(const WeightWords& w, float sum, int column) {
-    return sum * Range(w, column, 0).step;
+struct Fp8Words : ByteWords<Fp8Words<T>, T> {
+  __device__ __forceinline__ static OperandB Pairs(uint32_t word) { return Fp8Pairs<T>(word); }
+  __device__ __forceinline__ static OperandA Rows(const RowPacks<T, 4>& x) {
+    return x.Neighbours(0);
   }
 
   __device__ __forceinline__ static float Number(uint32_t word, int at) {

@@ -2,7 +2,7 @@
 // Words of four int8: neighbouring k, each plus 128; a scale a column (f32 [tiles, 64]).
 #pragma once
 
-#include "predictor/ops/cuda/linear_chunk.cuh"
+#include "predictor/ops/cuda/byte_words.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -26,39 +26,10 @@ __device__ __forceinline__ OperandB SignedBytes(uint32_t word) {
 }
 
 template <typename T>
-struct Int8Words {
-  static constexpr int kValues = 4;
-  static constexpr int kSlots = 4;
-  static constexpr int kXPack = 4;
-
-  __device__ __forceinline__ static const void* Source(const WeightWords& w, int unit, int chunk,
-                                                       int slot) {
-    return WordsAt(w, unit, chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4);
-  }
-
-  template <int kRowTiles>
-  __device__ __forceinline__ static void Multiply(const FewRowsArguments<T>& a, int chunk,
-                                                  const Slot (&slots)[kSlots],
-                                                  UnitSums (&sums)[kRowTiles]) {
-#pragma unroll
-    for (int slot = 0; slot < kSlots; ++slot) {
-      const int step = chunk * kChunkSteps + slot * 4 + static_cast<int>(threadIdx.x) % 4;
-      OperandA x[kRowTiles];
-#pragma unroll
-      for (int tile = 0; tile < kRowTiles; ++tile) {
-        x[tile] = RowPacks<T, 4>(a, tile, step * 4).Alternate(0);
-      }
-#pragma unroll
-      for (int r = 0; r < 4; ++r) {
-        const OperandB w = SignedBytes<T>(slots[slot].at[r]);
-#pragma unroll
-        for (int tile = 0; tile < kRowTiles; ++tile) MultiplyAdd<T>(sums[tile].at[r], x[tile], w);
-      }
-    }
-  }
-
-  __device__ __forceinline__ static float Finish(const WeightWords& w, float sum, int column) {
-    return sum * static_cast<const float*>(w.scale)[column];
+struct Int8Words : ByteWords<Int8Words<T>, T> {
+  __device__ __forceinline__ static OperandB Pairs(uint32_t word) { return SignedBytes<T>(word); }
+  __device__ __forceinline__ static OperandA Rows(const RowPacks<T, 4>& x) {
+    return x.Alternate(0);
   }
 
   __device__ __forceinline__ static float Number(uint32_t word, int at) {
