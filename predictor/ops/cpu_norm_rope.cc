@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// CPU versions of rms_norm and rope_write: one pass over each row instead of the reference's dozen
-// tensors. A row's result does not depend on its neighbours.
+// CPU versions of rms_norm, add_norm and rope_write: one pass over each row instead of the
+// reference's dozen tensors. A row's result does not depend on its neighbours.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include <algorithm>
 
+#include "predictor/ops/add_norm.h"
 #include "predictor/ops/element_type.h"
 #include "predictor/ops/norm_rope_math.h"
 #include "predictor/ops/reference.h"
@@ -39,6 +41,28 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
     });
   });
   return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
+                                           const std::optional<at::Tensor>& gate,
+                                           const at::Tensor& weight, double eps) {
+  if (!CanAddNorm(x, y, gate, weight)) return reference::AddNorm(x, y, gate, weight, eps);
+  const int64_t size = weight.numel();
+  at::Tensor sum = at::empty_like(x);
+  at::Tensor out = at::empty_like(x);
+  ForElementType(x.scalar_type(), "idefics::add_norm", [&](auto tag) {
+    using T = decltype(tag);
+    const T* gates = gate ? gate->const_data_ptr<T>() : nullptr;
+    at::parallel_for(0, x.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * size; at < end * size; at += size) {
+        AddRow(x.const_data_ptr<T>() + at, y.const_data_ptr<T>() + at, gates,
+               gate ? gate->numel() : 0, sum.data_ptr<T>() + at, size);
+        NormRow(sum.const_data_ptr<T>() + at, weight.const_data_ptr<T>(), static_cast<float>(eps),
+                out.data_ptr<T>() + at, size);
+      }
+    });
+  });
+  return {sum, out};
 }
 
 // Raw pointers of one rope_write; shapes in README.md.
@@ -103,6 +127,7 @@ at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Ten
 
 TORCH_LIBRARY_IMPL(idefics, CPU, library) {
   library.impl("rms_norm", RmsNorm);
+  library.impl("add_norm", AddNorm);
   library.impl("rope_write", RopeWrite);
 }
 

@@ -30,6 +30,23 @@ IDEFICS_INLINE void NormRowOf(const T* x, const T* weight, float eps, T* out, in
 }
 
 template <typename T>
+IDEFICS_INLINE void AddRowOf(const T* x, const T* y, const T* gate, int64_t gate_size, T* out,
+                             int64_t n) {
+  if (gate_size == 0) {
+    for (int64_t i = 0; i < n; ++i) out[i] = static_cast<T>(Wide(x[i]) + Wide(y[i]));
+  } else if (gate_size == 1) {
+    const float factor = Wide(*gate);
+    for (int64_t i = 0; i < n; ++i) {
+      out[i] = static_cast<T>(Wide(x[i]) + Wide(static_cast<T>(factor * Wide(y[i]))));
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      out[i] = static_cast<T>(Wide(x[i]) + Wide(static_cast<T>(Wide(gate[i]) * Wide(y[i]))));
+    }
+  }
+}
+
+template <typename T>
 IDEFICS_INLINE void RotateRowOf(const T* in, const float* cos, const float* sin, T* out,
                                 int64_t half) {
   for (int64_t i = 0; i < half; ++i) {
@@ -52,6 +69,20 @@ IDEFICS_CLONES void NormRow(const c10::BFloat16* x, const c10::BFloat16* weight,
 IDEFICS_CLONES void NormRow(const c10::Half* x, const c10::Half* weight, float eps, c10::Half* out,
                             int64_t n) {
   NormRowOf(x, weight, eps, out, n);
+}
+
+IDEFICS_CLONES void AddRow(const float* x, const float* y, const float* gate, int64_t gate_size,
+                           float* out, int64_t n) {
+  AddRowOf(x, y, gate, gate_size, out, n);
+}
+IDEFICS_CLONES void AddRow(const c10::BFloat16* x, const c10::BFloat16* y,
+                           const c10::BFloat16* gate, int64_t gate_size, c10::BFloat16* out,
+                           int64_t n) {
+  AddRowOf(x, y, gate, gate_size, out, n);
+}
+IDEFICS_CLONES void AddRow(const c10::Half* x, const c10::Half* y, const c10::Half* gate,
+                           int64_t gate_size, c10::Half* out, int64_t n) {
+  AddRowOf(x, y, gate, gate_size, out, n);
 }
 
 IDEFICS_CLONES void RotateRow(const float* in, const float* cos, const float* sin, float* out,

@@ -16,6 +16,13 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return weight * (wide * at::rsqrt(variance + eps)).to(weight.scalar_type());
 }
 
+std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
+                                           const std::optional<at::Tensor>& gate,
+                                           const at::Tensor& weight, double eps) {
+  const at::Tensor sum = x + (gate ? *gate * y : y);
+  return {sum, RmsNorm(sum, weight, eps)};
+}
+
 // Rotates q and k (halves, NeoX style: arXiv 2104.09864 as in GPT-NeoX) and writes k and v to their
 // slots.
 at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,

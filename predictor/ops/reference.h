@@ -6,10 +6,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
+#include <tuple>
 
 namespace idefics::reference {
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
+// (x + gate · y, its RmsNorm).
+std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
+                                           const std::optional<at::Tensor>& gate,
+                                           const at::Tensor& weight, double eps);
 at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                      const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache);
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,

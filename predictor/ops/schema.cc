@@ -13,6 +13,7 @@ void idefics::UseReferenceOperators() {
     // Never deleted: that would take the registrations back.
     auto* library = new torch::Library(torch::Library::IMPL, "idefics", device, __FILE__, __LINE__);
     library->impl("rms_norm", reference::RmsNorm);
+    library->impl("add_norm", reference::AddNorm);
     library->impl("rope_write", reference::RopeWrite);
     library->impl("attend", reference::Attend);
     library->impl("attend_image", reference::AttendImage);
@@ -22,6 +23,8 @@ void idefics::UseReferenceOperators() {
 
 TORCH_LIBRARY(idefics, library) {
   library.def("rms_norm(Tensor x, Tensor weight, float eps) -> Tensor");
+  library.def(
+      "add_norm(Tensor x, Tensor y, Tensor? gate, Tensor weight, float eps) -> (Tensor, Tensor)");
   library.def(
       "rope_write(Tensor qkv, Tensor cos, Tensor sin, Tensor kv_slots, Tensor(a!) k_cache, "
       "Tensor(b!) v_cache) -> Tensor");
@@ -41,6 +44,7 @@ TORCH_LIBRARY(idefics, library) {
 
 TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
   library.impl("rms_norm", idefics::reference::RmsNorm);
+  library.impl("add_norm", idefics::reference::AddNorm);
   library.impl("rope_write", idefics::reference::RopeWrite);
   library.impl("attend", idefics::reference::Attend);
   library.impl("attend_image", idefics::reference::AttendImage);

@@ -14,7 +14,7 @@ from .tokenizer_files import Tokenizer
 from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 EXPORTER_VERSION = "0.1.0"
 
 

@@ -8,7 +8,7 @@ The module stays in the subset that torch.export also accepts. Formulas: referen
 """
 
 from dataclasses import dataclass
-from typing import Final, List, Tuple
+from typing import Final, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -236,17 +236,20 @@ class CrossLayer(nn.Module):
         if shape.qk_layer_norms:
             declare(self, "q_norm")
 
-    def forward(self, x: Tensor, image_k: Tensor, image_v: Tensor, image_entry: Tensor) -> Tensor:
-        """x [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image)."""
-        y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
+    def forward(self, x: Tensor, delta: Optional[Tensor], image_k: Tensor, image_v: Tensor,
+                image_entry: Tensor) -> Tuple[Tensor, Tensor]:
+        """x, delta [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image). The next block adds
+        mlp_gate times the second result."""
+        if delta is None:
+            y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
+        else:
+            x, y = torch.ops.idefics.add_norm(x, delta, None, self.input_norm, self.eps)
         q = self.q(y).view(x.size(0), self.num_heads, -1)
         if self.qk_norm:
             q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
         mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_entry)
-        x = x + self.attn_gate * self.o(mixed)
-        y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
-        y = torch.ops.idefics.swiglu(self.gate_up(y))
-        return x + self.mlp_gate * self.down(y)
+        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), self.attn_gate, self.post_norm, self.eps)
+        return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
 
 
 class DecoderLayer(nn.Module):
@@ -262,17 +265,17 @@ class DecoderLayer(nn.Module):
         self.qkv, self.o = linear(3 * h), linear(h)
         self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, row_starts: Tensor,
-                kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor, v_cache: Tensor) -> Tensor:
-        """x [T, h]; k_cache, v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
-        y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
+    def forward(self, x: Tensor, delta: Tensor, gate: Optional[Tensor], cos: Tensor, sin: Tensor, kv_slots: Tensor,
+                row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor,
+                v_cache: Tensor) -> Tuple[Tensor, Tensor]:
+        """x, delta [T, h]: the block's input is x + gate · delta; the next block adds the second result. k_cache,
+        v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
+        x, y = torch.ops.idefics.add_norm(x, delta, gate, self.input_norm, self.eps)
         qkv = self.qkv(y)
         q = torch.ops.idefics.rope_write(qkv, cos, sin, kv_slots, k_cache, v_cache)
         mixed = torch.ops.idefics.attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths)
-        x = x + self.o(mixed)
-        y = torch.ops.idefics.rms_norm(x, self.post_norm, self.eps)
-        y = torch.ops.idefics.swiglu(self.gate_up(y))
-        return x + self.down(y)
+        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), None, self.post_norm, self.eps)
+        return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
 
 
 class LayerGroup(nn.Module):
@@ -286,14 +289,17 @@ class LayerGroup(nn.Module):
         self.cross = CrossLayer(shape, quantization)
         self.layers = nn.ModuleList([DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, kv_slots: Tensor, image_entry: Tensor,
-                row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor, v_arena: Tensor,
-                image_k: Tensor, image_v: Tensor) -> Tensor:
-        """k_arena, v_arena [interval, slots, H, d]; image_k, image_v [entries, H, L, d]."""
-        x = self.cross(x, image_k, image_v, image_entry)
+    def forward(self, x: Tensor, delta: Optional[Tensor], cos: Tensor, sin: Tensor, kv_slots: Tensor,
+                image_entry: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor,
+                v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tuple[Tensor, Tensor]:
+        """x, delta [T, h]: the group's input is their sum, and so is its output: a residual is added where the next norm
+        reads it. k_arena, v_arena [interval, slots, H, d]; image_k, image_v [entries, H, L, d]."""
+        x, added = self.cross(x, delta, image_k, image_v, image_entry)
+        gate: Optional[Tensor] = self.cross.mlp_gate
         for i, layer in enumerate(self.layers):
-            x = layer(x, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
-        return x
+            x, added = layer(x, added, gate, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
+            gate = None
+        return x, added
 
 
 class Decoder(nn.Module):
@@ -331,12 +337,15 @@ class Decoder(nn.Module):
         """
         cos, sin = self.rotary(positions)
         x = F.embedding(tokens, self.embed)
+        delta: Optional[Tensor] = None
         for g, group in enumerate(self.groups):
             first = g * self.interval
-            x = group(x, cos, sin, kv_slots, image_entry, row_starts, kv_starts, kv_lengths,
+            x, delta = group(x, delta, cos, sin, kv_slots, image_entry, row_starts, kv_starts, kv_lengths,
                       k_arena[first:first + self.interval], v_arena[first:first + self.interval],
                       image_k[g], image_v[g])
-        x = torch.ops.idefics.rms_norm(x.index_select(0, sample_rows), self.norm, self.eps)
+        assert delta is not None
+        _, x = torch.ops.idefics.add_norm(x.index_select(0, sample_rows), delta.index_select(0, sample_rows), None,
+                                          self.norm, self.eps)
         return self.lm_head(x).float()
 
 

@@ -111,7 +111,7 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     assert len(quantized) == (0 if width == "bf16" else 2 * 4 + 4 * 4)
     assert all(name.startswith("decoder.groups.") for name in quantized)
     assert manifest(bundle)["quantization"] == (width if width in QUANTIZED else "none")
-    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 2
+    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 3
 
 
 @pytest.mark.parametrize("width", ["f32", "bf16", "int8", "int4"])

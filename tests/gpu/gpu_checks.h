@@ -30,6 +30,7 @@ void CompareOperators();
 void CompareLinears();
 void CompareSampling();
 void CompareDecodeGraphs();
+void CompareQueues();
 
 // Prints what reference/performance.md section 11 asks of a new device.
 void TimeOperators();

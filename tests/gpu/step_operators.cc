@@ -21,12 +21,14 @@ constexpr double kEps = 1e-6;
 
 // Everything that one step computes.
 struct Results {
-  at::Tensor normal, gated, q, attended, seen;
+  at::Tensor normal, sum, sum_normal, gated, q, attended, seen;
 };
 
 Results Run(const Operators& operators, const RaggedStep& step, const at::Tensor& weight) {
   Results results;
   results.normal = operators.rms_norm(step.qkv, weight, kEps);
+  std::tie(results.sum, results.sum_normal) =
+      operators.add_norm(step.qkv, step.qkv, weight, weight, kEps);
   results.gated = operators.swiglu(step.qkv);
   results.q =
       operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);
@@ -39,6 +41,8 @@ Results Run(const Operators& operators, const RaggedStep& step, const at::Tensor
 void ExpectStep(const std::string& where, const Results& mine, const RaggedStep& my_step,
                 const Results& truth, const RaggedStep& true_step) {
   ExpectClose("rms_norm, " + where, mine.normal, truth.normal);
+  ExpectClose("add_norm, " + where, mine.sum, truth.sum);
+  ExpectClose("add_norm's norm, " + where, mine.sum_normal, truth.sum_normal);
   ExpectClose("swiglu, " + where, mine.gated, truth.gated);
   ExpectClose("rope_write q, " + where, mine.q, truth.q);
   ExpectClose("rope_write k, " + where, my_step.k_cache, true_step.k_cache);

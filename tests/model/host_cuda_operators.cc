@@ -6,10 +6,10 @@
 namespace idefics::test {
 
 Operators HostCudaOperators() {
-  return {"CUDA on the host",      host_cuda::RmsNorm,     host_cuda::RopeWrite,
-          host_cuda::Attend,       host_cuda::AttendImage, host_cuda::Swiglu,
-          host_cuda::LinearPacked, host_cuda::LinearInt8,  host_cuda::LinearInt4,
-          host_cuda::ChooseTokens, host_cuda::TakeTokens};
+  return {"CUDA on the host",    host_cuda::RmsNorm,      host_cuda::AddNorm,
+          host_cuda::RopeWrite,  host_cuda::Attend,       host_cuda::AttendImage,
+          host_cuda::Swiglu,     host_cuda::LinearPacked, host_cuda::LinearInt8,
+          host_cuda::LinearInt4, host_cuda::ChooseTokens, host_cuda::TakeTokens};
 }
 
 void SetHostProcessors(int processors) { host_cuda::host_processors = processors; }

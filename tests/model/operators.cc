@@ -22,6 +22,16 @@ Tensor RmsNorm(const Tensor& x, const Tensor& weight, double eps) {
   return Call<Tensor(const Tensor&, const Tensor&, double)>("idefics::rms_norm", x, weight, eps);
 }
 
+std::tuple<Tensor, Tensor> AddNorm(const Tensor& x, const Tensor& y,
+                                   const std::optional<Tensor>& gate, const Tensor& weight,
+                                   double eps) {
+  return c10::Dispatcher::singleton()
+      .findSchemaOrThrow("idefics::add_norm", "")
+      .typed<std::tuple<Tensor, Tensor>(const Tensor&, const Tensor&, const std::optional<Tensor>&,
+                                        const Tensor&, double)>()
+      .call(x, y, gate, weight, eps);
+}
+
 Tensor RopeWrite(const Tensor& qkv, const Tensor& cos, const Tensor& sin, const Tensor& kv_slots,
                  Tensor k_cache, Tensor v_cache) {
   return Call<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor, Tensor)>(
@@ -73,22 +83,15 @@ Tensor TakeTokens(const Tensor& tokens, const Tensor& kv_slots, Tensor history) 
 }  // namespace
 
 Operators ReferenceOperators() {
-  return {"reference",
-          reference::RmsNorm,
-          reference::RopeWrite,
-          reference::Attend,
-          reference::AttendImage,
-          reference::Swiglu,
-          reference::LinearPacked,
-          reference::LinearInt8,
-          reference::LinearInt4,
-          reference::ChooseTokens,
-          reference::TakeTokens};
+  return {"reference",           reference::RmsNorm,      reference::AddNorm,
+          reference::RopeWrite,  reference::Attend,       reference::AttendImage,
+          reference::Swiglu,     reference::LinearPacked, reference::LinearInt8,
+          reference::LinearInt4, reference::ChooseTokens, reference::TakeTokens};
 }
 
 Operators RegisteredOperators() {
-  return {"registered", RmsNorm,    RopeWrite,  Attend,       AttendImage, Swiglu,
-          LinearPacked, LinearInt8, LinearInt4, ChooseTokens, TakeTokens};
+  return {"registered", RmsNorm,      AddNorm,    RopeWrite,  Attend,       AttendImage,
+          Swiglu,       LinearPacked, LinearInt8, LinearInt4, ChooseTokens, TakeTokens};
 }
 
 }  // namespace idefics::test

@@ -4,13 +4,18 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <optional>
 #include <string>
+#include <tuple>
 
 namespace idefics::test {
 
 struct Operators {
   std::string name;
   at::Tensor (*rms_norm)(const at::Tensor& x, const at::Tensor& weight, double eps);
+  std::tuple<at::Tensor, at::Tensor> (*add_norm)(const at::Tensor& x, const at::Tensor& y,
+                                                 const std::optional<at::Tensor>& gate,
+                                                 const at::Tensor& weight, double eps);
   at::Tensor (*rope_write)(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                            const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache);
   at::Tensor (*attend)(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,

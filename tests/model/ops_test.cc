@@ -91,6 +91,44 @@ TEST_CASE("rms_norm in 16 bit rounds twice", "[ops]") {
   }
 }
 
+TEST_CASE("every add_norm agrees with the reference", "[ops]") {
+  for (const int64_t size : {16, 20, 128, 1000, 1536, 4097}) {
+    for (const at::ScalarType type : kTypes) {
+      const at::Tensor x = Random({5, size}, type, kSeed) * 3;
+      const at::Tensor y = Random({5, size}, type, kSeed + 1);
+      const at::Tensor weight = Random({size}, type, kSeed + 2);
+      for (const std::optional<at::Tensor>& gate :
+           {std::optional<at::Tensor>(), std::optional(Random({1}, type, kSeed + 3)),
+            std::optional(Random({size}, type, kSeed + 4))}) {
+        const auto [sum, normal] = ReferenceOperators().add_norm(x, y, gate, weight, kEps);
+        for (const Operators& operators : FastOperators()) {
+          INFO(operators.name << ", size " << size << ", " << at::toString(type) << ", gates "
+                              << (gate ? gate->numel() : 0));
+          const auto [my_sum, my_normal] = operators.add_norm(x, y, gate, weight, kEps);
+          // The product is rounded, then the sum.
+          if (type != at::kFloat) CHECK(at::equal(my_sum, sum));
+          CheckClose(my_sum, sum);
+          CheckClose(my_normal, normal);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("add_norm leaves what it cannot read as rows to the reference", "[ops]") {
+  const at::Tensor x = Random({3, 32}, at::kFloat, kSeed);
+  const at::Tensor y = Random({32, 3}, at::kFloat, kSeed + 1).t();  // not one behind the other
+  const at::Tensor weight = Random({32}, at::kFloat, kSeed + 2);
+  const at::Tensor gates = Random({3, 1}, at::kFloat, kSeed + 3);  // one a row
+  const auto [sum, normal] = ReferenceOperators().add_norm(x, y, gates, weight, kEps);
+  for (const Operators& operators : FastOperators()) {
+    INFO(operators.name);
+    const auto [my_sum, my_normal] = operators.add_norm(x, y, gates, weight, kEps);
+    CheckClose(my_sum, sum);
+    CheckClose(my_normal, normal);
+  }
+}
+
 TEST_CASE("every rope_write agrees with the reference and leaves other slots alone", "[ops]") {
   ForEachStep([](const RaggedStep& step) {
     const RaggedStep reference = step.To(at::kCPU);
@@ -238,9 +276,16 @@ TEST_CASE("the CUDA kernels compute the same bits in whatever order threads run"
     SetHostTurnsBackward(backward);
     const RaggedStep step = from.To(at::kCPU);
     const at::Tensor x = Random({3, 2048}, step.q.scalar_type(), kSeed);
-    std::vector<at::Tensor> results{
-        cuda.rms_norm(x, x[0], kEps), cuda.swiglu(x), RopeWrite(cuda, step), Attend(cuda, step),
-        AttendImage(cuda, step),      step.k_cache,   step.v_cache};
+    const auto [sum, normal] = cuda.add_norm(x, x, x[1], x[0], kEps);
+    std::vector<at::Tensor> results{cuda.rms_norm(x, x[0], kEps),
+                                    sum,
+                                    normal,
+                                    cuda.swiglu(x),
+                                    RopeWrite(cuda, step),
+                                    Attend(cuda, step),
+                                    AttendImage(cuda, step),
+                                    step.k_cache,
+                                    step.v_cache};
     SetHostTurnsBackward(false);
     return results;
   };

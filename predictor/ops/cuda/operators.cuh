@@ -8,6 +8,7 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
+#include "predictor/ops/add_norm.h"
 #include "predictor/ops/cuda/attend_operators.cuh"
 #include "predictor/ops/cuda/linear_operators.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
@@ -40,6 +41,32 @@ inline at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double 
   });
   device.CheckLaunch();
   return out;
+}
+
+inline std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
+                                                  const std::optional<at::Tensor>& gate,
+                                                  const at::Tensor& weight, double eps) {
+  if (!CanAddNorm(x, y, gate, weight)) return reference::AddNorm(x, y, gate, weight, eps);
+  const OnDevice device(x);
+  at::Tensor sum = at::empty(x.sizes(), x.options());
+  at::Tensor out = at::empty(x.sizes(), x.options());
+  ForElementType(x.scalar_type(), "idefics::add_norm", [&](auto tag) {
+    using T = decltype(tag);
+    LaunchRmsNorm<T>({.x = x.const_data_ptr<T>(),
+                      .weight = weight.const_data_ptr<T>(),
+                      .out = out.data_ptr<T>(),
+                      .rows = x.numel() / weight.numel(),
+                      .size = static_cast<int>(weight.numel()),
+                      .eps = static_cast<float>(eps),
+                      .packed = false,
+                      .y = y.const_data_ptr<T>(),
+                      .gate = gate ? gate->const_data_ptr<T>() : nullptr,
+                      .gate_size = gate ? static_cast<int>(gate->numel()) : 0,
+                      .sum = sum.data_ptr<T>()},
+                     device.stream());
+  });
+  device.CheckLaunch();
+  return {sum, out};
 }
 
 inline at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,

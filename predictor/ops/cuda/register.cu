@@ -6,6 +6,7 @@
 
 TORCH_LIBRARY_IMPL(idefics, CUDA, library) {
   library.impl("rms_norm", idefics::cuda::RmsNorm);
+  library.impl("add_norm", idefics::cuda::AddNorm);
   library.impl("rope_write", idefics::cuda::RopeWrite);
   library.impl("attend", idefics::cuda::Attend);
   library.impl("attend_image", idefics::cuda::AttendImage);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // RMSNorm with the two roundings of spec 2.4: one of the normalised value, one of the product.
+// Where a residual comes before it, both are one pass.
 #pragma once
 
 #include "predictor/ops/cuda/lanes.cuh"
@@ -17,7 +18,30 @@ struct RmsNormArguments {
   int size;
   float eps;
   bool packed;
+  // add_norm: x + gate · y is written and normalised in the place of x. Null: plain rms_norm.
+  const T* y = nullptr;     // [rows, size]
+  const T* gate = nullptr;  // [gate_size]
+  int gate_size = 0;        // 0, 1 or size
+  T* sum = nullptr;         // [rows, size]
 };
+
+// x + gate · y of the pack at `i`; the product, then the sum, rounded to T.
+template <typename T>
+__device__ __forceinline__ Pack<T> AddResidual(const RmsNormArguments<T>& a, Pack<T> x, const T* y,
+                                               int i, int size) {
+  const Pack<T> other = LoadPack(y, i, size, a.packed);
+  const Pack<T> gates = a.gate_size > 1 ? LoadPack(a.gate, i, size, a.packed) : Pack<T>{};
+#pragma unroll
+  for (int j = 0; j < kPack; ++j) {
+    T added = other.at[j];
+    if (a.gate_size != 0) {
+      const T gate = a.gate_size == 1 ? *a.gate : gates.at[j];
+      added = static_cast<T>(static_cast<float>(gate) * static_cast<float>(added));
+    }
+    x.at[j] = static_cast<T>(static_cast<float>(x.at[j]) + static_cast<float>(added));
+  }
+  return x;
+}
 
 // Sum over the kRowThreads neighbouring threads that share a row.
 template <int kRowThreads>
@@ -43,7 +67,11 @@ __global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T
   const int first = static_cast<int>(threadIdx.x % kRowThreads) * kPack;
   float squares = 0;
   for (int i = first; i < size; i += kRowThreads * kPack) {
-    const Pack<T> pack = LoadPack(x, i, size, a.packed);
+    Pack<T> pack = LoadPack(x, i, size, a.packed);
+    if (a.sum != nullptr) {
+      pack = AddResidual(a, pack, a.y + row * a.size, i, size);
+      StorePack(pack, a.sum + row * a.size, i, size, a.packed);
+    }
 #pragma unroll
     for (int j = 0; j < kPack; ++j) {
       const float value = static_cast<float>(pack.at[j]);
@@ -52,6 +80,7 @@ __global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T
   }
   const float mean = RowSum<kRowThreads>(squares) / static_cast<float>(a.size);
   const float scale = 1.0f / sqrtf(mean + a.eps);
+  if (a.sum != nullptr) x = a.sum + row * a.size;  // each thread reads what it wrote
   for (int i = first; i < size; i += kRowThreads * kPack) {
     Pack<T> pack = LoadPack(x, i, size, a.packed);
     const Pack<T> weight = LoadPack(a.weight, i, size, a.packed);
@@ -67,7 +96,8 @@ __global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T
 template <typename T>
 void LaunchRmsNorm(RmsNormArguments<T> a, Stream stream) {
   if (a.rows == 0) return;
-  a.packed = CanPack(a.x, a.size) && CanPack(a.weight, a.size) && CanPack(a.out, a.size);
+  a.packed = CanPack(a.x, a.size) && CanPack(a.weight, a.size) && CanPack(a.out, a.size) &&
+             CanPack(a.y, a.size) && CanPack(a.sum, a.size) && CanPack(a.gate, a.size);
   constexpr int kWarpRows = kNormThreads / 32;
   if (a.size <= 1024) {  // a warp a row: heads of 128 numbers, narrow models
     const dim3 grid{static_cast<unsigned>((a.rows + kWarpRows - 1) / kWarpRows)};
