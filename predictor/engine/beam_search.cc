@@ -44,8 +44,7 @@ std::vector<float> BeamSearch::AccumulatedScores(std::span<const float> logits, 
 
 std::vector<BeamSearch::Candidate> BeamSearch::BestCandidates(std::span<const float> scores,
                                                               int64_t vocab) const {
-  const auto& eos = sampling_.eos_token_ids;
-  const size_t wanted = std::max<size_t>(2, 1 + eos.size()) * running_.size();
+  const size_t wanted = std::max<size_t>(2, 1 + sampling_.eos_token_ids.size()) * running_.size();
   std::vector<int64_t> order(scores.size());
   std::iota(order.begin(), order.end(), 0);
   const size_t kept = std::min(wanted, order.size());
@@ -58,8 +57,7 @@ std::vector<BeamSearch::Candidate> BeamSearch::BestCandidates(std::span<const fl
     c.score = scores[order[i]];
     c.parent = static_cast<int32_t>(order[i] / vocab);
     c.token = static_cast<int32_t>(order[i] % vocab);
-    c.stops = length_ + 1 >= sampling_.max_new_tokens ||
-              std::find(eos.begin(), eos.end(), c.token) != eos.end();
+    c.stops = length_ + 1 >= sampling_.max_new_tokens || sampling_.IsEos(c.token);
   }
   return candidates;
 }
@@ -138,9 +136,8 @@ SearchStep BeamSearch::Advance(std::span<const float> logits, int64_t vocab) {
       std::all_of(candidates.begin(), candidates.end(), [](const auto& c) { return c.stops; });
   if (may_improve_ && !all_done && !none_open) return step;
   finished_ = true;
-  const auto& eos = sampling_.eos_token_ids;
   const auto& best = done_.front().tokens;
-  if (!best.empty() && std::find(eos.begin(), eos.end(), best.back()) != eos.end()) {
+  if (!best.empty() && sampling_.IsEos(best.back())) {
     finish_reason_ = FinishReason::kEos;
   }
   return {};

@@ -2,7 +2,6 @@
 // Steps of the engine: plan, start, collect, commit. Nothing is visible to a caller before the
 // commit.
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 #include "common/check.h"
@@ -198,9 +197,7 @@ void Engine::CommitToken(Running& running, int32_t token) {
 
 void Engine::CommitLogits(Running& running, std::span<const float> logits) {
   if (running.finished()) return;
-  if (!std::all_of(logits.begin(), logits.end(), [](float x) { return std::isfinite(x); })) {
-    return Finish(running, NotFinite());
-  }
+  if (!AllFinite(logits)) return Finish(running, NotFinite());
   const SearchStep step = running.search->Advance(logits, limits_.vocab_size);
   if (running.search->finished()) return Finish(running, Status::Ok());
   if (const Status status = MoveRows(running, step); !status.ok()) return Finish(running, status);

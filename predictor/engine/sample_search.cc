@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/engine/sample_search.h"
 
-#include <algorithm>
-
 #include "predictor/sampling/logits_processors.h"
 #include "predictor/sampling/row_choice.h"
 
@@ -17,11 +15,7 @@ SampleSearch::SampleSearch(const SamplingParams& sampling, std::vector<int32_t> 
 SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
   scores_.assign(logits.begin(), logits.begin() + vocab);
   ApplyProcessors(sampling_, tokens_, prompt_length_, scores_);
-  if (sampling_.do_sample) ApplyWarpers(sampling_, 1, scores_);
-  const auto token = sampling_.do_sample
-                         ? Draw(scores_, NextUniform())
-                         : static_cast<int32_t>(std::max_element(scores_.begin(), scores_.end()) -
-                                                scores_.begin());
+  const int32_t token = PickToken(sampling_, scores_, NextUniform());
   if (sampling_.num_logprobs > 0) {
     LogSoftmax(scores_);
     logprobs_.push_back(LargestLogprobs(scores_, sampling_.num_logprobs));
@@ -33,14 +27,13 @@ SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
 
 RowChoice SampleSearch::NextChoice(int64_t in_flight) {
   const auto new_tokens = static_cast<int64_t>(new_tokens_.size()) + in_flight;
-  return MakeRowChoice(sampling_, new_tokens, sampling_.do_sample ? NextUniform() : 0);
+  return MakeRowChoice(sampling_, new_tokens, NextUniform());
 }
 
 void SampleSearch::Accept(int32_t token) {
   tokens_.push_back(token);
   new_tokens_.push_back(token);
-  const auto& eos = sampling_.eos_token_ids;
-  if (std::find(eos.begin(), eos.end(), token) != eos.end()) {
+  if (sampling_.IsEos(token)) {
     finished_ = true;
     finish_reason_ = FinishReason::kEos;
   } else if (static_cast<int>(new_tokens_.size()) >= sampling_.max_new_tokens) {

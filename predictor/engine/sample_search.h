@@ -24,7 +24,10 @@ class SampleSearch : public TokenSearch {
   bool streams() const override { return true; }
 
  private:
-  double NextUniform() { return std::uniform_real_distribution<double>(0, 1)(random_); }
+  // Of the request's own generator; greedy decoding needs none.
+  double NextUniform() {
+    return sampling_.do_sample ? std::uniform_real_distribution<double>(0, 1)(random_) : 0;
+  }
 
   SamplingParams sampling_;
   int64_t prompt_length_;

@@ -6,11 +6,11 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 
-#include <algorithm>
 #include <map>
 #include <utility>
 
 #include "predictor/model/cuda_batch.h"
+#include "predictor/model/torch_device.h"
 
 namespace idefics {
 namespace {
@@ -65,13 +65,9 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   }
 
  private:
-  // Pinned memory anew each time: the copy of the step before may not have been made yet, and its
-  // allocator waits for that before it gives the memory out again.
-  static void Upload(const std::vector<int32_t>& input, Captured* captured) {
-    const torch::Tensor host = torch::empty(
-        captured->indices.sizes(), torch::TensorOptions(torch::kInt32).pinned_memory(true));
-    std::copy(input.begin(), input.end(), host.data_ptr<int32_t>());
-    captured->indices.copy_(host, /*non_blocking=*/true);
+  // From memory of its own each time: the copy of the step before may not have been made yet.
+  void Upload(const std::vector<int32_t>& input, Captured* captured) const {
+    captured->indices.copy_(HostCopy(input, torch::kInt32, device_), /*non_blocking=*/true);
   }
 
   // The warm-ups run the step itself: they write the keys and values that the replay writes again.

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "predictor/ops/cuda/fp8_chip.h"
+
 #include <ATen/cuda/CUDAContext.h>
 
 #include "predictor/model/cuda_weights.h"
@@ -6,9 +8,7 @@
 namespace idefics {
 
 bool HasFp8(torch::Device device) {
-  if (!device.is_cuda()) return false;
-  const auto* const properties = at::cuda::getDeviceProperties(device.index());
-  return properties->major * 10 + properties->minor >= 89;
+  return device.is_cuda() && MultipliesFp8(*at::cuda::getDeviceProperties(device.index()));
 }
 
 }  // namespace idefics

@@ -7,8 +7,10 @@
 #include <c10/core/StreamGuard.h>
 #include <torch/types.h>
 
+#include <cstring>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "common/status.h"
 
@@ -33,6 +35,20 @@ Status CatchTorch(const char* what, const Body& body) {
   } catch (const std::exception& error) {
     return Status::Internal(std::string(what) + ": " + error.what());
   }
+}
+
+// A copy on the host of `values` as numbers of `type`: on a CPU a view would outlive them. For a
+// GPU in pinned memory, so that a copy to it keeps nobody waiting; its allocator gives the memory
+// out again only when that copy was made. Throws c10::Error.
+template <typename Value>
+torch::Tensor HostCopy(const std::vector<Value>& values, torch::ScalarType type,
+                       torch::Device device) {
+  const size_t bytes = values.size() * sizeof(Value);
+  const torch::Tensor host =
+      torch::empty({static_cast<int64_t>(bytes / elementSize(type))},
+                   torch::TensorOptions(type).pinned_memory(!device.is_cpu()));
+  if (bytes > 0) std::memcpy(host.data_ptr(), values.data(), bytes);
+  return host;
 }
 
 // Work that a GPU does in order: a CUDA stream. A CPU has done the work when the call returns, and

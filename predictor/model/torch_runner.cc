@@ -7,7 +7,6 @@
 #include <torch/script.h>
 
 #include <algorithm>
-#include <cstring>
 #include <deque>
 #include <optional>
 #include <vector>
@@ -274,15 +273,10 @@ class TorchRunner : public ModelRunner {
       at::set_num_threads(num_threads_);
   }
 
-  // Copied, because on the CPU a view would outlive `values`; on a GPU the step before may still
-  // run, and nobody waits for it.
+  // On a GPU the step before may still run, and nobody waits for it.
   template <typename Value>
   torch::Tensor OnDevice(const std::vector<Value>& values, torch::ScalarType type) const {
-    const auto size = static_cast<int64_t>(values.size() * sizeof(Value) / elementSize(type));
-    const torch::Tensor host =
-        torch::empty({size}, torch::TensorOptions(type).pinned_memory(!device_.is_cpu()));
-    if (size > 0) std::memcpy(host.data_ptr(), values.data(), values.size() * sizeof(Value));
-    return host.to(device_, /*non_blocking=*/true);
+    return HostCopy(values, type, device_).to(device_, /*non_blocking=*/true);
   }
 
   std::vector<torch::Tensor> Indices(const StepIndices& step) const {

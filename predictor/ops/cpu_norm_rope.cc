@@ -52,13 +52,17 @@ std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor
   at::Tensor out = at::empty_like(x);
   ForElementType(x.scalar_type(), "idefics::add_norm", [&](auto tag) {
     using T = decltype(tag);
+    const T* rows = x.const_data_ptr<T>();
+    const T* added = y.const_data_ptr<T>();
     const T* gates = gate ? gate->const_data_ptr<T>() : nullptr;
+    const T* scale = weight.const_data_ptr<T>();
+    T* sums = sum.data_ptr<T>();
+    T* result = out.data_ptr<T>();
+    const int64_t gate_size = gate ? gate->numel() : 0;
     at::parallel_for(0, x.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
       for (int64_t at = begin * size; at < end * size; at += size) {
-        AddRow(x.const_data_ptr<T>() + at, y.const_data_ptr<T>() + at, gates,
-               gate ? gate->numel() : 0, sum.data_ptr<T>() + at, size);
-        NormRow(sum.const_data_ptr<T>() + at, weight.const_data_ptr<T>(), static_cast<float>(eps),
-                out.data_ptr<T>() + at, size);
+        AddRow(rows + at, added + at, gates, gate_size, sums + at, size);
+        NormRow(sums + at, scale, static_cast<float>(eps), result + at, size);
       }
     });
   });

@@ -38,8 +38,7 @@ void BanRepeatedNgrams(int64_t n, std::span<const int32_t> tokens, std::span<flo
 void BanBadWords(const SamplingParams& sampling, std::span<const int32_t> tokens,
                  std::span<float> scores) {
   for (const auto& word : sampling.bad_words_ids) {
-    const auto& eos = sampling.eos_token_ids;
-    if (word.size() == 1 && std::find(eos.begin(), eos.end(), word[0]) != eos.end()) continue;
+    if (word.size() == 1 && sampling.IsEos(word[0])) continue;
     // transformers compares with the whole word's length: a sequence that is no longer than the
     // word's first tokens never completes it.
     if (word.size() > 1 && word.size() > tokens.size()) continue;

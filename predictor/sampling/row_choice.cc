@@ -9,12 +9,36 @@
 namespace idefics {
 namespace {
 
-bool IsEos(const SamplingParams& sampling, int32_t token) {
-  const auto& eos = sampling.eos_token_ids;
-  return std::find(eos.begin(), eos.end(), token) != eos.end();
+// Inverse of the cumulative distribution exp(scores) at `uniform` in [0, 1).
+int32_t Draw(std::span<const float> scores, double uniform) {
+  const float largest = *std::max_element(scores.begin(), scores.end());
+  double total = 0;
+  for (const float s : scores) total += std::exp(static_cast<double>(s - largest));
+  double left = uniform * total;
+  int32_t last = 0;
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const double weight = std::exp(static_cast<double>(scores[i] - largest));
+    if (weight == 0) continue;
+    last = static_cast<int32_t>(i);
+    left -= weight;
+    if (left < 0) break;
+  }
+  return last;
 }
 
 }  // namespace
+
+bool AllFinite(std::span<const float> scores) {
+  return std::all_of(scores.begin(), scores.end(), [](float s) { return std::isfinite(s); });
+}
+
+int32_t PickToken(const SamplingParams& sampling, std::span<float> scores, double uniform) {
+  if (!sampling.do_sample) {
+    return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
+  }
+  ApplyWarpers(sampling, 1, scores);
+  return Draw(scores, uniform);
+}
 
 bool HasRowChoice(const SamplingParams& sampling) {
   const auto& bad = sampling.bad_words_ids;
@@ -36,7 +60,7 @@ RowChoice MakeRowChoice(const SamplingParams& sampling, int64_t new_tokens, doub
   choice.no_repeat_ngram_size = sampling.no_repeat_ngram_size;
   const auto ban = [&](int32_t token) { choice.banned[choice.banned_count++] = token; };
   for (const auto& word : sampling.bad_words_ids) {
-    if (!IsEos(sampling, word[0])) ban(word[0]);
+    if (!sampling.IsEos(word[0])) ban(word[0]);
   }
   if (new_tokens < sampling.min_new_tokens) {
     for (const int32_t eos : sampling.eos_token_ids) ban(eos);
@@ -47,10 +71,9 @@ RowChoice MakeRowChoice(const SamplingParams& sampling, int64_t new_tokens, doub
 int32_t ChooseToken(const RowChoice& choice, std::span<const int32_t> history,
                     std::span<float> scores) {
   if (choice.mode == ChoiceMode::kNone) return kNotChosen;
-  if (!std::all_of(scores.begin(), scores.end(), [](float s) { return std::isfinite(s); })) {
-    return kNotFinite;
-  }
+  if (!AllFinite(scores)) return kNotFinite;
   SamplingParams sampling;
+  sampling.do_sample = choice.mode == ChoiceMode::kSample;
   sampling.temperature = choice.temperature;
   sampling.top_k = choice.top_k;
   sampling.top_p = choice.top_p;
@@ -62,27 +85,7 @@ int32_t ChooseToken(const RowChoice& choice, std::span<const int32_t> history,
     sampling.bad_words_ids.push_back({choice.banned[i]});
   }
   ApplyProcessors(sampling, history, static_cast<int64_t>(history.size()), scores);
-  if (choice.mode == ChoiceMode::kGreedy) {
-    return static_cast<int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
-  }
-  ApplyWarpers(sampling, 1, scores);
-  return Draw(scores, choice.uniform);
-}
-
-int32_t Draw(std::span<const float> scores, double uniform) {
-  const float largest = *std::max_element(scores.begin(), scores.end());
-  double total = 0;
-  for (const float s : scores) total += std::exp(static_cast<double>(s - largest));
-  double left = uniform * total;
-  int32_t last = 0;
-  for (size_t i = 0; i < scores.size(); ++i) {
-    const double weight = std::exp(static_cast<double>(scores[i] - largest));
-    if (weight == 0) continue;
-    last = static_cast<int32_t>(i);
-    left -= weight;
-    if (left < 0) break;
-  }
-  return last;
+  return PickToken(sampling, scores, choice.uniform);
 }
 
 }  // namespace idefics

@@ -58,7 +58,10 @@ RowChoice MakeRowChoice(const SamplingParams& sampling, int64_t new_tokens, doub
 int32_t ChooseToken(const RowChoice& choice, std::span<const int32_t> history,
                     std::span<float> scores);
 
-// Inverse of the cumulative distribution exp(scores) at `uniform` in [0, 1).
-int32_t Draw(std::span<const float> scores, double uniform);
+// The token of scores [vocab] that went through ApplyProcessors: the largest, of equal ones the
+// first, or the one at `uniform` in [0, 1) of the distribution that the warpers leave in `scores`.
+int32_t PickToken(const SamplingParams& sampling, std::span<float> scores, double uniform);
+
+bool AllFinite(std::span<const float> scores);
 
 }  // namespace idefics

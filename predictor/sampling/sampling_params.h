@@ -2,6 +2,7 @@
 // How a request wants its tokens to be chosen.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -32,6 +33,10 @@ struct SamplingParams {
   std::optional<uint64_t> seed;   // unset: a fresh random one
   std::vector<std::string> stop;  // generation ends where one of these appears in the new text
   int num_logprobs = 0;  // how many of the largest log probabilities to return per new token
+
+  bool IsEos(int32_t token) const {
+    return std::find(eos_token_ids.begin(), eos_token_ids.end(), token) != eos_token_ids.end();
+  }
 };
 
 }  // namespace idefics

@@ -29,6 +29,12 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
 PICTURE = ROOT / "tests/assets/several.jpg"
 READ_AT_ONCE = 8 << 20
+RIVAL = "transformers bf16"
+REPEATS = 3  # in one start of a program, so that a round is not one measurement
+
+
+def middle(run: Callable[[], float]) -> float:
+    return statistics.median(run() for _ in range(REPEATS))
 
 
 def note(text: str) -> None:
@@ -144,6 +150,10 @@ class Server:
                 return Answer(times, time.perf_counter() - start, metrics["output_token_count"], metrics)
         sys.exit("the stream ended without a last event")
 
+    def decode_seconds(self, tokens: int) -> float:
+        """Of one token."""
+        return middle(lambda: self.ask(["Tell me a story"], tokens).seconds_per_token)
+
 
 class Transformers:
     """The rival in a process of its own (transformers_worker.py), spoken to in lines of JSON."""
@@ -163,6 +173,10 @@ class Transformers:
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         return self._read()
+
+    def decode_seconds(self, tokens: int) -> float:
+        """Of one token."""
+        return middle(lambda: self.run(do="decode", new_tokens=tokens)["seconds"])
 
     def __enter__(self) -> "Transformers":
         return self

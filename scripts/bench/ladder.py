@@ -11,15 +11,11 @@ model is loaded.
 """
 
 import argparse
-import statistics
 from pathlib import Path
 from typing import Dict, List, NamedTuple
 
-from common import (Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, note, ratio,
+from common import (RIVAL, Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, interleaved, ratio,
                     read_bandwidth, running, table)
-
-RIVAL = "transformers bf16"
-REPEATS = 3
 
 
 class Rung(NamedTuple):
@@ -44,30 +40,24 @@ def rungs(bundles: List[Path], on_gpu: bool) -> List[Rung]:
             *(Rung(bundle.name, bundle, []) for bundle in others)]
 
 
-def seconds_per_token(rung: Rung, tokens: int) -> float:
-    with running(Server(rung.bundle, "--kv-tokens", "2048", *rung.flags)) as server:
-        return statistics.median(server.ask(["Tell me a story"], tokens).seconds_per_token for _ in range(REPEATS))
-
-
 def measure(options: argparse.Namespace, ladder: List[Rung], on_gpu: bool) -> Dict[str, List[float]]:
+    """Seconds a token of each rung and the rival, and the "read speed" of each round in GB/s."""
     folders = [*options.bundle, options.checkpoint]
-    samples: Dict[str, List[float]] = {}
+    speeds: List[float] = []
 
-    def add(number: int, name: str, value: float) -> None:
-        samples.setdefault(name, []).append(value)
-        note(f"round {number + 1}/{options.rounds} {name}: {value:.4g}")
+    def decode(rung: Rung) -> float:
+        alone_in_cache(rung.bundle, folders)
+        with running(Server(rung.bundle, "--kv-tokens", "2048", *rung.flags)) as server:
+            return server.decode_seconds(options.tokens)
 
-    for number in range(options.rounds):
-        for rung in ladder:
-            alone_in_cache(rung.bundle, folders)
-            add(number, rung.name, seconds_per_token(rung, options.tokens))
+    def decode_of_rival() -> float:
         alone_in_cache(options.checkpoint, folders)
         with Transformers(options.checkpoint) as rival:
-            add(number, RIVAL, statistics.median(
-                rival.run(do="decode", new_tokens=options.tokens)["seconds"] for _ in range(REPEATS)))
-            speed = rival.info.get("read_bandwidth") if on_gpu else read_bandwidth(options.bundle[0])["mapped"]
-            add(number, "read speed", speed)
-    return samples
+            speeds.append(rival.info["read_bandwidth"] if on_gpu else read_bandwidth(options.bundle[0])["mapped"])
+            return rival.decode_seconds(options.tokens)
+
+    runs = {rung.name: lambda rung=rung: decode(rung) for rung in ladder}
+    return {**interleaved(options.rounds, {**runs, RIVAL: decode_of_rival}), "read speed": speeds}
 
 
 def show(samples: Dict[str, List[float]], ladder: List[Rung]) -> None:

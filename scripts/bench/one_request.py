@@ -14,25 +14,19 @@ file and the keys and values of the cross layers are in it; the rival's: vision 
 import argparse
 import statistics
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Dict, List
 
-from common import (Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, new_picture, note,
-                    ratio, read_bandwidth, running, table)
+from common import (REPEATS, RIVAL, Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, middle,
+                    new_picture, note, ratio, read_bandwidth, running, table)
 
-RIVAL = "transformers bf16"
 KINDS = ("decode", "picture")
-REPEATS = 3  # in one start of a program, so that a round is not one measurement
 Figures = Dict[str, float]
 Samples = Dict[str, Dict[str, List[float]]]  # of a program's name, of a figure's name
 
 
-def middle(run: Callable[[], float]) -> float:
-    return statistics.median(run() for _ in range(REPEATS))
-
-
 def decode_of_server(server: Server, bundle: Path, tokens: int) -> Figures:
     before = read_bandwidth(bundle)
-    seconds = middle(lambda: server.ask(["Tell me a story"], tokens).seconds_per_token)
+    seconds = server.decode_seconds(tokens)
     after = read_bandwidth(bundle)
     return {"decode": seconds, **{kind: (before[kind] + after[kind]) / 2 for kind in ("mapped", "anonymous")}}
 
@@ -46,10 +40,6 @@ def picture_of_server(server: Server, text: str) -> Figures:
         again.append(server.ask([text, picture], 8).first)
     return {"prompt": answer.metrics["input_token_count"], "new": statistics.median(new),
             "again": statistics.median(again), "vision": statistics.median(a - b for a, b in zip(new, again))}
-
-
-def decode_of_rival(rival: Transformers, tokens: int) -> Figures:
-    return {"decode": middle(lambda: rival.run(do="decode", new_tokens=tokens)["seconds"])}
 
 
 def picture_of_rival(rival: Transformers, prompt_tokens: int) -> Figures:
@@ -80,7 +70,7 @@ def measure(options: argparse.Namespace) -> Samples:
             alone_in_cache(options.checkpoint, folders)
             with Transformers(options.checkpoint) as rival:
                 if "decode" in options.only:
-                    add(RIVAL, decode_of_rival(rival, options.tokens))
+                    add(RIVAL, {"decode": rival.decode_seconds(options.tokens)})
                 if "picture" in options.only:
                     prompt_tokens = samples[options.bundle[-1].name]["prompt"][-1]
                     add(RIVAL, picture_of_rival(rival, int(prompt_tokens)))

@@ -14,20 +14,14 @@ namespace idefics {
 
 constexpr int32_t kToyVocab = 50;
 
-inline RunnerLimits ToyLimits() {
+inline RunnerLimits ToyLimits(bool chooses_tokens = false) {
   RunnerLimits limits;
   limits.vocab_size = kToyVocab;
   limits.kv_tokens = 600;
   limits.image_entries = 4;
   limits.image_size = 2;
   limits.max_rows_per_step = 8;
-  return limits;
-}
-
-// Of a runner that chooses tokens itself.
-inline RunnerLimits ChoosingLimits() {
-  RunnerLimits limits = ToyLimits();
-  limits.chooses_tokens = true;
+  limits.chooses_tokens = chooses_tokens;
   return limits;
 }
 

@@ -58,7 +58,7 @@ TEST_CASE("a request's tokens do not depend on its neighbours or on when they ar
     EngineOptions options;
     options.max_rows = 3 + static_cast<int>(random() % 6);
     options.max_step_tokens = 1 + static_cast<int>(random() % 50);
-    ToyEngine together(options, runner_chooses ? ChoosingLimits() : ToyLimits());
+    ToyEngine together(options, ToyLimits(runner_chooses));
     std::vector<EngineRequest> requests;
     std::vector<std::shared_ptr<Generation>> generations;
     const int count = 1 + static_cast<int>(random() % 6);
@@ -112,7 +112,7 @@ TEST_CASE("a picture changes the tokens of those who see it", "[engine]") {
 
 TEST_CASE("cancel ends a request at any time with a last event and frees its place", "[engine]") {
   const bool runner_chooses = GENERATE(false, true);
-  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
+  ToyEngine toy({}, ToyLimits(runner_chooses));
   std::mt19937 random(5);
   for (int i = 0; i < 200; ++i) {
     EngineRequest request = ToyRequest(i, 20, 200);
@@ -140,7 +140,7 @@ TEST_CASE("more requests than places wait and all finish", "[engine]") {
 
 TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[engine][fault]") {
   const bool runner_chooses = GENERATE(false, true);
-  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
+  ToyEngine toy({}, ToyLimits(runner_chooses));
   std::vector<EngineRequest> requests;
   for (int i = 0; i < 4; ++i) requests.push_back(ToyRequest(i, 6, 25));
   std::vector<Outcome> alone;
@@ -170,7 +170,7 @@ TEST_CASE("out of memory in a batch runs it in halves and loses no token", "[eng
 TEST_CASE("a failed step ends its requests with what the steps before gave, and the engine goes on",
           "[engine][fault]") {
   const bool runner_chooses = GENERATE(false, true);
-  ToyEngine toy({}, runner_chooses ? ChoosingLimits() : ToyLimits());
+  ToyEngine toy({}, ToyLimits(runner_chooses));
   toy.runner->set_fault([](int64_t step) {
     return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
   });
@@ -186,7 +186,7 @@ TEST_CASE("a failed step ends its requests with what the steps before gave, and 
 
 TEST_CASE("a step that fails at its end ends its requests, also where the next one runs already",
           "[engine][fault]") {
-  ToyEngine toy({}, ChoosingLimits());
+  ToyEngine toy({}, ToyLimits(/*chooses_tokens=*/true));
   toy.runner->set_late_fault([](int64_t step) {
     return step == 3 ? Status::Internal("the device is gone") : Status::Ok();
   });
@@ -205,7 +205,7 @@ TEST_CASE("where the runner chooses, a step starts before the tokens of the last
   request.sampling.eos_token_ids = {};
   const Outcome alone = RunFromScratch(request);
   SECTION("and none is run for a token that nobody wants") {
-    ToyEngine toy({}, ChoosingLimits());
+    ToyEngine toy({}, ToyLimits(/*chooses_tokens=*/true));
     CHECK(Collect(**toy.engine->Submit(request)).tokens == alone.tokens);
     RequireBooksBalance(*toy.engine);
     CHECK(toy.runner->most_in_flight() == 2);
@@ -214,7 +214,7 @@ TEST_CASE("where the runner chooses, a step starts before the tokens of the last
   SECTION("but for the one after an end that only the token tells") {
     request.sampling.eos_token_ids = {alone.tokens[9]};
     const Outcome ended = RunFromScratch(request);
-    ToyEngine toy({}, ChoosingLimits());
+    ToyEngine toy({}, ToyLimits(/*chooses_tokens=*/true));
     const Outcome outcome = Collect(**toy.engine->Submit(request));
     CHECK(outcome.tokens == ended.tokens);
     CHECK(outcome.reason == FinishReason::kEos);
@@ -223,7 +223,7 @@ TEST_CASE("where the runner chooses, a step starts before the tokens of the last
   }
   SECTION("not beside a request that the host chooses for") {
     request.sampling.num_logprobs = 1;
-    ToyEngine toy({}, ChoosingLimits());
+    ToyEngine toy({}, ToyLimits(/*chooses_tokens=*/true));
     CHECK(Collect(**toy.engine->Submit(request)).tokens == alone.tokens);
     CHECK(toy.runner->most_in_flight() == 1);
   }

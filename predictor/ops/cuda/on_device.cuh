@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "predictor/ops/cuda/fp8_chip.h"
 #include "predictor/ops/cuda/host_device.h"
 
 #ifdef __CUDACC__
@@ -22,10 +23,7 @@ class OnDevice {
 
   Stream stream() const { return c10::cuda::getCurrentCUDAStream(); }
   int processors() const { return at::cuda::getCurrentDeviceProperties()->multiProcessorCount; }
-  bool multiplies_fp8() const {
-    const auto* const properties = at::cuda::getCurrentDeviceProperties();
-    return properties->major * 10 + properties->minor >= 89;
-  }
+  bool multiplies_fp8() const { return MultipliesFp8(*at::cuda::getCurrentDeviceProperties()); }
   void CheckLaunch() const { C10_CUDA_KERNEL_LAUNCH_CHECK(); }
 
  private:
