@@ -32,7 +32,7 @@ ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& 
   info.name = manifest.name;
   info.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
   info.has_end_of_utterance = manifest.tokenizer.end_of_utterance >= 0;
-  // As the original predictor (spec 5.3).
+  // As the original predictor (docs/model.md#the-original-predictor).
   info.default_eos_token_ids = {info.has_end_of_utterance ? manifest.tokenizer.end_of_utterance
                                                           : manifest.tokenizer.eos};
   info.default_bad_words_ids = {{manifest.tokenizer.image}, {manifest.tokenizer.fake_image}};

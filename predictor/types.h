@@ -41,7 +41,7 @@ struct PromptPart {
 struct GenerateRequest {
   std::string id;  // for logs only
   std::vector<PromptPart> prompt;
-  bool add_end_of_utterance = false;  // spec 4.2: inserted between two adjacent texts
+  bool add_end_of_utterance = false;  // between two adjacent texts: docs/model.md#prompt-expansion
   SamplingParams sampling;
 };
 

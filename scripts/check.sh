@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The style checks: format, sizes, includes, syntax of scripts. With --lint also clang-tidy over the
-# compiled files (slow). --fix formats the files first. --junit FILE writes the outcome for test.sh.
+# The style checks: format, sizes, includes, references to documents, syntax of scripts. With --lint also
+# clang-tidy over the compiled files (slow). --fix formats the files first. --junit FILE writes the outcome
+# for test.sh.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 cd "$ROOT"
@@ -40,6 +41,7 @@ check_format() {
 }
 check_sizes() { python3 scripts/check_sizes.py; }
 check_includes() { python3 scripts/check_includes.py; }
+check_links() { python3 scripts/check_links.py; }
 check_scripts() {
   local file
   for file in $(files '*.sh' run idefics-server python pip); do
@@ -59,7 +61,7 @@ check_lint() {
 }
 
 failed=0 cases=''
-checks=(format sizes includes scripts)
+checks=(format sizes includes links scripts)
 [ "$lint" = no ] || checks+=(lint)
 for name in "${checks[@]}"; do
   status=0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the CUDA operators and decode graphs, compares them with the reference on this machine's GPU and
-# prints timings (reference/performance.md section 11). Needs only CMake, nvcc and a Python with torch
+# prints timings (docs/performance.md#a-new-device). Needs only CMake, nvcc and a Python with torch
 # (PYTHON, default python3); installs nothing. The build goes to build/gpu, the output also to
 # build/gpu/gpu_test.log. Options go to the test: --quick leaves the timings out.
 set -euo pipefail

@@ -36,7 +36,7 @@ _LARGE_VISION = {"embed_dim": 1280, "image_size": 224, "patch_size": 14, "num_hi
                  "num_attention_heads": 16, "intermediate_size": 5120}
 _LARGE_PERCEIVER = {"resampler_n_latents": 64, "resampler_depth": 6, "resampler_n_heads": 16, "resampler_head_dim": 96}
 SHAPES: Dict[str, Dict[str, Any]] = {
-    "tiny": {  # reference/idefics-spec.md section 10
+    "tiny": {  # docs/model.md#the-tiny-golden-model
         "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
         "cross_layer_interval": 2,
         "vision_config": {"embed_dim": 32, "image_size": 28, "patch_size": 14, "num_hidden_layers": 2,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bundle: a bundle folder (design.md section 1), checked and mapped. Immutable after Open, any
-// thread. Knows no torch: weights/module_loader.h turns its tensors into modules.
+// Bundle: a bundle folder (docs/architecture.md#the-bundle), checked and mapped. Immutable after
+// Open, any thread. Knows no torch: weights/module_loader.h turns its tensors into modules.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // BeamSearch as transformers 4.57 (`GenerationMixin._beam_search` in generation/utils.py;
-// spec 14.6): K = max(2, 1 + number of eos tokens) * num_beams candidates a step; a candidate
-// counts as finished only among the first num_beams; score = sum of log probabilities / (new
-// tokens)^length_penalty.
+// docs/model.md#beam-search): K = max(2, 1 + number of eos tokens) * num_beams candidates a step; a
+// candidate counts as finished only among the first num_beams; score = sum of log probabilities /
+// (new tokens)^length_penalty.
 #pragma once
 
 #include "predictor/engine/token_search.h"

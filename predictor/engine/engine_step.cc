@@ -81,8 +81,8 @@ void Engine::PlanDecode(Running& running, StepPlan* plan) {
   for (const Row& sequence : running.rows) {
     StepRow row;
     row.tokens = std::span(&sequence.last_token, 1);
-    row.image_entries =
-        std::span(&running.token_entries.back(), 1);  // spec 2.7: as the last prompt token
+    // It sees what the last prompt token saw: docs/model.md#which-image-a-token-sees.
+    row.image_entries = std::span(&running.token_entries.back(), 1);
     row.position = static_cast<int32_t>(running.length);
     row.kv_start = sequence.kv_start;
     if (running.shares_prompt()) {

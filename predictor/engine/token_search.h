@@ -50,7 +50,8 @@ class TokenSearch {
 std::unique_ptr<TokenSearch> MakeTokenSearch(const SamplingParams& sampling,
                                              std::vector<int32_t> prompt);
 
-// kInvalidInput if a value is out of its range, as transformers 4.57 refuses it (spec 14.7).
+// kInvalidInput if a value is out of its range, as transformers 4.57 refuses it
+// (docs/model.md#values-that-are-refused).
 Status CheckSampling(const SamplingParams& sampling, int32_t vocab_size);
 
 // The `count` largest of log-softmaxed scores.

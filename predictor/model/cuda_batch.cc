@@ -8,7 +8,7 @@
 namespace idefics {
 namespace {
 
-// reference/performance.md section 3.2.
+// Fewer rows are padded to the next of these: docs/performance.md#cuda-graphs.
 constexpr int kGraphRows[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128};
 
 bool IsPlainDecode(const StepIndices& step) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decode steps replayed from CUDA graphs, one graph for each number of rows of cuda_batch.h: the
-// host starts one graph instead of some 900 kernels. reference/performance.md sections 3.2 and 10.
+// host starts one graph instead of some 900 kernels. docs/performance.md#cuda-graphs, #traps.
 #pragma once
 
 #include <torch/types.h>

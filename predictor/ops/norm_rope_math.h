@@ -11,7 +11,8 @@
 
 namespace idefics {
 
-// spec 2.4: x / sqrt(mean(x²) + eps), rounded to T, times weight, rounded to T. n elements.
+// docs/model.md#rmsnorm: x / sqrt(mean(x²) + eps), rounded to T, times weight, rounded to T. n
+// elements.
 void NormRow(const float* x, const float* weight, float eps, float* out, int64_t n);
 void NormRow(const c10::BFloat16* x, const c10::BFloat16* weight, float eps, c10::BFloat16* out,
              int64_t n);

@@ -9,7 +9,8 @@
 
 namespace idefics::reference {
 
-// spec 2.4: two roundings in 16 bit, one for the normalised value and one for the product.
+// docs/model.md#rmsnorm: two roundings in 16 bit, one for the normalised value and one for the
+// product.
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor variance = wide.pow(2).mean(-1, /*keepdim=*/true);
@@ -79,7 +80,8 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
   return out.view({q.size(0), heads * dim});
 }
 
-// spec 2.6 and 2.7: a token attends to the latents of exactly one image, or adds nothing.
+// docs/model.md#gated-cross-attention: a token attends to the latents of exactly one image, or adds
+// nothing.
 at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at::Tensor& image_v,
                        const at::Tensor& image_entry) {
   const int64_t tokens = q.size(0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What transformers 4.57 does to a row of scores before a token is chosen, in its order and with
-// its f32 arithmetic (src/transformers/generation/logits_process.py; spec 5.2). Pure functions.
+// its f32 arithmetic (src/transformers/generation/logits_process.py;
+// docs/model.md#logits-processors). Pure functions.
 #pragma once
 
 #include <cstdint>

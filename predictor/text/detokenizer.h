@@ -18,7 +18,7 @@ class Detokenizer {
 
   // Returns the text that is final now; "" while a run of byte tokens is open. A run is held until
   // a token of text (or Finish) ends it, because one byte that does not fit turns the whole run
-  // into U+FFFD (idefics-spec.md 4.7). Skipped and absent tokens do not end a run.
+  // into U+FFFD (docs/model.md#decoding). Skipped and absent tokens do not end a run.
   std::string Push(int32_t id);
 
   // What was held back. Call once, at the end.

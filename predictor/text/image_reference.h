@@ -8,12 +8,12 @@
 
 namespace idefics {
 
-// transformers' is_url (idefics-spec.md 4.3, 14.10): no U+0020 anywhere, a scheme and a non-empty
-// host part, as Python 3.11's urlparse finds them: "User://x" is a URL, "See:http://x" is not. Any
-// scheme counts; which ones are fetched is the fetcher's business. Strip spaces off both ends
-// first. Fails with kInvalidInput where urlparse raises, also without a scheme ("//[x"): unpaired
-// or wrong brackets in the host part, and host characters that compatibility normalisation turns
-// into one of / ? # @ : (such as U+2100).
+// transformers' is_url (docs/model.md#what-counts-as-a-url): no U+0020 anywhere, a scheme and a
+// non-empty host part, as Python 3.11's urlparse finds them: "User://x" is a URL, "See:http://x" is
+// not. Any scheme counts; which ones are fetched is the fetcher's business. Strip spaces off both
+// ends first. Fails with kInvalidInput where urlparse raises, also without a scheme ("//[x"):
+// unpaired or wrong brackets in the host part, and host characters that compatibility normalisation
+// turns into one of / ? # @ : (such as U+2100).
 Result<bool> LooksLikeUrl(std::string_view text);
 
 // "data:HEADER,DATA" with a HEADER of at most 1000 bytes without spaces or control characters that

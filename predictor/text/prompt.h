@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // From a sequence of texts and images to tokens, as transformers' IdeficsProcessor builds them
-// (idefics-spec.md 4.2, 2.7, 14.12). Pure; any thread.
+// (docs/model.md#prompt-expansion, #which-image-a-token-sees). Pure; any thread.
 #pragma once
 
 #include <cstdint>

@@ -43,7 +43,7 @@ enum class SpecialText {
   kNone,   // none: the API's `text`
   kTurns,  // all but <image> and <fake_token_around_image>, so that nobody forges an image
            // position: the API's `prompt`
-  kAll,    // all: transformers' behaviour (spec 4.5), for comparisons with it
+  kAll,    // all: transformers' behaviour (docs/model.md#tokenizer), for comparisons with it
 };
 
 }  // namespace idefics

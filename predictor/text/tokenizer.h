@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tokenizer: text <-> token ids, equal to transformers' LlamaTokenizerFast (legacy) over the same
-// vocabulary (idefics-spec.md 4.5, 4.7). One per model; immutable after Create, so every method may
-// be called from any thread at once.
+// vocabulary (docs/model.md#tokenizer, #decoding). One per model; immutable after Create, so every
+// method may be called from any thread at once.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What each part of the engine is worth: decode of one request with one part after another switched on, in turns with
-transformers on the same weights (reference/performance.md section 9.1).
+transformers on the same weights (docs/performance.md#the-ladder).
 
     ladder.py --bundle BF16 [--bundle INT8] [--bundle INT4] --checkpoint FOLDER [--rounds 5]
 

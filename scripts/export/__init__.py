@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turns a Hugging Face IDEFICS checkpoint folder into a bundle (design.md section 1)."""
+"""Turns a Hugging Face IDEFICS checkpoint folder into a bundle (docs/architecture.md#the-bundle)."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """config.json, preprocessor_config.json and generation_config.json of a checkpoint, checked.
 
-A missing key has transformers' class default (reference/idefics-spec.md section 1), which is not the 9b's value.
+A missing key has transformers' class default (docs/model.md#configuration), which is not the 9b's value.
 """
 
 import json
@@ -200,7 +200,7 @@ def _ids(values: Any, vocab_size: int, where: str) -> List[int]:
 
 
 def _generation(folder: Path, config: Dict[str, Any], vocab_size: int) -> Dict[str, Any]:
-    """What is set, by transformers' names; which file counts: spec section 14.5."""
+    """What is set, by transformers' names; which file counts: docs/model.md#generation-defaults."""
     path = folder / "generation_config.json"
     values, name = (dict(read_json(path)), path.name) if path.exists() else (dict(config), "config.json")
     if path.exists() and values.get("_from_model_config") is True and config.get("max_length") is not None:

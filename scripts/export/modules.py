@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two TorchScript modules of a bundle, without weights (design.md section 3).
+"""The two TorchScript modules of a bundle, without weights (docs/architecture.md#the-torchscript-boundary).
 
 Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in by name
 (`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are static and ragged:
 `T` tokens of all rows of a step lie behind each other, nothing is padded, nothing depends on data.
-The module stays in the subset that torch.export also accepts. Formulas: reference/idefics-spec.md section 2.
+The module stays in the subset that torch.export also accepts. Formulas: docs/model.md.
 """
 
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ class ModelShape:
 
 
 class VisionLayer(nn.Module):
-    """Pre-norm ViT block; spec 2.1 step 4. [M, P, E] -> [M, P, E]."""
+    """Pre-norm ViT block; docs/model.md#vision-tower. [M, P, E] -> [M, P, E]."""
 
     num_heads: Final[int]
     eps: Final[float]
@@ -91,7 +91,8 @@ class VisionLayer(nn.Module):
 
 
 class PerceiverBlock(nn.Module):
-    """Latents attend to the picture and to themselves; spec 2.2. Layer norms: eps 1e-5, not in the config."""
+    """Latents attend to the picture and to themselves; docs/model.md#perceiver-resampler.
+    Layer norms: eps 1e-5, not in the config."""
 
     num_heads: Final[int]
     head_dim: Final[int]
@@ -128,7 +129,8 @@ class PerceiverBlock(nn.Module):
 
 
 class ImageKv(nn.Module):
-    """Keys and values of one gated cross-attention layer for a picture; spec 2.6 (no RoPE)."""
+    """Keys and values of one gated cross-attention layer for a picture, without RoPE;
+    docs/model.md#gated-cross-attention."""
 
     num_heads: Final[int]
     eps: Final[float]
@@ -217,7 +219,7 @@ class Vision(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Gated cross-attention block, runs before decoder layers 0, interval, ...; spec 2.6,
+    """Gated cross-attention block, runs before decoder layers 0, interval, ...; docs/model.md#gated-cross-attention,
     Flamingo (arXiv 2204.14198) section 2.2. The gates are stored after tanh."""
 
     num_heads: Final[int]
@@ -253,7 +255,7 @@ class CrossLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """LLaMA block; spec 2.5."""
+    """LLaMA block; docs/model.md#decoder-layer."""
 
     eps: Final[float]
 

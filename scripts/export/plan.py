@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensors a bundle holds, in load order, and from which tensors of the checkpoint each is made.
 
-Names on the left are attribute paths in modules.py, on the right those of idefics-spec.md section 2.10.
+Names on the left are attribute paths in modules.py, on the right those of docs/model.md#weight-names.
 """
 
 import re
@@ -32,7 +32,7 @@ class TargetTensor:
     quantized: bool = False  # a linear that is stored in the width asked for
 
 
-# Present in some checkpoints, used by no forward pass (spec 2.10; 0.5 for post_layernorm).
+# Present in some checkpoints, used by no forward pass (docs/model.md#weight-names).
 _IGNORED = re.compile(r"(\.rotary_emb\.(inv_freq|cos_cached|sin_cached)"
                       r"|\.embeddings\.position_ids|\.vision_model\.post_layernorm\.(weight|bias))$")
 

@@ -80,7 +80,7 @@ PICTURES = {"a": (48, 64, 0), "b": (33, 50, 91), "c": (224, 224, 17), "d": (100,
 
 
 def picture(name: str) -> numpy.ndarray:
-    """[H, W, 3] uint8; the formula of reference/idefics-spec.md section 3.4, shifted."""
+    """[H, W, 3] uint8; the formula of docs/model.md#golden-images, shifted."""
     height, width, shift = PICTURES[name]
     y, x, c = numpy.ogrid[:height, :width, :3]
     return ((7 * x + 13 * y + 29 * c + 5 * ((x * y) % 31) + shift) % 256).astype(numpy.uint8)

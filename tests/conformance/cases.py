@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a case is: a number of cog-contract.md section 8.3 (or one after them), a tag and a sentence.
+"""What a case is: its number in the contract's list (README.md), a tag and a sentence.
 
 Tags: "c" equal to coglet 0.22 (such a case passes against it too), "ours" better on purpose, "hard" safety.
 """

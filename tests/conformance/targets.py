@@ -142,7 +142,7 @@ def coglet_schema(output):
     declared.pop("anyOf", None)
     declared["required"] = ["image", "text"]
     if output == "string":
-        # coglet refuses to stream a plain string; ours streams it (cog-contract.md section 11).
+        # coglet refuses to stream a plain string; ours streams it (docs/cog-api.md#deviations-from-coglet).
         schema["paths"]["/predictions"]["post"].pop("x-cog-streaming", None)
     return schema
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Logits processors against their formulas (spec 5.2), and the sampled distribution against
-// softmax. Token parity with transformers is tests/model/test_parity.py.
+// Logits processors against their formulas (docs/model.md#logits-processors), and the sampled
+// distribution against softmax. Token parity with transformers is tests/model/test_parity.py.
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>

@@ -32,7 +32,7 @@ void CompareSampling();
 void CompareDecodeGraphs();
 void CompareQueues();
 
-// Prints what reference/performance.md section 11 asks of a new device.
+// Prints what docs/performance.md#a-new-device asks of a new device.
 void TimeOperators();
 void TimeDevice();
 void TimeLinears();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Goldens: sha256 of bytes that Pillow 12 made (spec 3.3); see also test_pixels.py.
+// Goldens: sha256 of bytes that Pillow 12 made (docs/model.md#resize); see also test_pixels.py.
 #include "predictor/images/resize.h"
 
 #include <catch2/catch_test_macros.hpp>

@@ -74,7 +74,7 @@ TEST_CASE("rms_norm takes rows that do not lie one behind the other", "[ops]") {
 }
 
 // 16-bit rows of equal numbers have an exact mean of squares, so that every bit is decided by the
-// roundings: spec 2.4 rounds the normalised value, then the product.
+// roundings: docs/model.md#rmsnorm rounds the normalised value, then the product.
 TEST_CASE("rms_norm in 16 bit rounds twice", "[ops]") {
   for (const at::ScalarType type : {at::kBFloat16, at::kHalf}) {
     const at::Tensor x = at::full({1, 64}, 1.5, at::TensorOptions().dtype(type));

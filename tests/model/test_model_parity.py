@@ -22,7 +22,7 @@ def case(request, ours):
 
 
 def tolerance(entry) -> float:
-    """reference/idefics-spec.md section 14.15: transformers' own f32 rounding, four times."""
+    """docs/model.md#tolerances: transformers' own f32 rounding, four times."""
     return max(1e-4, 4 * entry["f32_error"])
 
 

@@ -56,7 +56,7 @@ def test_transformers_still_generates_what_the_goldens_hold(case):
 
 
 def test_in_bf16_our_logits_are_as_near_to_f32_as_those_of_transformers(case, checkpoint, ours):
-    """The margin rule of reference/idefics-spec.md section 2.9, teacher forced: another best token is accepted only
+    """The margin rule of docs/model.md#tolerances, teacher forced: another best token is accepted only
     where the reference's lead is within twice its own rounding error."""
     from oracle_model import load_model, margin
     golden, oracle, _, prompts = case

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny golden model of reference/idefics-spec.md section 10, whose weights are a formula: values that an
+"""The tiny golden model of docs/model.md#the-tiny-golden-model, whose weights are a formula: values that an
 independent program computed in float64."""
 
 import json

@@ -12,7 +12,7 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-// Section 4.7 of the specification, step by step over the whole sequence.
+// docs/model.md#decoding, step by step over the whole sequence.
 std::string ReferenceDecode(const Tokenizer& tokenizer, const Ids& ids, bool skip_special) {
   std::vector<TokenPiece> kept;
   for (const int32_t id : ids) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cross-attention to the latents of one image per token (spec 2.6); entry -1 adds nothing (2.7).
+// Cross-attention to the latents of one image per token (docs/model.md#gated-cross-attention);
+// entry -1 adds nothing.
 #pragma once
 
 #include "predictor/ops/cuda/attend_keys.cuh"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// RMSNorm with the two roundings of spec 2.4: one of the normalised value, one of the product.
-// Where a residual comes before it, both are one pass.
+// RMSNorm with the two roundings of docs/model.md#rmsnorm: one of the normalised value, one of the
+// product. Where a residual comes before it, both are one pass.
 #pragma once
 
 #include "predictor/ops/cuda/lanes.cuh"

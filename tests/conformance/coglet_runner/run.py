@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake engine for the real Cog server: obeys the directives of fake-engine.md in `text`.
+"""The fake engine for the real Cog server: obeys the directives of docs/cog-api.md#fake-server in `text`.
 
 `steps` is the interpreter; the four runners differ only in output type and in how they wait.
 """
