@@ -19,7 +19,7 @@ Result<bool> LooksLikeUrl(std::string_view text);
 // "data:HEADER,DATA" with a HEADER of at most 1000 bytes without spaces or control characters that
 // starts with "image/" or ends with ";base64" (any letter case). So "data: 1, 2, 3" stays text, and
 // "data:text/plain;base64,…" is taken for an image that will be refused as such. transformers takes
-// all of them as text (14.10).
+// all of them as text.
 bool LooksLikeDataUri(std::string_view text);
 
 }  // namespace idefics
