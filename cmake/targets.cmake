@@ -27,14 +27,12 @@ function(idefics_library name)
 endfunction()
 
 # idefics_test(scheduler_test LABEL unit TIMEOUT_S 30 LIBS idefics_engine [SOURCES x.cc])
-# Tests run in the source folder; IDEFICS_SHARED_DATA points to ../shared/data, which may be absent.
+# Tests run in the source folder.
 function(idefics_test name)
   cmake_parse_arguments(arg "" "LABEL;TIMEOUT_S" "LIBS;SOURCES" ${ARGN})
   add_executable(${name} ${name}.cc ${arg_SOURCES})
   target_link_libraries(${name} PRIVATE ${arg_LIBS} idefics_flags Catch2::Catch2WithMain)
-  target_compile_definitions(${name} PRIVATE
-    IDEFICS_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
-    IDEFICS_SHARED_DATA="${PROJECT_SOURCE_DIR}/../shared/data")
+  target_compile_definitions(${name} PRIVATE IDEFICS_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABEL}" TIMEOUT "${arg_TIMEOUT_S}")
 endfunction()

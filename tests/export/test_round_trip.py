@@ -2,6 +2,7 @@
 """Every kind of checkpoint folder becomes the same bundle: formats, shards, types, vocabularies, defaults."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ import torch
 from bundle_reader import check_files, linear, manifest, tensors
 from conftest import LIBRARY, edit_json, environment, export_command
 
-LLAMA = Path(__file__).resolve().parents[3] / "shared/data/llama/tokenizer.model"
+LLAMA = Path(os.environ.get("IDEFICS_LLAMA_TOKENIZER")
+             or Path(__file__).resolve().parents[3] / "shared/data/llama/tokenizer.model")
 TORCH = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
@@ -183,7 +185,7 @@ def test_a_tokenizer_json_alone_gives_the_same_tokenizer_model(damaged, export):
         assert ours.encode(text) == theirs.encode(text)
 
 
-@pytest.mark.skipif(not LLAMA.is_file(), reason=f"{LLAMA} is absent (Meta's vocabulary is not in this repository)")
+@pytest.mark.skipif(not LLAMA.is_file(), reason="no LLaMA vocabulary: set IDEFICS_LLAMA_TOKENIZER to its tokenizer.model")
 def test_the_llama_vocabulary_survives_the_way_over_tokenizer_json(tmp_path):
     import make_checkpoint
     from export.sentencepiece_proto import read_pieces

@@ -35,8 +35,8 @@ std::string Shown(const std::vector<PromptItem>& items, bool add_end_of_utteranc
 }
 
 TEST_CASE("the prompt of the Hugging Face example has the published ids", "[prompt]") {
-  const auto tokenizer = LlamaTokenizer(IDEFICS_SHARED_DATA);
-  if (!tokenizer) SKIP("no " IDEFICS_SHARED_DATA " here");
+  const auto tokenizer = LlamaTokenizer();
+  if (!tokenizer) SKIP(kNoLlamaTokenizer);
   const auto tokens = [&](const std::vector<PromptItem>& items) {
     return BuildPrompt(*tokenizer, items, false).tokens;
   };

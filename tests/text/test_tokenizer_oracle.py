@@ -2,8 +2,8 @@
 """The C++ text code against transformers 4.57, live, on random input.
 
 Needs transformers 4.57 with its LLaMA tokenizer, the built program tests/text/tokenize_lines (looked
-for in $IDEFICS_BUILD_DIR, then in build/*) and a vocabulary: LLaMA's in ../shared/data/llama, the
-demo's in weights/demo. Whatever is missing is named in the reason of the skip.
+for in $IDEFICS_BUILD_DIR, then in build/*) and a vocabulary: LLaMA's, named by IDEFICS_LLAMA_TOKENIZER,
+or the demo's in weights/demo. Whatever is missing is named in the reason of the skip.
 """
 
 import json
@@ -16,7 +16,8 @@ import urllib.parse
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-LLAMA_MODEL = ROOT.parent / "shared/data/llama/tokenizer.model"
+LLAMA_MODEL = pathlib.Path(os.environ.get("IDEFICS_LLAMA_TOKENIZER")
+                           or ROOT.parent / "shared/data/llama/tokenizer.model")
 DEMO = ROOT / "weights/demo"
 FAKE, IMAGE, END = "<fake_token_around_image>", "<image>", "<end_of_utterance>"
 SPECIAL = ["<unk>", "<s>", "</s>", FAKE, IMAGE, END]
@@ -43,7 +44,7 @@ def make_reference(name: str):
             pytest.skip(f"no {DEMO}/tokenizer.model")
         return DEMO / "tokenizer.model", transformers.LlamaTokenizerFast.from_pretrained(DEMO)
     if not LLAMA_MODEL.exists():
-        pytest.skip(f"no {LLAMA_MODEL}")
+        pytest.skip("no LLaMA vocabulary: set IDEFICS_LLAMA_TOKENIZER to its tokenizer.model")
     pytest.importorskip("google.protobuf", reason="protobuf, which converts the model, is missing")
     # add_prefix_space: rebuilds the tokenizer the legacy way, with a prefix after special tokens too.
     tokenizer = transformers.LlamaTokenizerFast(

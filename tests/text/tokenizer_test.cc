@@ -23,9 +23,10 @@ Status CreateStatus(const std::string& model, SpecialTokens special) {
 
 TEST_CASE("the goldens of the LLaMA vocabulary encode and decode as in transformers",
           "[tokenizer]") {
-  const auto tokenizer = LlamaTokenizer(IDEFICS_SHARED_DATA);
-  const auto file = ReadFile(IDEFICS_SHARED_DATA "/goldens/tokenizer.json");
-  if (!tokenizer || !file) SKIP("no " IDEFICS_SHARED_DATA " here");
+  const auto tokenizer = LlamaTokenizer();
+  if (!tokenizer) SKIP(kNoLlamaTokenizer);
+  const auto file = ReadFile(IDEFICS_SOURCE_DIR "/tests/goldens/llama_tokenizer.json");
+  REQUIRE(file);
   const auto goldens = nlohmann::json::parse(*file);
   REQUIRE(goldens["encode"].size() == 56);
   REQUIRE(goldens["decode"].size() == 13);
@@ -45,10 +46,12 @@ TEST_CASE("the goldens of the LLaMA vocabulary encode and decode as in transform
 }
 
 TEST_CASE("llama.cpp's vectors of the LLaMA vocabulary hold", "[tokenizer]") {
-  const auto tokenizer = LlamaTokenizer(IDEFICS_SHARED_DATA);
-  const auto texts = ReadFile(IDEFICS_SHARED_DATA "/llama/vectors.inp");
-  const auto answers = ReadFile(IDEFICS_SHARED_DATA "/llama/vectors.out");
-  if (!tokenizer || !texts || !answers) SKIP("no " IDEFICS_SHARED_DATA " here");
+  const auto tokenizer = LlamaTokenizer();
+  if (!tokenizer) SKIP(kNoLlamaTokenizer);
+  const auto texts = ReadFile(IDEFICS_SOURCE_DIR "/tests/goldens/llama_cpp_vectors.inp");
+  const auto answers = ReadFile(IDEFICS_SOURCE_DIR "/tests/goldens/llama_cpp_vectors.out");
+  REQUIRE(texts);
+  REQUIRE(answers);
   const std::string separator = "\n__ggml_vocab_test__\n";
   std::istringstream lines(*answers);
   int num_vectors = 0;

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iterator>
@@ -88,8 +89,10 @@ std::optional<std::string> ReadFile(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-std::unique_ptr<Tokenizer> LlamaTokenizer(const std::string& shared_data, bool instruct) {
-  const auto model = ReadFile(shared_data + "/llama/tokenizer.model");
+std::unique_ptr<Tokenizer> LlamaTokenizer(bool instruct) {
+  const char* named = std::getenv("IDEFICS_LLAMA_TOKENIZER");
+  const auto model = ReadFile(
+      named != nullptr ? named : IDEFICS_SOURCE_DIR "/../shared/data/llama/tokenizer.model");
   if (!model) return nullptr;
   return std::move(Tokenizer::Create(*model, SpecialTokens::Released(32000, instruct))).value();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Vocabularies for tests: a tiny one made here, and LLaMA's from the shared folder.
+// Vocabularies for tests: a tiny one made here, and LLaMA's where it is at hand.
 #pragma once
 
 #include <memory>
@@ -33,8 +33,10 @@ std::unique_ptr<Tokenizer> TinyTokenizer(bool instruct = true);
 // The whole file, or nothing.
 std::optional<std::string> ReadFile(const std::string& path);
 
-// The released instruct vocabulary over IDEFICS_SHARED_DATA/llama/tokenizer.model; nullptr where
-// the folder is absent.
-std::unique_ptr<Tokenizer> LlamaTokenizer(const std::string& shared_data, bool instruct = true);
+// The released instruct vocabulary over LLaMA's tokenizer.model, which IDEFICS_LLAMA_TOKENIZER
+// names: Meta's licence keeps it out of this repository. nullptr where it is absent.
+std::unique_ptr<Tokenizer> LlamaTokenizer(bool instruct = true);
+inline constexpr const char* kNoLlamaTokenizer =
+    "no LLaMA vocabulary: set IDEFICS_LLAMA_TOKENIZER to its tokenizer.model";
 
 }  // namespace idefics
