@@ -4,7 +4,8 @@ add_library(idefics_flags INTERFACE)  # warnings and sanitizers, for our own cod
 target_compile_options(idefics_flags INTERFACE
   # -Wrestrict: GCC 12 sees overlaps in std::string operator+ that are not there (GCC bug 105651).
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror>
-  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>)
+  $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
+  $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>)  # common/thread_annotations.h
 if(IDEFICS_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=address,undefined)
