@@ -8,7 +8,8 @@ set -euo pipefail
 variant=${1:-cuda} tag=${2:-cog-idefics:${1:-cuda}}
 docker=${DOCKER:-docker}
 revision=$(git -C "$ROOT" rev-parse HEAD 2>/dev/null || echo unknown)
-build=("$docker" build ${DOCKER_BUILD_FLAGS:-} --build-arg "VARIANT=$variant"
+read -ra flags <<<"${DOCKER_BUILD_FLAGS:-}"
+build=("$docker" build "${flags[@]}" --build-arg "VARIANT=$variant"
   --build-arg "REVISION=$revision" --tag "$tag")
 
 say "image: building $tag (first time: about 8 minutes on 2 cores)"

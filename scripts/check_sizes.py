@@ -85,7 +85,7 @@ def cpp_functions(text):
 def python_functions(text):
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node.lineno, node.name, node.end_lineno - node.lineno + 1, 0
+            yield node.lineno, node.name, (node.end_lineno or 0) - node.lineno + 1, 0
 
 
 def violations(path, text):

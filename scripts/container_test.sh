@@ -24,7 +24,7 @@ done
 BASE=debian:bookworm-slim
 IMAGE=cog-idefics:test-$variant
 scratch=$(mktemp -d)
-engine='' started_engine=''
+started_engine=''
 docker=docker
 # Debian's program has BuildKit built in; another one on the path may lack it.
 [ ! -x /usr/bin/docker ] || docker=/usr/bin/docker

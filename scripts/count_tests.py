@@ -54,9 +54,9 @@ def main(paths):
             text = NOT_XML.sub("?", path.read_text(encoding="utf-8", errors="replace"))
             root = xml.etree.ElementTree.fromstring(text)
             counts = [case_counts(case) for case in root.iter("testcase")]
-        own = [sum(column) for column in zip(*counts)] or [0, 0, 0]
+        own = [sum(column) for column in zip(*counts, strict=True)] or [0, 0, 0]
         print(f"{path.stem}: {own[0]} passed, {own[1]} failed, {own[2]} skipped")
-        total = [a + b for a, b in zip(total, own)]
+        total = [a + b for a, b in zip(total, own, strict=True)]
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
     return 0 if total[1] == 0 and total[0] > 0 else 1
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
 # Where everything is. Sourced by the other scripts, after `set -euo pipefail`; sets variables only.
 
@@ -11,6 +12,7 @@ key_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
 ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
+LINT_ENV=$CACHE/lint-$(key_of "$ROOT/scripts/requirements-lint.txt")
 # A CUDA toolkit made of wheels, for machines that have none.
 CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0

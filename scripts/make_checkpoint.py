@@ -15,18 +15,18 @@ import json
 import math
 import string
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any
 
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from export.config import IMAGE_MEAN, IMAGE_STD, read_config  # noqa: E402
-from export.plan import SourceTensor, build_plan  # noqa: E402
-from export.progress import Progress  # noqa: E402
-from export.sentencepiece_proto import (BYTE, CONTROL, NORMAL, UNKNOWN, Piece, bpe_model,  # noqa: E402
-                                        read_pieces)
-from export.tokenizer_files import RELEASED, derived_merges  # noqa: E402
+from export.config import IMAGE_MEAN, IMAGE_STD, read_config
+from export.plan import SourceTensor, build_plan
+from export.progress import Progress
+from export.sentencepiece_proto import BYTE, CONTROL, NORMAL, UNKNOWN, Piece, bpe_model, read_pieces
+from export.tokenizer_files import RELEASED, derived_merges
 
 DTYPES = {"f32": (torch.float32, "F32", "float32"), "bf16": (torch.bfloat16, "BF16", "bfloat16"),
           "f16": (torch.float16, "F16", "float16")}
@@ -35,7 +35,7 @@ CHUNK = 8 << 20  # elements
 _LARGE_VISION = {"embed_dim": 1280, "image_size": 224, "patch_size": 14, "num_hidden_layers": 32,
                  "num_attention_heads": 16, "intermediate_size": 5120}
 _LARGE_PERCEIVER = {"resampler_n_latents": 64, "resampler_depth": 6, "resampler_n_heads": 16, "resampler_head_dim": 96}
-SHAPES: Dict[str, Dict[str, Any]] = {
+SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {  # docs/model.md#the-tiny-golden-model
         "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
         "cross_layer_interval": 2,
@@ -59,7 +59,7 @@ SHAPES: Dict[str, Dict[str, Any]] = {
 }
 
 
-def _config(options: argparse.Namespace) -> Dict[str, Any]:
+def _config(options: argparse.Namespace) -> dict[str, Any]:
     shape = SHAPES[options.shape]
     config = {
         **shape, "architectures": ["IdeficsForVisionText2Text"], "model_type": "idefics",
@@ -83,7 +83,7 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def made_pieces(count: int) -> List[Piece]:
+def made_pieces(count: int) -> list[Piece]:
     """A byte-fallback BPE of exactly `count` pieces: merges of two letters first, then single characters."""
     letters = [*string.ascii_lowercase, *string.ascii_uppercase, *string.digits, *string.punctuation]
     singles = ["\u2581", *letters][:max(1, (count - 259) * 2 // 3)]
@@ -98,9 +98,9 @@ def made_pieces(count: int) -> List[Piece]:
     return pieces + [Piece(text, float(-i), NORMAL) for i, text in enumerate(normal)]
 
 
-def tokenizer_json(pieces: List[Piece], added: List[str]) -> Dict[str, Any]:
+def tokenizer_json(pieces: list[Piece], added: list[str]) -> dict[str, Any]:
     """transformers' fast legacy LLaMA tokenizer over `pieces`, with `added` behind them."""
-    def token(number: int, text: str) -> Dict[str, Any]:
+    def token(number: int, text: str) -> dict[str, Any]:
         return {"id": number, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
                 "normalized": False, "special": True}
 
@@ -128,7 +128,7 @@ def tokenizer_json(pieces: List[Piece], added: List[str]) -> Dict[str, Any]:
                   "merges": [f"{left} {right}" for left, right in derived_merges(pieces)]}}
 
 
-def write_tokenizer(folder: Path, options: argparse.Namespace, config: Dict[str, Any]) -> None:
+def write_tokenizer(folder: Path, options: argparse.Namespace, config: dict[str, Any]) -> None:
     if options.tokenizer:
         model = options.tokenizer.read_bytes()
         pieces = read_pieces(model)
@@ -151,7 +151,7 @@ def write_tokenizer(folder: Path, options: argparse.Namespace, config: Dict[str,
         "padding_side": "left", "processor_class": "IdeficsProcessor", "tokenizer_class": "LlamaTokenizerFast"})
 
 
-def _scale(tensor: SourceTensor) -> Tuple[float, float]:
+def _scale(tensor: SourceTensor) -> tuple[float, float]:
     """(centre, half width) of the uniform distribution: activations of unit size at any shape."""
     name, last = tensor.name, tensor.name.rsplit(".", 1)[-1]
     if last.startswith("alpha"):
@@ -182,8 +182,8 @@ def random_chunks(tensor: SourceTensor, options: argparse.Namespace) -> Iterator
         yield piece.to(dtype)
 
 
-def _header(tensors: List[SourceTensor], stored_name: str, element: int) -> bytes:
-    entries: Dict[str, Any] = {"__metadata__": {"format": "pt"}}
+def _header(tensors: list[SourceTensor], stored_name: str, element: int) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for tensor in tensors:
         end = offset + math.prod(tensor.shape) * element
@@ -194,7 +194,7 @@ def _header(tensors: List[SourceTensor], stored_name: str, element: int) -> byte
     return len(text).to_bytes(8, "little") + text
 
 
-def write_safetensors(path: Path, tensors: List[SourceTensor], options: argparse.Namespace, progress: Progress) -> None:
+def write_safetensors(path: Path, tensors: list[SourceTensor], options: argparse.Namespace, progress: Progress) -> None:
     dtype, stored_name, _ = DTYPES[options.dtype]
     with open(path, "wb") as file:
         file.write(_header(tensors, stored_name, dtype.itemsize))
@@ -210,15 +210,15 @@ def _bytes(piece: torch.Tensor) -> bytearray:
     return out
 
 
-def write_torch(path: Path, tensors: List[SourceTensor], options: argparse.Namespace, progress: Progress) -> None:
+def write_torch(path: Path, tensors: list[SourceTensor], options: argparse.Namespace, progress: Progress) -> None:
     state = {t.name: torch.cat(list(random_chunks(t, options))).view(t.shape) for t in tensors}
     torch.save(state, path)
     progress.advance(sum(value.nbytes for value in state.values()))
 
 
-def _shards(tensors: List[SourceTensor], count: int) -> List[List[SourceTensor]]:
+def _shards(tensors: list[SourceTensor], count: int) -> list[list[SourceTensor]]:
     total = sum(math.prod(t.shape) for t in tensors)
-    shards: List[List[SourceTensor]] = [[] for _ in range(count)]
+    shards: list[list[SourceTensor]] = [[] for _ in range(count)]
     done = 0
     for tensor in tensors:
         shards[min(count - 1, done * count // total)].append(tensor)
@@ -226,7 +226,7 @@ def _shards(tensors: List[SourceTensor], count: int) -> List[List[SourceTensor]]
     return [shard for shard in shards if shard]
 
 
-def write_weights(folder: Path, tensors: List[SourceTensor], options: argparse.Namespace) -> None:
+def write_weights(folder: Path, tensors: list[SourceTensor], options: argparse.Namespace) -> None:
     element = DTYPES[options.dtype][0].itemsize
     total = sum(math.prod(t.shape) for t in tensors) * element
     stem, suffix = ("model", "safetensors") if options.format == "safetensors" else ("pytorch_model", "bin")

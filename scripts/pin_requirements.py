@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites requirements*.txt: every wheel by version and sha256.
 
+  pin_requirements.py [base] [oracle] [lint] [cuda]    the files named, or all of them
+
 Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
 Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
 hashes of all of them. Run it after changing a version below; the new file gets a new cache folder.
@@ -20,6 +22,8 @@ BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0
 # What the tests compare with (the oracles), and what runs them.
 ORACLE = ("transformers==4.57.6", "pillow==12.3.0", "cog==0.22.0", "coglet==0.22.0",
           "pytest==9.2.0", "requests==2.34.2")
+# What scripts/check.sh runs.
+LINT = ("ruff==0.17.6", "mypy==2.4.1")
 # nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built with.
 CUDA = ("nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88",
         "nvidia-cuda-cccl==13.0.85")
@@ -28,7 +32,11 @@ LEFT_OUT = ("triton", "cuda-bindings", "cuda-pathfinder", "cuda-toolkit", "nvidi
             "setuptools")
 
 
-def resolve(python, requirements, folder):
+Packages = dict[str, tuple[str, set[str]]]  # name: (version, sha256 of each wheel)
+
+
+def resolve(python: str, requirements: tuple[str, ...],
+            folder: pathlib.Path) -> dict[str, tuple[str, str]]:
     """Returns {name: (version, sha256)} of what pip would install for this Python."""
     report = folder / f"{python}.json"
     platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
@@ -47,9 +55,9 @@ def resolve(python, requirements, folder):
     return found
 
 
-def merged(requirements):
-    """Returns {name: (version, sorted hashes over all Pythons)}, less LEFT_OUT."""
-    result = {}
+def merged(requirements: tuple[str, ...]) -> Packages:
+    """Returns what all Pythons need, less LEFT_OUT."""
+    result: Packages = {}
     with tempfile.TemporaryDirectory() as folder:
         for python in PYTHONS:
             print(f"asking pip for Python {python}: {' '.join(requirements)}")
@@ -65,7 +73,7 @@ def merged(requirements):
     return result
 
 
-def write(path, title, packages):
+def write(path: pathlib.Path, title: str, packages: Packages) -> None:
     lines = [f"# {title}", "# Written by scripts/pin_requirements.py; x86-64, CPython "
              f"{PYTHONS[0]} to {PYTHONS[-1]}. Installed with --require-hashes --no-deps."]
     for name in sorted(packages):
@@ -76,20 +84,24 @@ def write(path, title, packages):
     print(f"{path.name}: {len(packages)} packages")
 
 
-def main():
+def main(names: list[str]) -> None:
     folder = pathlib.Path(__file__).resolve().parent
-    base = merged(BASE)
-    oracle = merged(BASE + ORACLE)
-    cuda = merged(CUDA)
-    for name in base:
-        if oracle.pop(name) != base[name]:
-            raise SystemExit(f"{name} resolves differently for the oracles: pin it in BASE")
-    write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
-    write(folder / "requirements-oracle.txt",
-          "What the tests compare with; installed over requirements.txt.", oracle)
-    write(folder / "requirements-cuda.txt",
-          "The CUDA compiler; installed over requirements.txt.", cuda)
+    names = names or ["base", "oracle", "lint", "cuda"]
+    if "base" in names or "oracle" in names:
+        base = merged(BASE)
+        oracle = merged(BASE + ORACLE)
+        for name in base:
+            if oracle.pop(name) != base[name]:
+                raise SystemExit(f"{name} resolves differently for the oracles: pin it in BASE")
+        write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
+        write(folder / "requirements-oracle.txt",
+              "What the tests compare with; installed over requirements.txt.", oracle)
+    if "lint" in names:
+        write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.", merged(LINT))
+    if "cuda" in names:
+        write(folder / "requirements-cuda.txt",
+              "The CUDA compiler; installed over requirements.txt.", merged(CUDA))
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -12,7 +12,7 @@ PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv curl ca-c
   libssl-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libcli11-dev libsentencepiece-dev
   libopencv-core-dev libjpeg-dev libpng-dev libtiff-dev libgif-dev
   libwebp-dev libavif-dev zlib1g-dev)
-TEST_PACKAGES=(clang-format)
+TEST_PACKAGES=(clang-format shellcheck)
 
 HTTPLIB_SHA256=e9112546cbae828180f72c2ae6da4bfd8d15ae38138bd99b898e5e30128acc28  # of httplib.h
 CATCH2_SHA256=c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c   # of the archive
@@ -59,14 +59,15 @@ install_packages() {
 }
 
 setup_packages() {
-  local missing
-  missing=$(missing_packages "$@")
-  [ -n "$missing" ] || return 0
+  local -a missing
+  read -ra missing < <(missing_packages "$@") || true
+  [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "this system has no apt-get; install these packages or their" \
-    "like by hand: $missing"
+    "like by hand: ${missing[*]}"
   [ "$(id -u)" = 0 ] || command -v sudo >/dev/null || die "installing packages needs root, and sudo" \
-    "is not here; run as root: apt-get install $missing"
-  step "installing packages: $missing" $((15 + 3 * $(wc -w <<<"$missing"))) install_packages $missing
+    "is not here; run as root: apt-get install ${missing[*]}"
+  step "installing packages: ${missing[*]}" $((15 + 3 * ${#missing[@]})) \
+    install_packages "${missing[@]}"
 }
 
 # ---- Python packages, libtorch among them ----
@@ -190,6 +191,8 @@ everything() {
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
     make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"
+  venv_ready "$LINT_ENV" || step "fetching ruff and mypy, which check the Python code" 10 \
+    make_venv "$LINT_ENV" "$ROOT/scripts/requirements-lint.txt"
 }
 
 with_tests=no with_cuda=no

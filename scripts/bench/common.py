@@ -10,6 +10,7 @@ import base64
 import contextlib
 import http.client
 import io
+import itertools
 import json
 import os
 import platform
@@ -19,9 +20,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any
 
 from PIL import Image
 
@@ -42,7 +44,8 @@ def note(text: str) -> None:
 
 
 def machine() -> str:
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     return (f"{cpu}, {os.cpu_count()} CPUs, {memory:.0f} GB, Linux {platform.release()}, load "
@@ -52,18 +55,18 @@ def machine() -> str:
 @dataclass(frozen=True)
 class Answer:
     """One prediction as its reader saw it; seconds since the request was sent."""
-    times: List[float]  # of each piece of output
+    times: list[float]  # of each piece of output
     total: float
     tokens: int
-    metrics: Dict[str, Any]
+    metrics: dict[str, Any]
 
     @property
     def first(self) -> float:
         """By the server's clock: pictures fetched and prepared, the prompt's step."""
         return self.metrics["fetch_time"] + self.metrics["time_to_first_token"]
 
-    def gaps(self) -> List[float]:
-        return [b - a for a, b in zip(self.times, self.times[1:])]
+    def gaps(self) -> list[float]:
+        return [b - a for a, b in itertools.pairwise(self.times)]
 
     @property
     def seconds_per_token(self) -> float:
@@ -87,13 +90,13 @@ def new_picture() -> str:
 class Server:
     """idefics-server with a bundle. Use as a context manager."""
 
-    def __init__(self, bundle: Path, *flags: str, env: Optional[Dict[str, str]] = None):
+    def __init__(self, bundle: Path, *flags: str, env: dict[str, str] | None = None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [str(ROOT / "scripts/idefics-server"), "serve", "--model", str(bundle), "--host", "127.0.0.1",
                    "--port", str(self.port), *flags]
-        self._log = open(os.devnull if "BENCH_LOG" not in os.environ else os.environ["BENCH_LOG"], "w")
+        self._log = open(os.environ.get("BENCH_LOG", os.devnull), "w")  # noqa: SIM115 (stop() closes it)
         started = time.perf_counter()
         self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})})
         self.seconds_to_ready = self._wait(started)
@@ -135,7 +138,7 @@ class Server:
         response = connection.getresponse()
         if response.status != 200:
             sys.exit(f"the server answered {response.status}: {response.read()[:300]!r}")
-        times: List[float] = []
+        times: list[float] = []
         event = ""
         for line in response:
             if line.startswith(b"event:"):
@@ -161,17 +164,19 @@ class Transformers:
     def __init__(self, checkpoint: Path):
         self._process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("transformers_worker.py")),
                                           str(checkpoint)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._jobs, self._answers = self._process.stdin, self._process.stdout
         self.info = self._read()
 
-    def _read(self) -> Dict[str, Any]:
-        line = self._process.stdout.readline()
+    def _read(self) -> dict[str, Any]:
+        line = self._answers.readline()
         if not line:
             sys.exit("transformers_worker.py ended; its message stands above")
         return json.loads(line)
 
-    def run(self, **job: Any) -> Dict[str, Any]:
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
+    def run(self, **job: Any) -> dict[str, Any]:
+        self._jobs.write(json.dumps(job) + "\n")
+        self._jobs.flush()
         return self._read()
 
     def decode_seconds(self, tokens: int) -> float:
@@ -182,7 +187,7 @@ class Transformers:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        self._process.stdin.close()
+        self._jobs.close()
         self._process.wait()
 
 
@@ -217,7 +222,7 @@ def alone_in_cache(folder: Path, others: Sequence[Path]) -> None:
     warm(folder)
 
 
-def read_bandwidth(bundle: Path) -> Dict[str, float]:
+def read_bandwidth(bundle: Path) -> dict[str, float]:
     """GB/s of this moment: {"anonymous": huge pages, "mapped": pages of the bundle's file}."""
     weights = max(bundle.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     program = BUILD / "scripts/bench/read_bandwidth"
@@ -239,7 +244,7 @@ def decode_bytes(bundle: Path) -> int:
 
 @dataclass(frozen=True)
 class Figure:
-    values: List[float]
+    values: list[float]
 
     @property
     def median(self) -> float:
@@ -249,14 +254,14 @@ class Figure:
         return f"{self.median:.3g} ({min(self.values):.3g}–{max(self.values):.3g})"
 
 
-def ratio(a: List[float], b: List[float]) -> Figure:
+def ratio(a: list[float], b: list[float]) -> Figure:
     """Round by round, so that a slow minute hits both."""
-    return Figure([x / y for x, y in zip(a, b)])
+    return Figure([x / y for x, y in zip(a, b, strict=False)])
 
 
-def interleaved(rounds: int, runs: Dict[str, Callable[[], float]]) -> Dict[str, List[float]]:
+def interleaved(rounds: int, runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
     """A B A B …; shows progress on standard error."""
-    results: Dict[str, List[float]] = {name: [] for name in runs}
+    results: dict[str, list[float]] = {name: [] for name in runs}
     for round_number in range(rounds):
         for name, run in runs.items():
             results[name].append(run())

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,9 +28,11 @@ BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
 sys.path.insert(0, str(ROOT / "tests/conformance"))
 
 from cases import Options  # noqa: E402
-from targets import CogletTarget, OurTarget  # noqa: E402
+from targets import CogletTarget, OurTarget, Running  # noqa: E402
 
 CLIENTS = (1, 8, 32)
+Target = OurTarget | CogletTarget
+Figures = dict[str, float]
 
 
 def pixel() -> str:
@@ -41,33 +44,33 @@ def pixel() -> str:
 
 
 @contextlib.contextmanager
-def serving(target, slots):
-    """A READY server with that many slots; .start_s is how long it took to its first READY answer."""
+def serving(target: Target, slots: int) -> Iterator[tuple[Running, float]]:
+    """A READY server with that many slots, and the seconds to its first READY answer."""
     begun = time.perf_counter()
     server = target.start(Options(slots=slots, ready=False, fresh=True))
     try:
         while (server.listening() or {}).get("status") != "READY":
             time.sleep(0.0005)
-        server.start_s = time.perf_counter() - begun
-        yield server
+        yield server, time.perf_counter() - begun
     finally:
         server.kill()
 
 
-def ask(server, clients, seconds, method, path, *body):
-    command = [BUILD / "scripts/bench/http_client", str(server.port), str(clients), str(seconds), method, path, *body]
+def ask(server: Running, clients: int, seconds: float, method: str, path: str,
+        *body: str) -> dict[str, float]:
+    command = [str(BUILD / "scripts/bench/http_client"), str(server.port), str(clients), str(seconds), method, path, *body]
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
-def one_round(target, seconds, body):
-    figures = {}
+def one_round(target: Target, seconds: float, body: str) -> Figures:
+    figures: Figures = {}
     for clients in CLIENTS:
-        with serving(target, clients) as server:
+        with serving(target, clients) as (server, start_s):
             ask(server, clients, 0.5, "POST", "/predictions", body)  # warm
             answer = ask(server, clients, seconds, "POST", "/predictions", body)
             figures[f"predictions/s, {clients} clients"] = answer["per_second"]
             if clients == 1:
-                figures["start to READY, ms"] = server.start_s * 1e3
+                figures["start to READY, ms"] = start_s * 1e3
                 figures["round trip p50, ms"] = answer["p50_us"] / 1e3
                 figures["round trip p95, ms"] = answer["p95_us"] / 1e3
                 health = ask(server, 1, 1, "GET", "/health-check")
@@ -75,11 +78,11 @@ def one_round(target, seconds, body):
     return figures
 
 
-def shown(values):
+def shown(values: list[float]) -> str:
     return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
-def table(rounds):
+def table(rounds: dict[str, list[Figures]]) -> str:
     lines = ["| figure | ours | coglet | ratio of medians |", "|---|---|---|---|"]
     for name in rounds["ours"][0]:
         ours, theirs = ([figures[name] for figures in rounds[who]] for who in ("ours", "coglet"))
@@ -89,19 +92,20 @@ def table(rounds):
     return "\n".join(lines)
 
 
-def machine():
-    cpu = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     return f"{cpu}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f} at the start"
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3, help="of each measurement")
     arguments = parser.parse_args()
     about = machine()
-    rounds = {"ours": [], "coglet": []}
-    targets = {"ours": OurTarget(), "coglet": CogletTarget()}
+    rounds: dict[str, list[Figures]] = {"ours": [], "coglet": []}
+    targets: dict[str, Target] = {"ours": OurTarget(), "coglet": CogletTarget()}
     with tempfile.NamedTemporaryFile("w", suffix=".json") as body:
         json.dump({"input": {"image": pixel(), "text": "x"}}, body)
         body.flush()

@@ -12,23 +12,36 @@ model is loaded.
 
 import argparse
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import NamedTuple
 
-from common import (RIVAL, Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, interleaved, ratio,
-                    read_bandwidth, running, table)
+from common import (
+    RIVAL,
+    Figure,
+    Server,
+    Transformers,
+    alone_in_cache,
+    arguments,
+    decode_bytes,
+    heading,
+    interleaved,
+    ratio,
+    read_bandwidth,
+    running,
+    table,
+)
 
 
 class Rung(NamedTuple):
     name: str
     bundle: Path
-    flags: List[str]
+    flags: list[str]
 
 
 def has_gpu() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
-def rungs(bundles: List[Path], on_gpu: bool) -> List[Rung]:
+def rungs(bundles: list[Path], on_gpu: bool) -> list[Rung]:
     first, *others = bundles
     if on_gpu:
         climbed = [("plain operators", ["--no-fused", "--no-graph", "--step-ahead", "false"]),
@@ -40,10 +53,10 @@ def rungs(bundles: List[Path], on_gpu: bool) -> List[Rung]:
             *(Rung(bundle.name, bundle, []) for bundle in others)]
 
 
-def measure(options: argparse.Namespace, ladder: List[Rung], on_gpu: bool) -> Dict[str, List[float]]:
+def measure(options: argparse.Namespace, ladder: list[Rung], on_gpu: bool) -> dict[str, list[float]]:
     """Seconds a token of each rung and the rival, and the "read speed" of each round in GB/s."""
     folders = [*options.bundle, options.checkpoint]
-    speeds: List[float] = []
+    speeds: list[float] = []
 
     def decode(rung: Rung) -> float:
         alone_in_cache(rung.bundle, folders)
@@ -60,7 +73,7 @@ def measure(options: argparse.Namespace, ladder: List[Rung], on_gpu: bool) -> Di
     return {**interleaved(options.rounds, {**runs, RIVAL: decode_of_rival}), "read speed": speeds}
 
 
-def show(samples: Dict[str, List[float]], ladder: List[Rung]) -> None:
+def show(samples: dict[str, list[float]], ladder: list[Rung]) -> None:
     rows = [[RIVAL, Figure([1 / s for s in samples[RIVAL]]), "", "", "1"]]
     for rung in ladder:
         seconds = samples[rung.name]

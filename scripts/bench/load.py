@@ -8,12 +8,11 @@ The weights are in the page cache; with --cold they are dropped from it before e
 
 import tempfile
 from pathlib import Path
-from typing import Dict, List
 
 from common import Figure, Server, alone_in_cache, arguments, forget, heading, note, table
 
 
-def start(bundle: Path, cache: str) -> Dict[str, float]:
+def start(bundle: Path, cache: str) -> dict[str, float]:
     with Server(bundle, "--kv-tokens", "2048", env={"XDG_CACHE_HOME": cache}) as server:
         first = server.seconds_to_ready + server.ask(["Hi"], 8).first
         return {"ready": server.seconds_to_ready, "first token": first,
@@ -25,10 +24,10 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true")
     options = parser.parse_args()
     heading("Start")
-    rows: List[List[object]] = []
+    rows: list[list[object]] = []
     for bundle in options.bundle:
         size = sum(path.stat().st_size for path in bundle.iterdir()) / 1e9
-        figures: Dict[str, List[Dict[str, float]]] = {"first": [], "again": []}
+        figures: dict[str, list[dict[str, float]]] = {"first": [], "again": []}
         for number in range(options.rounds):
             with tempfile.TemporaryDirectory() as cache:
                 for which, values in figures.items():

@@ -14,14 +14,29 @@ file and the keys and values of the cross layers are in it; the rival's: vision 
 import argparse
 import statistics
 from pathlib import Path
-from typing import Dict, List
 
-from common import (REPEATS, RIVAL, Figure, Server, Transformers, alone_in_cache, arguments, decode_bytes, heading, middle,
-                    new_picture, note, ratio, read_bandwidth, running, table)
+from common import (
+    REPEATS,
+    RIVAL,
+    Figure,
+    Server,
+    Transformers,
+    alone_in_cache,
+    arguments,
+    decode_bytes,
+    heading,
+    middle,
+    new_picture,
+    note,
+    ratio,
+    read_bandwidth,
+    running,
+    table,
+)
 
 KINDS = ("decode", "picture")
-Figures = Dict[str, float]
-Samples = Dict[str, Dict[str, List[float]]]  # of a program's name, of a figure's name
+Figures = dict[str, float]
+Samples = dict[str, dict[str, list[float]]]  # of a program's name, of a figure's name
 
 
 def decode_of_server(server: Server, bundle: Path, tokens: int) -> Figures:
@@ -39,7 +54,7 @@ def picture_of_server(server: Server, text: str) -> Figures:
         new.append(answer.first)
         again.append(server.ask([text, picture], 8).first)
     return {"prompt": answer.metrics["input_token_count"], "new": statistics.median(new),
-            "again": statistics.median(again), "vision": statistics.median(a - b for a, b in zip(new, again))}
+            "again": statistics.median(again), "vision": statistics.median(a - b for a, b in zip(new, again, strict=True))}
 
 
 def picture_of_rival(rival: Transformers, prompt_tokens: int) -> Figures:
@@ -57,7 +72,7 @@ def measure(options: argparse.Namespace) -> Samples:
         note(f"round {number + 1}/{options.rounds} {name}: " +
              ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
 
-    for number in range(options.rounds):
+    for number in range(options.rounds):  # noqa: B007 (add() names the round)
         for bundle in options.bundle:
             alone_in_cache(bundle, folders)
             with running(Server(bundle, "--kv-tokens", "2048")) as server:
@@ -81,7 +96,7 @@ def faster(samples: Samples, name: str, key: str) -> object:
     return ratio(samples[RIVAL][key], samples[name][key]) if RIVAL in samples else ""
 
 
-def show_decode(samples: Samples, bundles: List[Path]) -> None:
+def show_decode(samples: Samples, bundles: list[Path]) -> None:
     rows = []
     for name, figures in samples.items():
         row = [name, Figure([1 / seconds for seconds in figures["decode"]])]

@@ -5,19 +5,29 @@ the time between the tokens of a running stream.
     throughput.py --bundle BUNDLE [--clients 1,2,4,8] [--rounds 5] [--tokens 16]
 """
 
+import functools
 import statistics
 import threading
 import time
-from typing import List
 
-from common import (Figure, Server, alone_in_cache, arguments, heading, interleaved, new_picture, ratio, running,
-                    table)
+from common import (
+    Figure,
+    Server,
+    alone_in_cache,
+    arguments,
+    heading,
+    interleaved,
+    new_picture,
+    ratio,
+    running,
+    table,
+)
 
 
 def closed_loop(server: Server, clients: int, new_tokens: int) -> float:
     """Tokens a second while every client runs; each asks twice, one question after the other."""
     start = time.perf_counter()
-    answers: List[int] = []
+    answers: list[int] = []
 
     def client(number: int) -> None:
         for turn in range(2):
@@ -31,9 +41,9 @@ def closed_loop(server: Server, clients: int, new_tokens: int) -> float:
     return sum(answers) / (time.perf_counter() - start)
 
 
-def gaps_of_stream(server: Server, arrivals: int, new_tokens: int) -> List[float]:
+def gaps_of_stream(server: Server, arrivals: int, new_tokens: int) -> list[float]:
     """Seconds between the tokens of one stream while `arrivals` others come with a new picture and 60 tokens each."""
-    gaps: List[float] = []
+    gaps: list[float] = []
     stream = threading.Thread(
         target=lambda: gaps.extend(server.ask(["Tell me a long story"], new_tokens).gaps()))
     stream.start()
@@ -69,9 +79,9 @@ def main() -> None:
     for bundle in options.bundle:
         alone_in_cache(bundle, options.bundle)
         with running(Server(bundle, "--kv-tokens", "4096", "--max-batch", str(max(counts)))) as server:
-            rates = interleaved(options.rounds, {str(count): lambda count=count: closed_loop(server, count,
-                                                                                             options.tokens)
-                                                 for count in counts})
+            rates = interleaved(options.rounds, {
+                str(count): functools.partial(closed_loop, server, count, options.tokens)
+                for count in counts})
             print(f"\n{bundle.name}\n")
             table(["clients", "tokens/s", "× one client"],
                   [[name, Figure(values), ratio(values, rates[str(counts[0])])] for name, values in rates.items()])

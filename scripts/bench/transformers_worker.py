@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from typing import Any, Dict, List
+from typing import Any
 
 warnings.filterwarnings("ignore")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -25,7 +25,7 @@ class Clock(BaseStreamer):
     """generate() hands it the prompt and then every new token."""
 
     def __init__(self) -> None:
-        self.times: List[float] = []
+        self.times: list[float] = []
 
     def put(self, value: torch.Tensor) -> None:
         self.times.append(time.perf_counter())
@@ -63,7 +63,7 @@ class Worker:
             checkpoint, torch_dtype=torch.bfloat16, low_cpu_mem_usage=True, attn_implementation="sdpa").to(DEVICE).eval()
         self._size = self._model.config.vision_config.image_size
 
-    def _inputs(self, prompt_tokens: int, images: int) -> Dict[str, torch.Tensor]:
+    def _inputs(self, prompt_tokens: int, images: int) -> dict[str, torch.Tensor]:
         ids = torch.randint(10, self._model.config.vocab_size, (1, prompt_tokens))
         count = max(images, 1)  # without a picture the processor sends one of zeros that nothing sees
         mask = torch.full((1, prompt_tokens, count), int(images > 0))
@@ -71,7 +71,7 @@ class Worker:
         return {"input_ids": ids.to(DEVICE), "attention_mask": torch.ones_like(ids, device=DEVICE),
                 "image_attention_mask": mask.to(DEVICE), "pixel_values": pixels.to(DEVICE)}
 
-    def _token_times(self, inputs: Dict[str, torch.Tensor], new_tokens: int) -> List[float]:
+    def _token_times(self, inputs: dict[str, torch.Tensor], new_tokens: int) -> list[float]:
         """When the prompt was handed over, and when each new token was there."""
         clock = Clock()
         self._model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False,
@@ -101,7 +101,7 @@ class Worker:
 
 
 def main() -> None:
-    facts: Dict[str, Any] = {"transformers": transformers.__version__, "torch": torch.__version__, "device": DEVICE}
+    facts: dict[str, Any] = {"transformers": transformers.__version__, "torch": torch.__version__, "device": DEVICE}
     if DEVICE == "cuda":
         facts["read_bandwidth"] = read_bandwidth()
         torch.cuda.empty_cache()
@@ -113,7 +113,7 @@ def main() -> None:
         worker.decode(8)
         print(json.dumps(facts), flush=True)
         for line in sys.stdin:
-            job: Dict[str, Any] = json.loads(line)
+            job: dict[str, Any] = json.loads(line)
             print(json.dumps({"seconds": getattr(worker, job.pop("do"))(**job)}), flush=True)
 
 

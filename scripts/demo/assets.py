@@ -3,7 +3,6 @@
 import json
 import os
 
-
 from . import evaluate
 from .questions import END
 from .world import draw, sample_scene
@@ -30,15 +29,15 @@ def _prompt(question: str, path: str) -> list:
 
 def _case(name, kind, count, question, seed):
     """(scene, question, answer) or None when the scene of `seed` does not suit."""
-    from .vocabulary import COLOR_NAMES, NUMBER_WORDS, PLACES
     from .questions import describe_answer
+    from .vocabulary import COLOR_NAMES, NUMBER_WORDS, PLACES
     scene = sample_scene(seed, kind, count, held_out_fonts=kind != "objects")
     if kind != "objects":
         answer = f"it says {scene.text}." if kind == "word" else f"the number is {scene.text}."
         return scene, question, answer
     things = scene.things
     first = things[-1]
-    if name == "cat" and first.name != "cat" or name == "shape" and first.color < 0:
+    if (name == "cat" and first.name != "cat") or (name == "shape" and first.color < 0):
         return None
     if name == "shape":
         return scene, question.format(shape=first.name), f"it is {COLOR_NAMES[first.color]}."

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training data: the drawn pictures with their labels, and packed batches of rows."""
-from concurrent.futures import ProcessPoolExecutor
 import os
 import pickle
 import sys
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fresh test scenes, answering them with transformers or the C++ predictor, and scores."""
-from collections import defaultdict
 import json
 import os
 import subprocess
+from collections import defaultdict
 
 import numpy as np
 
@@ -107,7 +107,7 @@ def _swap_pictures(lines: list) -> list:
             groups[line["family"]].append(line)
     wrong = []
     for group in groups.values():
-        for line, other in zip(group, group[1:] + group[:1]):
+        for line, other in zip(group, group[1:] + group[:1], strict=False):
             pictures = [p for p in other["prompt"] if p.startswith("file:")]
             prompt = [pictures.pop(0) if p.startswith("file:") else p for p in line["prompt"]]
             wrong.append({**line, "prompt": prompt})
@@ -132,7 +132,8 @@ def answer_transformers(checkpoint: str, source: str, target: str, batch: int = 
     model = IdeficsForVisionText2Text.from_pretrained(checkpoint, dtype=torch.float32).eval()
     processor = AutoProcessor.from_pretrained(checkpoint)
     lines = read_lines(source)
-    pictures = lambda line: sum(p.startswith("file:") for p in line["prompt"])
+    def pictures(line):
+        return sum(p.startswith("file:") for p in line["prompt"])
     order = sorted(lines, key=lambda l: (pictures(l), len(l["expected"]), l["family"]))
     answers = []
     while order:
@@ -146,7 +147,7 @@ def answer_transformers(checkpoint: str, source: str, target: str, batch: int = 
             out = model.generate(**inputs, do_sample=False, max_new_tokens=MAX_NEW_TOKENS)
         texts = processor.batch_decode(out[:, inputs.input_ids.shape[1]:], skip_special_tokens=True)
         answers += [{"id": l["id"], "status": "succeeded", "output": t.strip()}
-                    for l, t in zip(group, texts)]
+                    for l, t in zip(group, texts, strict=False)]
         progress("answering", len(answers) / len(lines))
     progress("answering", 1.0, "\n")
     write_lines(target, answers)

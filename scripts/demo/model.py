@@ -6,12 +6,12 @@ Differences are in arrangement only: text rows are packed (no padding in linear 
 the latents of a picture are computed once for all its rows, and pictures come at half
 the side with half the patch (`export.py` widens the patch weights exactly).
 """
-from dataclasses import dataclass
 import math
+from dataclasses import dataclass
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 from .vocabulary import CHARACTERS, CLASSES, COLOR_NAMES, WORDS
 
@@ -75,7 +75,8 @@ class VisionLayer(nn.Module):
     def forward(self, x):
         a = self.self_attn
         y = self.layer_norm1(x)
-        split = lambda t: t.view(*t.shape[:2], self.heads, -1).transpose(1, 2)
+        def split(t):
+            return t.view(*t.shape[:2], self.heads, -1).transpose(1, 2)
         y = F.scaled_dot_product_attention(split(a.q_proj(y)), split(a.k_proj(y)), split(a.v_proj(y)))
         x = x + a.out_proj(y.transpose(1, 2).flatten(2))
         return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.layer_norm2(x))))
@@ -131,7 +132,8 @@ class Resampler(nn.Module):
         x = self.latents.expand(context.shape[0], -1, -1)
         latents = a.latents_layer_norm(x)
         keys = torch.cat([a.context_layer_norm(context), latents], 1)
-        split = lambda t: t.view(*t.shape[:2], self.heads, -1)
+        def split(t):
+            return t.view(*t.shape[:2], self.heads, -1)
         q = a.q_layer_norm(split(a.q_proj(latents))).transpose(1, 2)
         k = a.k_layer_norm(split(a.k_proj(keys))).transpose(1, 2)
         y = F.scaled_dot_product_attention(q, k, split(a.v_proj(keys)).transpose(1, 2))
@@ -185,8 +187,10 @@ class DecoderLayer(nn.Module):
         """`only`: packed indices to go on with (the last layer needs no others)."""
         a = self.self_attn
         y = self.input_layernorm(x)
-        split = lambda t: t.view(t.shape[0], self.heads, -1)
-        turn = lambda t: t * cos + torch.cat([-t[..., t.shape[-1] // 2:], t[..., :t.shape[-1] // 2]], -1) * sin
+        def split(t):
+            return t.view(t.shape[0], self.heads, -1)
+        def turn(t):
+            return t * cos + torch.cat([-t[..., t.shape[-1] // 2:], t[..., :t.shape[-1] // 2]], -1) * sin
         qkv = torch.stack([turn(split(a.q_proj(y))), turn(split(a.k_proj(y))), split(a.v_proj(y))], 1)
         qkv = F.pad(qkv, (0, 0, 0, 0, 0, 0, 0, 1)).index_select(0, p.grid.flatten())
         q, k, v = qkv.view(*p.grid.shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
@@ -217,7 +221,8 @@ class CrossLayer(nn.Module):
         a = self.cross_attn
         if p.sees.numel():
             y = self.input_layernorm(x)
-            split = lambda t: t.view(*t.shape[:2], self.heads, -1)
+            def split(t):
+                return t.view(*t.shape[:2], self.heads, -1)
             q = F.pad(a.q_proj(y), (0, 0, 0, 1)).index_select(0, p.by_picture.flatten())
             q = a.q_layer_norm(split(q.view(*p.by_picture.shape, -1))).transpose(1, 2)
             k = a.k_layer_norm(split(a.k_proj(latents))).transpose(1, 2)
@@ -283,7 +288,7 @@ class SmallIdefics(nn.Module):
         table = torch.cat([m.embed_tokens.weight, m.embed_tokens.additional_embedding.weight])
         x = F.embedding(p.ids, table)
         cos, sin = self.cos[p.position][:, None], self.sin[p.position][:, None]
-        for cross, layer in zip(m.gated_cross_attn_layers, m.layers):
+        for cross, layer in zip(m.gated_cross_attn_layers, m.layers, strict=False):
             only = p.target if layer is m.layers[-1] else None
             x = layer(cross(x, p, latents), p, cos, sin, only)
         return F.linear(m.norm(x), torch.cat([self.lm_head.weight, self.lm_head.additional_fc.weight]))
@@ -292,9 +297,11 @@ class SmallIdefics(nn.Module):
 def place_codes(d: Dims):
     """Smooth codes of the patch places [grid*grid, 16] and of the nine thirds [9, 16]."""
     centers = (torch.arange(8).float() + 0.5) / 8
-    bump = lambda v: torch.exp(-((v[:, None] - centers) / 0.11) ** 2)
+    def bump(v):
+        return torch.exp(-((v[:, None] - centers) / 0.11) ** 2)
     line, third = bump((torch.arange(d.grid).float() + 0.5) / d.grid), bump((torch.arange(3).float() + 0.5) / 3)
-    cross = lambda t: torch.cat([t[:, None].expand(-1, len(t), -1), t[None].expand(len(t), -1, -1)], -1)
+    def cross(t):
+        return torch.cat([t[:, None].expand(-1, len(t), -1), t[None].expand(len(t), -1, -1)], -1)
     return cross(line).flatten(0, 1), cross(third).flatten(0, 1)
 
 

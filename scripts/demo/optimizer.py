@@ -113,6 +113,6 @@ class Optimizer:
             updates.append(torch.add(grad, momentum, alpha=0.95).view(shape))
         updates = orthogonal(torch.stack(updates))
         scale = rate * 0.2 * math.sqrt(max(shape))
-        for start, update in zip(starts, updates):
+        for start, update in zip(starts, updates, strict=False):
             value = s.values[start:start + size].view(shape)
             value.mul_(1 - 0.01 * rate).sub_(update, alpha=scale)

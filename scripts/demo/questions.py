@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .vocabulary import (CLASSES, COLOR_NAMES, NUMBER_WORDS, PLACES, SHAPE_COUNT, SHAPES,
-                         article)
 from .small_talk import TALK
+from .vocabulary import CLASSES, COLOR_NAMES, NUMBER_WORDS, PLACES, SHAPE_COUNT, article
 
 END = "<end_of_utterance>"
 

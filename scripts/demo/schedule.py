@@ -4,8 +4,8 @@
 Everything follows the wall clock, so that the last phase always cools down to zero in the
 minutes given, however busy the machine is.
 """
-from dataclasses import dataclass
 import math
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

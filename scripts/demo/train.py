@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from . import data, export
-from .model import Dims, SmallIdefics, initialise, place_codes
+from .model import Dims, SmallIdefics, initialise
 from .optimizer import Optimizer, Shared
 from .schedule import Plan, rates
 from .tokenizer import Encoder
@@ -114,7 +114,7 @@ class Worker:
         logits = self.model.logits(packed, latents[:packed.by_picture.shape[0]])
         wrong = (logits.detach().argmax(-1) != packed.label).numpy()
         start = 0
-        for (_, _, learn), family in zip(rows, families):
+        for (_, _, learn), family in zip(rows, families, strict=False):
             stop = start + sum(learn)
             self.count(family, float(not wrong[start:stop].any()), 1)
             start = stop

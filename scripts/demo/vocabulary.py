@@ -15,7 +15,7 @@ EMOJI = {
     "cat": "🐱", "dog": "🐶", "pig": "🐷", "frog": "🐸", "monkey": "🐵", "lion": "🦁",
     "panda": "🐼", "chicken": "🐔", "penguin": "🐧", "fish": "🐟", "octopus": "🐙",
     "turtle": "🐢", "bee": "🐝", "butterfly": "🦋", "elephant": "🐘", "crab": "🦀",
-    "owl": "🦉", "snail": "🐌", "apple": "🍎", "banana": "🍌", 
+    "owl": "🦉", "snail": "🐌", "apple": "🍎", "banana": "🍌",
     "carrot": "🥕", "mushroom": "🍄", "pizza": "🍕", "burger": "🍔",
     "donut": "🍩", "cake": "🎂", "tree": "🌳", "cactus": "🌵", "rose": "🌹",
     "sunflower": "🌻", "car": "🚗", "bus": "🚌", "bike": "🚲",

@@ -6,18 +6,29 @@ number from 0 to 99, or a written word. The picture is divided in thirds: an obj
 centre keeps a margin from the lines and no two centres share a third, so that "top left"
 is never in doubt. Everything is a pure function of the random generator given.
 """
-from dataclasses import dataclass, field
-from functools import lru_cache
 import io
 import math
 import os
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .vocabulary import (CLASSES, COLORS, COLOR_NAMES, EMOJI, EMOJI_FONT, FONT_PACKAGES,
-                         HELD_OUT_FONTS, SHAPE_COUNT, SHAPES, TEXT_COLORS, TRAIN_FONTS,
-                         WORDS)
+from .vocabulary import (
+    CLASSES,
+    COLOR_NAMES,
+    COLORS,
+    EMOJI,
+    EMOJI_FONT,
+    FONT_PACKAGES,
+    HELD_OUT_FONTS,
+    SHAPE_COUNT,
+    SHAPES,
+    TEXT_COLORS,
+    TRAIN_FONTS,
+    WORDS,
+)
 
 SIZE = 448                 # side of a drawn picture
 THIRD = SIZE / 3
@@ -141,7 +152,8 @@ def _texture(index: int) -> Image.Image:
 def _background(rng) -> Image.Image:
     """A light ground: plain, gradient, stripes or photograph-like."""
     kind = rng.random()
-    light = lambda: rng.integers(205, 256, 3)
+    def light():
+        return rng.integers(205, 256, 3)
     if kind < 0.25:
         return Image.new("RGB", (SIZE, SIZE), tuple(int(v) for v in light()))
     if kind < 0.45:
@@ -164,7 +176,7 @@ def _background(rng) -> Image.Image:
     return image.copy() if turn != 2 else image.transpose(Image.FLIP_TOP_BOTTOM)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sprite(name: str) -> Image.Image:
     """The emoji `name`, cropped, on a transparent square of 136."""
     font = ImageFont.truetype(EMOJI_FONT, 109)
@@ -179,7 +191,8 @@ def _sprite(name: str) -> Image.Image:
 
 def _polygon(name: str) -> list:
     """Corner points of a shape in the unit circle (y downwards)."""
-    turn = lambda k, n, r=1.0: (r * math.sin(2 * math.pi * k / n), -r * math.cos(2 * math.pi * k / n))
+    def turn(k, n, r=1.0):
+        return (r * math.sin(2 * math.pi * k / n), -r * math.cos(2 * math.pi * k / n))
     if name == "square":
         return [(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]
     if name == "triangle":
@@ -274,10 +287,7 @@ def training_pixels(scene: Scene) -> np.ndarray:
     """The picture of `scene` as the training sees it: [112, 112, 3] uint8, some with noise."""
     rng = np.random.default_rng([17, scene.seed])
     image = draw(scene)
-    if rng.random() < 0.12:
-        image = image.resize((224, 224), Image.BICUBIC)
-    else:
-        image = image.reduce(2)
+    image = image.resize((224, 224), Image.BICUBIC) if rng.random() < 0.12 else image.reduce(2)
     if rng.random() < 0.15:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=int(rng.integers(40, 90)))

@@ -16,7 +16,7 @@ _DTYPE_HELP = """type of the model's arithmetic and of weights that are not quan
 bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
 
 
-def _arguments(argv=None) -> argparse.Namespace:
+def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=os.environ.get("IDEFICS_PROGRAM_NAME", "export"),
         description="Turns a Hugging Face IDEFICS checkpoint folder into a bundle for idefics-server.")
@@ -30,12 +30,13 @@ def _arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _stop(number, _frame) -> None:
+def _stop(number: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from .export_bundle import ExportOptions, export_bundle  # torch takes seconds to load; --help need not wait
+    # torch takes seconds to load; --help need not wait.
+    from .export_bundle import ExportOptions, export_bundle
     start = time.monotonic()
     summary = export_bundle(ExportOptions(arguments.checkpoint, arguments.bundle, arguments.dtype, arguments.weights,
                                           arguments.name, arguments.force))
@@ -57,7 +58,7 @@ def _sentence(error: BaseException, bundle: Path) -> str:
     return f"the export failed in an unexpected way ({type(error).__name__}: {error}): run it with --traceback"
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     arguments = _arguments(argv)
     signal.signal(signal.SIGTERM, _stop)
     try:

@@ -12,9 +12,10 @@ import mmap
 import os
 import pickle
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from torch import Tensor
 from .config import read_json
 from .errors import ExportError
 
-Shape = Tuple[int, ...]
+Shape = tuple[int, ...]
 
 CHUNK_BYTES = 32 << 20
 MAX_HEADER_BYTES = 100_000_000
@@ -49,7 +50,7 @@ class StoredTensor:
 class _WeightFile:
     """tensors() names what is inside; chunks() yields flat pieces, each valid until the next is asked for."""
 
-    def tensors(self) -> List[StoredTensor]:
+    def tensors(self) -> list[StoredTensor]:
         raise NotImplementedError
 
     def chunks(self, tensor: StoredTensor) -> Iterator[Tensor]:
@@ -70,7 +71,7 @@ class _SafetensorsFile(_WeightFile):
     def _broken(self, why: str) -> ExportError:
         return ExportError(f"{self._path} is not a whole safetensors file, {why}: fetch it again")
 
-    def _parse(self, raw: bytes, data_bytes: int) -> Dict[str, Any]:
+    def _parse(self, raw: bytes, data_bytes: int) -> dict[str, Any]:
         try:
             pairs = json.loads(raw, object_pairs_hook=list)
             header = {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
@@ -86,7 +87,7 @@ class _SafetensorsFile(_WeightFile):
             raise self._broken("its header names a tensor twice")
         return header
 
-    def _check(self, name: str, entry: Dict[str, Any]) -> int:
+    def _check(self, name: str, entry: dict[str, Any]) -> int:
         shape, (begin, end) = entry["shape"], entry["data_offsets"]
         numbers = [*shape, begin, end]
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
@@ -96,7 +97,7 @@ class _SafetensorsFile(_WeightFile):
             raise ValueError(name)
         return end
 
-    def tensors(self) -> List[StoredTensor]:
+    def tensors(self) -> list[StoredTensor]:
         return [StoredTensor(name, entry["dtype"], tuple(entry["shape"]), self, entry["data_offsets"][0])
                 for name, entry in self._header.items()]
 
@@ -133,9 +134,9 @@ class _TorchFile(_WeightFile):
         if not isinstance(state, dict) or not all(
                 isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
             raise ExportError(f"{path} does not hold a plain table of tensors: give the model's own weight file")
-        self._state: Dict[str, Tensor] = state
+        self._state: dict[str, Tensor] = state
 
-    def tensors(self) -> List[StoredTensor]:
+    def tensors(self) -> list[StoredTensor]:
         return [StoredTensor(name, _BIN_NAMES.get(value.dtype, str(value.dtype)), tuple(value.shape), self, name)
                 for name, value in self._state.items()]
 
@@ -160,7 +161,7 @@ class Checkpoint:
     """All tensors of a checkpoint folder by name."""
 
     def __init__(self, folder: Path):
-        self.tensors: Dict[str, StoredTensor] = {}
+        self.tensors: dict[str, StoredTensor] = {}
         for path, expected in _weight_files(folder):
             file = _SafetensorsFile(path) if path.suffix == ".safetensors" else _TorchFile(path)
             names = set()
@@ -173,7 +174,7 @@ class Checkpoint:
             if lost:
                 raise ExportError(f"{path} lacks the tensor {lost[0]}, which the index puts there: fetch it again")
 
-    def shapes(self) -> Dict[str, Shape]:
+    def shapes(self) -> dict[str, Shape]:
         return {name: tensor.shape for name, tensor in self.tensors.items()}
 
     def dtype(self) -> str:
@@ -194,7 +195,7 @@ class Checkpoint:
         return tensor.file.chunks(tensor)
 
 
-def _weight_files(folder: Path) -> List[Tuple[Path, List[str]]]:
+def _weight_files(folder: Path) -> list[tuple[Path, list[str]]]:
     """(file, names that the index puts into it), safetensors before .bin."""
     for single in ("model.safetensors", "pytorch_model.bin"):
         if (folder / single).is_file():
@@ -205,11 +206,11 @@ def _weight_files(folder: Path) -> List[Tuple[Path, List[str]]]:
                       "of its shards")
 
 
-def _indexed_files(index: Path) -> List[Tuple[Path, List[str]]]:
+def _indexed_files(index: Path) -> list[tuple[Path, list[str]]]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ExportError(f"{index} has no weight_map: fetch the file again")
-    files: Dict[str, List[str]] = {}
+    files: dict[str, list[str]] = {}
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file or Path(file).suffix not in (".safetensors", ".bin"):
             raise ExportError(f"{index} puts the tensor {name} into {file!r}, expected a file of the same folder")

@@ -8,7 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any
 
 from .errors import ExportError
 from .modules import ModelShape, PerceiverShape, VisionShape
@@ -25,16 +25,16 @@ class CheckpointConfig:
     base_vocab_size: int
     additional_vocab_size: int
     tie_word_embeddings: bool
-    max_position_embeddings: Optional[int]
+    max_position_embeddings: int | None
     architecture: str
     bos: int
     eos: int
     pad: int
-    processor: Dict[str, Any]  # image_size, image_mean, image_std
-    generation: Dict[str, Any]  # see _GENERATION_KEYS; only what is set
+    processor: dict[str, Any]  # image_size, image_mean, image_std
+    generation: dict[str, Any]  # see _GENERATION_KEYS; only what is set
 
 
-def read_json(path: Path) -> Dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an ExportError where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ def read_json(path: Path) -> Dict[str, Any]:
 class _Section:
     """Typed look-ups in one object of config.json, with the class default where the key is missing."""
 
-    def __init__(self, values: Dict[str, Any], where: str):
+    def __init__(self, values: dict[str, Any], where: str):
         self._values = values
         self._where = where
 
@@ -75,7 +75,7 @@ class _Section:
             raise self._fail(key, value, "a number between 0 and 1")
         return float(value)
 
-    def choice(self, key: str, default: str, allowed: List[str]) -> str:
+    def choice(self, key: str, default: str, allowed: list[str]) -> str:
         value = self._values.get(key, default)
         if value not in allowed:
             raise self._fail(key, value, " or ".join(allowed))
@@ -91,7 +91,7 @@ class _Section:
         return self._values.get(key) is not None
 
 
-def _check_architecture(config: Dict[str, Any]) -> str:
+def _check_architecture(config: dict[str, Any]) -> str:
     model_type = config.get("model_type")
     names = config.get("architectures") or []
     name = names[0] if isinstance(names, list) and names else None
@@ -153,7 +153,7 @@ def _model_shape(config: _Section) -> ModelShape:
     return shape
 
 
-def _numbers(values: Any, where: str) -> List[float]:
+def _numbers(values: Any, where: str) -> list[float]:
     good = isinstance(values, list) and len(values) == 3 and all(
         isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in values)
     if not good:
@@ -161,7 +161,7 @@ def _numbers(values: Any, where: str) -> List[float]:
     return [float(v) for v in values]
 
 
-def _processor(folder: Path, image_size: int) -> Dict[str, Any]:
+def _processor(folder: Path, image_size: int) -> dict[str, Any]:
     path = folder / "preprocessor_config.json"
     values = read_json(path) if path.exists() else {"image_size": image_size}
     size = values.get("image_size", 224)
@@ -190,7 +190,7 @@ _GENERATION_KEYS = {
 }
 
 
-def _ids(values: Any, vocab_size: int, where: str) -> List[int]:
+def _ids(values: Any, vocab_size: int, where: str) -> list[int]:
     values = [values] if isinstance(values, int) else values
     good = isinstance(values, list) and values and all(
         isinstance(v, int) and not isinstance(v, bool) and 0 <= v < vocab_size for v in values)
@@ -199,13 +199,13 @@ def _ids(values: Any, vocab_size: int, where: str) -> List[int]:
     return values
 
 
-def _generation(folder: Path, config: Dict[str, Any], vocab_size: int) -> Dict[str, Any]:
+def _generation(folder: Path, config: dict[str, Any], vocab_size: int) -> dict[str, Any]:
     """What is set, by transformers' names; which file counts: docs/model.md#generation-defaults."""
     path = folder / "generation_config.json"
     values, name = (dict(read_json(path)), path.name) if path.exists() else (dict(config), "config.json")
     if path.exists() and values.get("_from_model_config") is True and config.get("max_length") is not None:
         values["max_length"] = config["max_length"]
-    result: Dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for key, kinds in _GENERATION_KEYS.items():
         value = values.get(key)
         if value is None:

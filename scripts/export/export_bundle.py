@@ -3,7 +3,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Optional, Tuple
 
 import torch
 
@@ -29,9 +28,9 @@ _SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's o
 class ExportOptions:
     checkpoint: Path
     bundle: Path
-    dtype: Optional[str] = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
-    weights: Optional[str] = None  # of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype
-    name: Optional[str] = None  # None: the checkpoint folder's
+    dtype: str | None = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
+    weights: str | None = None  # of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype
+    name: str | None = None  # None: the checkpoint folder's
     force: bool = False
 
 
@@ -51,7 +50,7 @@ def _default_dtype(stored: str) -> str:
     return _DEFAULT[stored]
 
 
-def _forms(options: ExportOptions, source_dtype: str) -> Tuple[str, str]:
+def _forms(options: ExportOptions, source_dtype: str) -> tuple[str, str]:
     """(dtype, quantization)"""
     if options.weights in QUANTIZED:
         return options.dtype or _default_dtype(source_dtype), options.weights
@@ -86,7 +85,7 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     final = options.bundle.absolute()
     with BundleFolder(final, options.force) as partial:
         check_free_space(final.parent, weight_bytes + _SLACK_BYTES)
-        files: Dict[str, WrittenFile] = {}
+        files: dict[str, WrittenFile] = {}
         for file, data in {**scripts, "tokenizer.model": tokenizer.model}.items():
             files[file] = write_file(partial.path / file, data)
         progress = Progress(f"exporting {name} as {weights}", weight_bytes)

@@ -57,4 +57,4 @@ class Int4Linear(nn.Module):
         return torch.ops.idefics.linear_int4(x, self.weight, self.scale, self.n)
 
 
-LINEARS = {"none": PackedLinear, "int8": Int8Linear, "int4": Int4Linear}
+LINEARS: dict[str, type[nn.Module]] = {"none": PackedLinear, "int8": Int8Linear, "int4": Int4Linear}

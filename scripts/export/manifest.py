@@ -4,8 +4,8 @@
 import dataclasses
 import json
 import platform
-from pathlib import Path
-from typing import Any, Dict, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -18,7 +18,7 @@ FORMAT_VERSION = 3
 EXPORTER_VERSION = "0.1.0"
 
 
-def _model(config: CheckpointConfig) -> Dict[str, Any]:
+def _model(config: CheckpointConfig) -> dict[str, Any]:
     values = dataclasses.asdict(config.shape)
     values["vocab_size"] = config.base_vocab_size
     values["additional_vocab_size"] = config.additional_vocab_size
@@ -26,7 +26,7 @@ def _model(config: CheckpointConfig) -> Dict[str, Any]:
     return values
 
 
-def _tokenizer(tokenizer: Tokenizer) -> Dict[str, Any]:
+def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
     values = dataclasses.asdict(tokenizer)
     del values["model"]
     return {"file": "tokenizer.model", **values}

@@ -8,7 +8,7 @@ The module stays in the subset that torch.export also accepts. Formulas: docs/mo
 """
 
 from dataclasses import dataclass
-from typing import Final, List, Optional, Tuple
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -145,7 +145,7 @@ class ImageKv(nn.Module):
         if shape.qk_layer_norms:
             declare(self, "k_norm")
 
-    def forward(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """[M, L, E] -> K, V [M, H, L, d]."""
         m, l, _ = latents.shape
         kv = F.linear(latents, self.kv_weight)
@@ -207,10 +207,10 @@ class Vision(nn.Module):
         return self.pool(x)
 
     @torch.jit.export
-    def image_kv(self, latents: Tensor) -> Tuple[Tensor, Tensor]:
+    def image_kv(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """latents [M, L, E] -> K, V [cross layers, M, H, L, d]."""
-        keys: List[Tensor] = []
-        values: List[Tensor] = []
+        keys: list[Tensor] = []
+        values: list[Tensor] = []
         for layer in self.cross:
             k, v = layer(latents)
             keys.append(k)
@@ -238,8 +238,8 @@ class CrossLayer(nn.Module):
         if shape.qk_layer_norms:
             declare(self, "q_norm")
 
-    def forward(self, x: Tensor, delta: Optional[Tensor], image_k: Tensor, image_v: Tensor,
-                image_entry: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, delta: Tensor | None, image_k: Tensor, image_v: Tensor,
+                image_entry: Tensor) -> tuple[Tensor, Tensor]:
         """x, delta [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image). The next block adds
         mlp_gate times the second result."""
         if delta is None:
@@ -267,9 +267,9 @@ class DecoderLayer(nn.Module):
         self.qkv, self.o = linear(3 * h), linear(h)
         self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
 
-    def forward(self, x: Tensor, delta: Tensor, gate: Optional[Tensor], cos: Tensor, sin: Tensor, kv_slots: Tensor,
+    def forward(self, x: Tensor, delta: Tensor, gate: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
                 row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor,
-                v_cache: Tensor) -> Tuple[Tensor, Tensor]:
+                v_cache: Tensor) -> tuple[Tensor, Tensor]:
         """x, delta [T, h]: the block's input is x + gate · delta; the next block adds the second result. k_cache,
         v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
         x, y = torch.ops.idefics.add_norm(x, delta, gate, self.input_norm, self.eps)
@@ -291,13 +291,13 @@ class LayerGroup(nn.Module):
         self.cross = CrossLayer(shape, quantization)
         self.layers = nn.ModuleList([DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
 
-    def forward(self, x: Tensor, delta: Optional[Tensor], cos: Tensor, sin: Tensor, kv_slots: Tensor,
+    def forward(self, x: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
                 image_entry: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor,
-                v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tuple[Tensor, Tensor]:
+                v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> tuple[Tensor, Tensor]:
         """x, delta [T, h]: the group's input is their sum, and so is its output: a residual is added where the next norm
         reads it. k_arena, v_arena [interval, slots, H, d]; image_k, image_v [entries, H, L, d]."""
         x, added = self.cross(x, delta, image_k, image_v, image_entry)
-        gate: Optional[Tensor] = self.cross.mlp_gate
+        gate: Tensor | None = self.cross.mlp_gate
         for i, layer in enumerate(self.layers):
             x, added = layer(x, added, gate, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
             gate = None
@@ -320,7 +320,7 @@ class Decoder(nn.Module):
         self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and the choice of a token hangs on it
         self.groups = nn.ModuleList([LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
 
-    def rotary(self, positions: Tensor) -> Tuple[Tensor, Tensor]:
+    def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [T] -> cos, sin [T, d/2] f32; RoPE base 10000 (arXiv 2104.09864)."""
         even = torch.arange(0, self.head_dim, 2, dtype=torch.int64, device=positions.device).float()
         inv_freq = 1.0 / torch.pow(10000.0, even / self.head_dim)
@@ -339,7 +339,7 @@ class Decoder(nn.Module):
         """
         cos, sin = self.rotary(positions)
         x = F.embedding(tokens, self.embed)
-        delta: Optional[Tensor] = None
+        delta: Tensor | None = None
         for g, group in enumerate(self.groups):
             first = g * self.interval
             x, delta = group(x, delta, cos, sin, kv_slots, image_entry, row_starts, kv_starts, kv_lengths,
@@ -351,7 +351,7 @@ class Decoder(nn.Module):
         return self.lm_head(x).float()
 
 
-def script_modules(shape: ModelShape, quantization: str) -> Tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+def script_modules(shape: ModelShape, quantization: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
     """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the decoder's linears.
     REQUIRES: the idefics operators are loaded."""
     return torch.jit.script(Vision(shape).eval()), torch.jit.script(Decoder(shape, quantization).eval())

@@ -6,7 +6,6 @@ one column are a lane, and a weight is [tiles, lanes, 64] lanes. All functions t
 number of rows at a time that is a multiple of 64 but for the last.
 """
 
-from typing import Dict, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ GROUP = 128  # values of a column that share a step and a minimum in int4
 _TINY = 1e-30  # a range below it is none: its reciprocal would not be finite
 _RANGES = (1.0, 0.92, 0.84)  # of the whole range of an int4 group: outliers may be cut off
 
-StoredShape = Tuple[torch.dtype, Tuple[int, ...]]
+StoredShape = tuple[torch.dtype, tuple[int, ...]]
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -29,7 +28,7 @@ def _tiled(values: Tensor, fill: int = 0) -> Tensor:
     values = F.pad(values, (0, 0, 0, -len(values) % TILE), value=fill).contiguous()
     lanes = values.view(torch.int32).view(-1, TILE, values.size(1) // 4)
     out = torch.empty(lanes.size(0), lanes.size(2), TILE, dtype=torch.int32)
-    for tile, lane in zip(out, lanes):
+    for tile, lane in zip(out, lanes, strict=True):
         tile.copy_(lane.t())  # two-dimensional: the case that torch transposes in blocks
     return out.view(torch.uint8).view(-1)
 
@@ -40,12 +39,12 @@ class PlainForm:
     def __init__(self, dtype: torch.dtype):
         self.read_as = dtype
 
-    def tensors(self, n: int, k: int) -> Dict[str, StoredShape]:
+    def tensors(self, n: int, k: int) -> dict[str, StoredShape]:
         tiles = ceil_div(n, TILE)
         shape = (tiles, k, TILE) if self.read_as == torch.float32 else (tiles, ceil_div(k, 2), TILE, 2)
         return {"weight": (self.read_as, shape)}
 
-    def pack(self, rows: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    def pack(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """rows [r, k] of type read_as -> bytes of the weight's tiles; no scale."""
         per_lane = 4 // rows.element_size()
         rows = F.pad(rows, (0, -rows.size(1) % per_lane)).contiguous()
@@ -57,11 +56,11 @@ class Int8Form:
 
     read_as = torch.float32
 
-    def tensors(self, n: int, k: int) -> Dict[str, StoredShape]:
+    def tensors(self, n: int, k: int) -> dict[str, StoredShape]:
         tiles = ceil_div(n, TILE)
         return {"weight": (torch.uint8, (tiles, ceil_div(k, 4), TILE, 4)), "scale": (torch.float32, (tiles, TILE))}
 
-    def pack(self, rows: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    def pack(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """rows [r, k] f32 -> bytes of the weight's tiles, scale [tiles, 64] f32."""
         largest = torch.maximum(rows.amax(1), -rows.amin(1))
         used = largest > _TINY
@@ -77,12 +76,12 @@ class Int4Form:
 
     read_as = torch.float32
 
-    def tensors(self, n: int, k: int) -> Dict[str, StoredShape]:
+    def tensors(self, n: int, k: int) -> dict[str, StoredShape]:
         tiles = ceil_div(n, TILE)
         return {"weight": (torch.uint8, (tiles, ceil_div(k, 8), TILE, 4)),
                 "scale": (torch.bfloat16, (tiles, ceil_div(k, GROUP), 2, TILE))}
 
-    def pack(self, rows: Tensor) -> Tuple[Tensor, Optional[Tensor]]:
+    def pack(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """rows [r, k] f32 -> bytes of the weight's tiles, scale [tiles, G, 2, 64] bf16."""
         pieces = [_int4_rows(tile) for tile in rows.split(TILE)]  # a tile fits the cache, the passes over it are many
         codes = torch.cat([code for code, _ in pieces])
@@ -91,7 +90,7 @@ class Int4Form:
         return _tiled(codes), scale.view(-1, TILE, *scale.shape[1:]).permute(0, 2, 3, 1).contiguous()
 
 
-def _int4_rows(rows: Tensor) -> Tuple[Tensor, Tensor]:
+def _int4_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """[r, k] -> bytes [r, 4 ceil(k / 8)], steps and minima [r, G, 2] bf16."""
     count, k = rows.shape
     missing = -k % GROUP
@@ -104,15 +103,16 @@ def _int4_rows(rows: Tensor) -> Tuple[Tensor, Tensor]:
     return (low | high << 4).reshape(count, -1), torch.stack([step, minimum], -1).to(torch.bfloat16)
 
 
-def _best_codes(groups: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def _best_codes(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """[r, G, 128] -> step and minimum [r, G], codes [r, G, 128], all f32: of some ranges, and of the straight line
     through the best of them, whatever has the smallest squared error."""
     codes, scratch = torch.empty_like(groups), torch.empty_like(groups)
     low, high = groups.amin(-1), groups.amax(-1)
     middle, half = (low + high) / 2, (high - low) / 2
-    best = None
+    best: tuple[Tensor, Tensor, Tensor] | None = None
     for part in _RANGES:
         best = _better(groups, best, (2 * half * part / 15, middle - half * part), codes, scratch)
+    assert best is not None
     step, minimum, _ = best
     average = _encode(groups, step, minimum, codes).mean(-1)
     spread = torch.mul(codes, codes, out=scratch).mean(-1) - average.square()
@@ -127,7 +127,8 @@ def _encode(groups: Tensor, step: Tensor, minimum: Tensor, out: Tensor) -> Tenso
     return torch.sub(groups, minimum[..., None], out=out).mul_(inverse[..., None]).round_().clamp_(0, 15)
 
 
-def _better(groups, best, line, codes, scratch):
+def _better(groups: Tensor, best: tuple[Tensor, Tensor, Tensor] | None, line: tuple[Tensor, Tensor],
+            codes: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Group by group the better of `best` and `line` (step, minimum): step, minimum and squared error, each [r, G]."""
     step = torch.where(line[0] > _TINY, line[0], 0.0).to(torch.bfloat16).float()
     minimum = line[1].to(torch.bfloat16).float()
@@ -137,8 +138,14 @@ def _better(groups, best, line, codes, scratch):
     if best is None:
         return step, minimum, mine
     wins = mine < best[2]
-    return tuple(torch.where(wins, new, old) for new, old in zip((step, minimum, mine), best))
+    step, minimum, mine = (torch.where(wins, new, old)
+                           for new, old in zip((step, minimum, mine), best, strict=True))
+    return step, minimum, mine
 
 
-def linear_form(dtype: torch.dtype, quantization: str):
-    return {"none": PlainForm(dtype), "int8": Int8Form(), "int4": Int4Form()}[quantization]
+LinearForm = PlainForm | Int8Form | Int4Form
+
+
+def linear_form(dtype: torch.dtype, quantization: str) -> LinearForm:
+    forms: dict[str, LinearForm] = {"none": PlainForm(dtype), "int8": Int8Form(), "int4": Int4Form()}
+    return forms[quantization]

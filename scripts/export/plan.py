@@ -5,14 +5,14 @@ Names on the left are attribute paths in modules.py, on the right those of docs/
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Sequence, Tuple
 
 from .config import CheckpointConfig
 from .errors import ExportError
 from .modules import ModelShape
 
-Shape = Tuple[int, ...]
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TargetTensor:
     """`parts` one behind the other along the first axis; `shape` may regroup the axes of a single part."""
     name: str  # of a linear: of its module, below which its tensors lie
     shape: Shape
-    parts: Tuple[SourceTensor, ...]
+    parts: tuple[SourceTensor, ...]
     tanh: bool = False  # a gate: tanh of the stored alpha, in the bundle's dtype
     linear: bool = False  # W [n, k] of a decoder's linear, stored as packing.py says
     quantized: bool = False  # a linear that is stored in the width asked for
@@ -55,11 +55,11 @@ def _linear(target: TargetTensor, quantized: bool = True) -> TargetTensor:
     return replace(target, linear=True, quantized=quantized)
 
 
-def _weight_and_bias(target: str, source: str, weight: Shape) -> List[TargetTensor]:
+def _weight_and_bias(target: str, source: str, weight: Shape) -> list[TargetTensor]:
     return [_one(f"{target}_weight", f"{source}.weight", weight), _one(f"{target}_bias", f"{source}.bias", weight[:1])]
 
 
-def _vision_layer(shape: ModelShape, i: int) -> List[TargetTensor]:
+def _vision_layer(shape: ModelShape, i: int) -> list[TargetTensor]:
     e, f = shape.vision.embed_dim, shape.vision.intermediate_size
     to, source = f"vision.layers.{i}", f"model.vision_model.encoder.layers.{i}"
     qkv = [f"{source}.self_attn.{part}_proj" for part in "qkv"]
@@ -74,7 +74,7 @@ def _vision_layer(shape: ModelShape, i: int) -> List[TargetTensor]:
     ]
 
 
-def _perceiver_block(shape: ModelShape, i: int) -> List[TargetTensor]:
+def _perceiver_block(shape: ModelShape, i: int) -> list[TargetTensor]:
     perceiver, e = shape.perceiver, shape.vision.embed_dim
     inner, d = perceiver.num_heads * perceiver.head_dim, perceiver.head_dim
     to = f"vision.blocks.{i}"
@@ -96,7 +96,7 @@ def _perceiver_block(shape: ModelShape, i: int) -> List[TargetTensor]:
     ]
 
 
-def _image_kv(shape: ModelShape, i: int) -> List[TargetTensor]:
+def _image_kv(shape: ModelShape, i: int) -> list[TargetTensor]:
     source = f"model.gated_cross_attn_layers.{i}.cross_attn"
     sizes = (shape.hidden_size, shape.vision.embed_dim)
     tensors = [_stack(f"vision.cross.{i}.kv_weight", [f"{source}.k_proj.weight", f"{source}.v_proj.weight"], sizes)]
@@ -105,7 +105,7 @@ def _image_kv(shape: ModelShape, i: int) -> List[TargetTensor]:
     return tensors
 
 
-def _vision(shape: ModelShape) -> List[TargetTensor]:
+def _vision(shape: ModelShape) -> list[TargetTensor]:
     vision, e, source = shape.vision, shape.vision.embed_dim, "model.vision_model"
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
     tensors = [
@@ -127,7 +127,7 @@ def _vision(shape: ModelShape) -> List[TargetTensor]:
     return tensors
 
 
-def _mlp(to: str, source: str, shape: ModelShape) -> List[TargetTensor]:
+def _mlp(to: str, source: str, shape: ModelShape) -> list[TargetTensor]:
     h, f = shape.hidden_size, shape.intermediate_size
     return [
         _one(f"{to}.post_norm", f"{source}.post_attention_layernorm.weight", (h,)),
@@ -143,7 +143,7 @@ def _gate(target: str, source: str, shape: ModelShape, stored: Mapping[str, Shap
     return TargetTensor(target, size[-1:], (SourceTensor(source, size),), tanh=True)
 
 
-def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> List[TargetTensor]:
+def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> list[TargetTensor]:
     h, to, source = shape.hidden_size, f"decoder.groups.{g}.cross", f"model.gated_cross_attn_layers.{g}"
     tensors = [
         _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h,)),
@@ -158,7 +158,7 @@ def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> List
     return tensors
 
 
-def _decoder_layer(shape: ModelShape, group: int, within: int) -> List[TargetTensor]:
+def _decoder_layer(shape: ModelShape, group: int, within: int) -> list[TargetTensor]:
     h = shape.hidden_size
     to, i = f"decoder.groups.{group}.layers.{within}", group * shape.cross_layer_interval + within
     source = f"model.layers.{i}"
@@ -178,7 +178,7 @@ def _vocabulary(target: str, base: str, additional: str, config: CheckpointConfi
     return TargetTensor(target, (config.shape.vocab_size, h), tuple(parts))
 
 
-def build_plan(config: CheckpointConfig, stored: Mapping[str, Shape]) -> List[TargetTensor]:
+def build_plan(config: CheckpointConfig, stored: Mapping[str, Shape]) -> list[TargetTensor]:
     """`stored`: shapes in the checkpoint; only those of the gates decide anything, check_sources compares the rest."""
     shape = config.shape
     embedding = ("model.embed_tokens.weight", "model.embed_tokens.additional_embedding.weight")
@@ -192,14 +192,14 @@ def build_plan(config: CheckpointConfig, stored: Mapping[str, Shape]) -> List[Ta
                       _linear(_vocabulary("decoder.lm_head", *head, config), quantized=False)]
 
 
-def _some(names: List[str]) -> str:
+def _some(names: list[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{sorted(names)[0]}{more}"
 
 
-def check_sources(plan: List[TargetTensor], stored: Mapping[str, Shape], tied: bool) -> None:
+def check_sources(plan: list[TargetTensor], stored: Mapping[str, Shape], tied: bool) -> None:
     """Refuses a checkpoint with a missing, an unknown or a mis-shaped tensor."""
-    wanted: Dict[str, Shape] = {part.name: part.shape for target in plan for part in target.parts}
+    wanted: dict[str, Shape] = {part.name: part.shape for target in plan for part in target.parts}
     missing = [name for name in wanted if name not in stored]
     if missing:
         raise ExportError(f"the checkpoint lacks the tensor {_some(missing)}: its config.json and its weights are "

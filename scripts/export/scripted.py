@@ -4,7 +4,6 @@
 import io
 import os
 from pathlib import Path
-from typing import Dict, List
 
 import torch
 
@@ -26,11 +25,11 @@ def load_operators() -> None:
                           f"{torch.__version__}") from None
 
 
-def script_files(shape: ModelShape, quantization: str, tensors: List[str]) -> Dict[str, bytes]:
+def script_files(shape: ModelShape, quantization: str, tensors: list[str]) -> dict[str, bytes]:
     """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES: load_operators()."""
-    files: Dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     names = set()
-    for prefix, module in zip(("vision", "decoder"), script_modules(shape, quantization)):
+    for prefix, module in zip(("vision", "decoder"), script_modules(shape, quantization), strict=True):
         names |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         buffer = io.BytesIO()
         torch.jit.save(module, buffer)

@@ -5,8 +5,9 @@ ModelProto: pieces = 1 {piece = 1, score = 2, type = 3}, trainer_spec = 2, norma
 """
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, List, Tuple, Union
+from typing import Any
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 _BPE = 2
@@ -20,7 +21,7 @@ class Piece:
     kind: int
 
 
-def _varint(data: bytes, at: int) -> Tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = data[at]
@@ -33,16 +34,17 @@ def _varint(data: bytes, at: int) -> Tuple[int, int]:
             raise ValueError("a number is too long")
 
 
-def _fields(data: bytes) -> Iterator[Tuple[int, Union[int, bytes]]]:
-    """(field number, value) of one message; ValueError or IndexError where it is none."""
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(field number, value: int or bytes) of one message; ValueError or IndexError where it is none."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
         kind = key & 7
+        value: int | bytes
         if kind == _VARINT:
             value, at = _varint(data, at)
         else:
-            size = {_FIXED64: 8, _FIXED32: 4}.get(kind)
+            size: int | None = {_FIXED64: 8, _FIXED32: 4}.get(kind)
             if kind == _LENGTH:
                 size, at = _varint(data, at)
             if size is None or at + size > len(data):
@@ -63,7 +65,7 @@ def _piece(data: bytes) -> Piece:
     return Piece(text.decode("utf-8"), score, kind)
 
 
-def read_pieces(data: bytes) -> List[Piece]:
+def read_pieces(data: bytes) -> list[Piece]:
     """Pieces by id. Raises ValueError where `data` is no sentencepiece model."""
     try:
         return [_piece(value) for number, value in _fields(data) if number == 1]
@@ -92,7 +94,7 @@ def _bytes_field(number: int, value: bytes) -> bytes:
     return _key(number, _LENGTH) + _number(len(value)) + value
 
 
-def bpe_model(pieces: List[Piece], unk: int = 0, bos: int = 1, eos: int = 2) -> bytes:
+def bpe_model(pieces: list[Piece], unk: int = 0, bos: int = 1, eos: int = 2) -> bytes:
     """A tokenizer.model as LLaMA's: BPE, byte fallback, no normalisation, a dummy prefix."""
     out = bytearray()
     for piece in pieces:

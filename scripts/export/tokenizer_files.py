@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tokenizer of a checkpoint: the bytes of tokenizer.model and the ids of its special tokens, checked."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any
 
 from .config import CheckpointConfig, read_json
 from .errors import ExportError
@@ -16,7 +17,7 @@ RELEASED = [FAKE_IMAGE, IMAGE, END_OF_UTTERANCE]  # the additional rows of the r
 @dataclass(frozen=True)
 class Tokenizer:
     model: bytes  # tokenizer.model
-    special_tokens: List[Tuple[str, int]]  # ascending ids
+    special_tokens: list[tuple[str, int]]  # ascending ids
     unk: int
     bos: int
     eos: int
@@ -48,7 +49,7 @@ def read_tokenizer(folder: Path, config: CheckpointConfig) -> Tokenizer:
         end_of_utterance=literals.get(END_OF_UTTERANCE, -1))
 
 
-def _control_ids(path: Path, pieces: List[Piece], config: CheckpointConfig) -> List[int]:
+def _control_ids(path: Path, pieces: list[Piece], config: CheckpointConfig) -> list[int]:
     """[unk, bos, eos]"""
     unknown = [i for i, piece in enumerate(pieces) if piece.kind == UNKNOWN]
     if len(unknown) != 1:
@@ -63,7 +64,7 @@ def _control_ids(path: Path, pieces: List[Piece], config: CheckpointConfig) -> L
     return [unknown[0], config.bos, config.eos]
 
 
-def _named_in(folder: Path) -> Iterator[Tuple[str, str, Any]]:
+def _named_in(folder: Path) -> Iterator[tuple[str, str, Any]]:
     """(file, literal, id) of every added token that a tokenizer file gives an id."""
     path = folder / "tokenizer.json"
     if path.exists():
@@ -89,8 +90,8 @@ def _table(value: Any, kind: type, path: Path, key: str) -> Any:
     return value
 
 
-def _added_tokens(folder: Path, config: CheckpointConfig) -> Dict[str, int]:
-    added: Dict[str, int] = {}
+def _added_tokens(folder: Path, config: CheckpointConfig) -> dict[str, int]:
+    added: dict[str, int] = {}
     for file, literal, number in _named_in(folder):
         if not isinstance(literal, str) or not literal or isinstance(number, bool) or not isinstance(number, int):
             raise ExportError(f"{folder / file} gives the token {literal!r} the id {number!r}: fetch it again")
@@ -104,7 +105,7 @@ def _added_tokens(folder: Path, config: CheckpointConfig) -> Dict[str, int]:
     return {**added, **{name: config.base_vocab_size + i for i, name in enumerate(names)}}
 
 
-def _names_without_ids(folder: Path) -> List[str]:
+def _names_without_ids(folder: Path) -> list[str]:
     for file in ("special_tokens_map.json", "tokenizer_config.json"):
         path = folder / file
         values = read_json(path).get("additional_special_tokens") if path.exists() else None
@@ -114,7 +115,7 @@ def _names_without_ids(folder: Path) -> List[str]:
     return []
 
 
-def _check_added(added: Dict[str, int], pieces: List[Piece], config: CheckpointConfig) -> None:
+def _check_added(added: dict[str, int], pieces: list[Piece], config: CheckpointConfig) -> None:
     total = config.shape.vocab_size
     for literal, number in added.items():
         if not 0 <= number < total:
@@ -162,7 +163,7 @@ def _llama_piece(number: int, text: str) -> Piece:
     return Piece(text, -1e9 if set(text) == {"\u2581"} else float(259 - number), NORMAL)
 
 
-def derived_merges(pieces: List[Piece]) -> List[Tuple[str, str]]:
+def derived_merges(pieces: list[Piece]) -> list[tuple[str, str]]:
     """The merge list that transformers derives from a sentencepiece BPE model."""
     ids = {piece.text: i for i, piece in enumerate(pieces)}
     merges = []

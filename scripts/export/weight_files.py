@@ -3,11 +3,10 @@
 
 import json
 from dataclasses import dataclass
-from typing import Dict, List, Tuple
 
 import torch
 
-from .packing import linear_form
+from .packing import LinearForm, linear_form
 from .plan import TargetTensor
 
 MAX_FILE_BYTES = 4_000_000_000  # of weights in one file; a larger tensor gets a file of its own
@@ -21,7 +20,7 @@ class WeightForm:
     dtype: torch.dtype  # of the activations and of every weight that is not quantized
     quantization: str  # "none", "int8", "int4"
 
-    def of(self, target: TargetTensor):
+    def of(self, target: TargetTensor) -> LinearForm:
         """The form of packing.py. REQUIRES: target.linear."""
         return linear_form(self.dtype, self.quantization if target.quantized else "none")
 
@@ -30,14 +29,14 @@ class WeightForm:
 class StoredTensor:
     name: str
     dtype: torch.dtype
-    shape: Tuple[int, ...]
+    shape: tuple[int, ...]
 
     @property
     def bytes(self) -> int:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
 
-def stored_tensors(target: TargetTensor, form: WeightForm) -> List[StoredTensor]:
+def stored_tensors(target: TargetTensor, form: WeightForm) -> list[StoredTensor]:
     """In the order of their bytes in the file."""
     if not target.linear:
         return [StoredTensor(target.name, form.dtype, target.shape)]
@@ -53,9 +52,9 @@ def _is_aligned(target: TargetTensor, form: WeightForm) -> bool:
     return all(tensor.bytes % ALIGNMENT == 0 for tensor in stored_tensors(target, form))
 
 
-def split_into_files(plan: List[TargetTensor], form: WeightForm, limit: int) -> List[List[TargetTensor]]:
+def split_into_files(plan: list[TargetTensor], form: WeightForm, limit: int) -> list[list[TargetTensor]]:
     """Load order, except that in each file the tensors of an odd size come last, so that all others are aligned."""
-    files: List[List[TargetTensor]] = [[]]
+    files: list[list[TargetTensor]] = [[]]
     size = 0
     for target in plan:
         if files[-1] and size + stored_bytes(target, form) > limit:
@@ -66,8 +65,8 @@ def split_into_files(plan: List[TargetTensor], form: WeightForm, limit: int) -> 
     return [sorted(file, key=lambda target: not _is_aligned(target, form)) for file in files]
 
 
-def safetensors_header(targets: List[TargetTensor], form: WeightForm) -> bytes:
-    entries: Dict[str, object] = {"__metadata__": {"format": "pt"}}
+def safetensors_header(targets: list[TargetTensor], form: WeightForm) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for tensor in (tensor for target in targets for tensor in stored_tensors(target, form)):
         end = offset + tensor.bytes
@@ -79,10 +78,10 @@ def safetensors_header(targets: List[TargetTensor], form: WeightForm) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def file_names(count: int) -> List[str]:
+def file_names(count: int) -> list[str]:
     return [f"weights-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
 
 
-def planned_files(plan: List[TargetTensor], form: WeightForm) -> List[Tuple[str, List[TargetTensor]]]:
+def planned_files(plan: list[TargetTensor], form: WeightForm) -> list[tuple[str, list[TargetTensor]]]:
     groups = split_into_files(plan, form, MAX_FILE_BYTES)
-    return list(zip(file_names(len(groups)), groups))
+    return list(zip(file_names(len(groups)), groups, strict=True))

@@ -3,9 +3,9 @@
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Deque, Iterator, List, Tuple
 
 import torch
 from torch import Tensor
@@ -31,7 +31,7 @@ class WeightWriter:
         self._progress = progress
         self._cores = len(os.sched_getaffinity(0))
 
-    def write(self, path: Path, targets: List[TargetTensor]) -> WrittenFile:
+    def write(self, path: Path, targets: list[TargetTensor]) -> WrittenFile:
         file = HashedFile(path)
         # A block is one thread's work: threads inside of torch's operators would only wait for each other.
         workers = ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads, initargs=(1,))
@@ -61,8 +61,8 @@ class WeightWriter:
     def _linear(self, target: TargetTensor, workers: ThreadPoolExecutor) -> Iterator[Tensor]:
         """The tiles of the weight, then the scale where the form has one."""
         form = self._form.of(target)
-        scales: List[Tensor] = []
-        waiting: Deque[Future] = deque()
+        scales: list[Tensor] = []
+        waiting: deque[Future] = deque()
 
         def finish() -> Tensor:
             weight, scale = waiting.popleft().result()
@@ -95,7 +95,7 @@ class WeightWriter:
                 if filled == len(block):
                     yield block.view(-1, k)
 
-    def _pieces(self, target: TargetTensor) -> Iterator[Tuple[str, Tensor]]:
+    def _pieces(self, target: TargetTensor) -> Iterator[tuple[str, Tensor]]:
         for part in target.parts:
             for chunk in self._checkpoint.chunks(part.name):
                 yield part.name, chunk

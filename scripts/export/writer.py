@@ -28,7 +28,7 @@ class HashedFile:
         self._hash = hashlib.sha256()
         self._bytes = 0
 
-    def write(self, data) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         view = memoryview(data)
         self._hash.update(view)
         self._bytes += len(view)
@@ -93,7 +93,7 @@ class BundleFolder:
     def __enter__(self) -> "BundleFolder":
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._fd)
         shutil.rmtree(self.path, ignore_errors=True)
 

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Dict
 
 import numpy
 
@@ -78,7 +77,7 @@ def _weights_of(bundle: Path) -> str:
     return manifest["dtype"] if manifest["quantization"] == "none" else f"{manifest['quantization']} ({manifest['dtype']})"
 
 
-def compare(model: str, bundles: Dict[str, Path], requests: str, threads: int) -> None:
+def compare(model: str, bundles: dict[str, Path], requests: str, threads: int) -> None:
     """All but the first of `bundles`, by the names of their weights, with the first."""
     first, *others = bundles.items()
     truth = logits(first[1], requests, threads)
@@ -97,6 +96,7 @@ def _in_fp8(weight):
 def _fp8_checkpoint(checkpoint: Path, folder: Path) -> Path:
     """A copy in f32 whose quantizable linears hold no more than their fp8 numbers."""
     import torch
+
     from export.checkpoint import Checkpoint
     from export.config import read_config
     from export.plan import build_plan
@@ -113,10 +113,10 @@ def _fp8_checkpoint(checkpoint: Path, folder: Path) -> Path:
     return folder
 
 
-def _export_all(checkpoint: Path, folder: Path) -> Dict[str, Path]:
+def _export_all(checkpoint: Path, folder: Path) -> dict[str, Path]:
     """Bundles by the name of their weights, f32 first."""
     from export.export_bundle import ExportOptions, export_bundle
-    bundles: Dict[str, Path] = {}
+    bundles: dict[str, Path] = {}
     for dtype in ("f32", "bf16"):
         for weights in WIDTHS:
             if weights in ("f32", "bf16") and weights != dtype:

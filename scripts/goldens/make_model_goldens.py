@@ -14,15 +14,27 @@ import random
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any
 
 import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from oracle_model import Oracle  # noqa: E402
-from parity_cases import (DEMO, DEMO_CASE, GOLDENS, MODELS, NEAR_TIE, PROMPTS, ModelCase, base_sampling,  # noqa: E402
-                          beam_settings, changed_settings, columns, make_checkpoint)
+from oracle_model import Oracle
+from parity_cases import (
+    DEMO,
+    DEMO_CASE,
+    GOLDENS,
+    MODELS,
+    NEAR_TIE,
+    PROMPTS,
+    ModelCase,
+    base_sampling,
+    beam_settings,
+    changed_settings,
+    columns,
+    make_checkpoint,
+)
 
 NUM_WITH_LOGPROBS = 8
 
@@ -31,7 +43,7 @@ def packed(values: torch.Tensor) -> str:
     return base64.b64encode(values.float().contiguous().numpy().astype("<f4").tobytes()).decode()
 
 
-def logits_case(oracle: Oracle, prompt, inputs) -> Dict[str, Any]:
+def logits_case(oracle: Oracle, prompt, inputs) -> dict[str, Any]:
     narrow = oracle.logits(inputs)
     wide = oracle.logits(inputs, oracle.wide(oracle.model))
     chosen = torch.stack([row[columns(t, oracle.vocab)] for t, row in enumerate(narrow)])
@@ -40,7 +52,7 @@ def logits_case(oracle: Oracle, prompt, inputs) -> Dict[str, Any]:
             "std": round(float(narrow.std()), 4), "columns": packed(chosen), "last": packed(narrow[-1])}
 
 
-def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], prompts) -> Dict[str, List[Any]]:
+def generation_cases(oracle: Oracle, case: ModelCase, inputs: dict[str, Any], prompts) -> dict[str, list[Any]]:
     rng = random.Random(case.seed)
     base = base_sampling(oracle.vocab - (3 if case.end_of_utterance else 2), case.end_of_utterance)
     plain = {p.name: oracle.greedy(inputs[p.name], base, 0)["token_ids"] for p in prompts}
@@ -59,7 +71,7 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
             greedy.append({"prompt": name, "sampling": sampling, **result})
     beam_cases = [(name := prompts[i % len(prompts)].name, beam_settings(rng, base, plain[name]))
                   for i in range(case.num_beams)]
-    for prompt, early_stopping in zip(prompts, (False, True, "never")):  # every likely token ends the sequence
+    for prompt, early_stopping in zip(prompts, (False, True, "never"), strict=False):  # every likely token ends the sequence
         first = oracle.greedy(inputs[prompt.name], base, 5)["logprobs"][0]
         beam_cases.append((prompt.name, {**base, "eos_token_id": sorted(token for token, _ in first[:4]),
                                          "num_beams": 2, "length_penalty": 2.0, "early_stopping": early_stopping}))
@@ -72,7 +84,7 @@ def generation_cases(oracle: Oracle, case: ModelCase, inputs: Dict[str, Any], pr
     return {"greedy": greedy, "beams": beams, "near_ties": near_ties}
 
 
-def write_lines(path: Path, golden: Dict[str, Any]) -> None:
+def write_lines(path: Path, golden: dict[str, Any]) -> None:
     """JSON with one case a line."""
     parts = []
     for key, value in golden.items():

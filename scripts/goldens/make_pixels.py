@@ -13,7 +13,6 @@ import re
 import sys
 
 import PIL
-
 from tests.images import picture_files
 
 ASSETS = pathlib.Path("tests/assets/pixels")

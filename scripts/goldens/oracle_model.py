@@ -5,13 +5,12 @@ import copy
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any
 
 import torch
 import transformers
-from PIL import Image
-
 from parity_cases import Prompt, picture
+from PIL import Image
 
 transformers.logging.set_verbosity_error()
 
@@ -49,7 +48,7 @@ class Oracle:
         self.model = load_model(checkpoint)
         self.vocab = self.model.config.vocab_size + self.model.config.additional_vocab_size
         self.beam_model = load_model(one_table(checkpoint, work / "one_table")) if beams else None
-        self._wide: Dict[int, Any] = {}
+        self._wide: dict[int, Any] = {}
 
     def wide(self, model):
         """The same model in f64."""
@@ -57,12 +56,12 @@ class Oracle:
             self._wide[id(model)] = copy.deepcopy(model).double()
         return self._wide[id(model)]
 
-    def inputs(self, prompt: Prompt) -> Dict[str, torch.Tensor]:
+    def inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
         items = [part if isinstance(part, str) else Image.fromarray(picture(part[1])) for part in prompt.parts]
         return dict(self.processor(text=[items], add_end_of_utterance_token=prompt.add_end_of_utterance,
                                    return_tensors="pt"))
 
-    def image_index(self, inputs) -> List[int]:
+    def image_index(self, inputs) -> list[int]:
         mask = inputs["image_attention_mask"][0].long()
         return [int(row.argmax()) if row.any() else -1 for row in mask]
 
@@ -73,17 +72,17 @@ class Oracle:
         inputs = {**inputs, "pixel_values": inputs["pixel_values"].to(model.dtype)}
         return model(**inputs).logits[0].float()
 
-    def decode(self, ids: List[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
         return self.processor.batch_decode([ids], skip_special_tokens=True)[0]
 
     @torch.no_grad()
-    def generate(self, inputs, sampling: Dict[str, Any], model=None, scores: bool = True):
+    def generate(self, inputs, sampling: dict[str, Any], model=None, scores: bool = True):
         model = model or self.model
         inputs = {**inputs, "pixel_values": inputs["pixel_values"].to(model.dtype)}
         return model.generate(**inputs, **sampling, do_sample=False, pad_token_id=0, output_scores=scores,
                               return_dict_in_generate=True)
 
-    def greedy(self, inputs, sampling: Dict[str, Any], num_logprobs: int) -> Dict[str, Any]:
+    def greedy(self, inputs, sampling: dict[str, Any], num_logprobs: int) -> dict[str, Any]:
         """token_ids, the decoded texts, the smallest gap between the two best scores, the best log probabilities."""
         out = self.generate(inputs, sampling)
         prompt = inputs["input_ids"][0].tolist()
@@ -94,12 +93,12 @@ class Oracle:
             best = torch.topk(row[0], 2).values
             gap = min(gap, float(best[0] - best[1]))
             top = torch.topk(torch.log_softmax(row[0].float(), -1), num_logprobs) if num_logprobs else None
-            logprobs.append([[int(i), round(float(v), 5)] for v, i in zip(*top) if v > -1e30] if top else [])
+            logprobs.append([[int(i), round(float(v), 5)] for v, i in zip(*top, strict=True) if v > -1e30] if top else [])
         result = {"token_ids": tokens, "gap": round(gap, 6), "text": self.decode(tokens),
                   "full_text": self.decode(prompt + tokens)}
         return {**result, "logprobs": logprobs} if num_logprobs else result
 
-    def beams(self, inputs, sampling: Dict[str, Any]) -> Optional[Dict[str, Any]]:
+    def beams(self, inputs, sampling: dict[str, Any]) -> dict[str, Any] | None:
         """None where f32 and f64 disagree: a tie nearer than rounding."""
         length = inputs["input_ids"].shape[1]
         narrow, wide = (self._beam_tokens(inputs, sampling, model, length)
@@ -108,11 +107,11 @@ class Oracle:
             return None
         return {"token_ids": narrow, "text": self.decode(narrow)}
 
-    def _beam_tokens(self, inputs, sampling, model, length) -> List[int]:
+    def _beam_tokens(self, inputs, sampling, model, length) -> list[int]:
         return self.generate(inputs, sampling, model, scores=False).sequences[0, length:].tolist()
 
 
-def margin(reference: torch.Tensor) -> Tuple[int, float]:
+def margin(reference: torch.Tensor) -> tuple[int, float]:
     """(best token, its lead over the second best)"""
     best = torch.topk(reference, 2)
     return int(best.indices[0]), float(best.values[0] - best.values[1])

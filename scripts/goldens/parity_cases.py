@@ -9,7 +9,7 @@ import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import numpy
 
@@ -26,8 +26,8 @@ NEAR_TIE = 1e-4  # of f32 logits: closer than this, either token is right
 class ModelCase:
     name: str
     seed: int
-    shape: Dict[str, Any]
-    flags: Tuple[str, ...] = ()
+    shape: dict[str, Any]
+    flags: tuple[str, ...] = ()
     end_of_utterance: bool = True
     num_changed: int = 36  # greedy generations with processors
     num_beams: int = 24  # beam searches
@@ -62,8 +62,9 @@ DEMO_CASE = ModelCase("demo", 7, {}, num_changed=15, num_beams=8)
 
 def make_checkpoint(case: ModelCase, folder: Path) -> Path:
     """Random weights with large token embeddings: else the prompt outweighs each new token and one is repeated."""
-    import make_checkpoint as maker
     from safetensors.numpy import load_file, save_file
+
+    import make_checkpoint as maker
     maker.SHAPES[case.name] = case.shape
     options = maker.parse([str(folder), "--shape", case.name, "--seed", str(case.seed), *case.flags])
     maker.make_checkpoint(options)
@@ -98,11 +99,11 @@ def write_pictures(folder: Path) -> None:
 class Prompt:
     """parts: text, or ("image", name). All literals in text are special, as in transformers."""
     name: str
-    parts: Tuple[Any, ...]
+    parts: tuple[Any, ...]
     add_end_of_utterance: bool = False
 
 
-def _image(name: str) -> Tuple[str, str]:
+def _image(name: str) -> tuple[str, str]:
     return ("image", name)
 
 
@@ -127,23 +128,23 @@ PROMPTS = [
 ]
 
 
-def columns(position: int, vocab: int) -> List[int]:
+def columns(position: int, vocab: int) -> list[int]:
     """Which logits of a position a golden keeps."""
     return [(position * 31 + j * 41 + 7) % vocab for j in range(NUM_COLUMNS)]
 
 
-def special_ids(vocab: int, end_of_utterance: bool) -> Dict[str, int]:
+def special_ids(vocab: int, end_of_utterance: bool) -> dict[str, int]:
     ids = {"eos": 2, "fake": vocab, "image": vocab + 1}
     return {**ids, "eou": vocab + 2} if end_of_utterance else ids
 
 
-def base_sampling(vocab: int, end_of_utterance: bool, new_tokens: int = 16) -> Dict[str, Any]:
+def base_sampling(vocab: int, end_of_utterance: bool, new_tokens: int = 16) -> dict[str, Any]:
     ids = special_ids(vocab, end_of_utterance)
     return {"max_new_tokens": new_tokens, "eos_token_id": [ids.get("eou", ids["eos"])],
             "bad_words_ids": [[ids["image"]], [ids["fake"]]]}
 
 
-def changed_settings(rng: random.Random, base: Dict[str, Any], greedy: List[int]) -> Dict[str, Any]:
+def changed_settings(rng: random.Random, base: dict[str, Any], greedy: list[int]) -> dict[str, Any]:
     """One greedy setting whose processors act on the tokens that plain greedy decoding gave."""
     sampling = {**base, "bad_words_ids": list(base["bad_words_ids"])}
     if rng.random() < 0.5:
@@ -162,7 +163,7 @@ def changed_settings(rng: random.Random, base: Dict[str, Any], greedy: List[int]
     return sampling
 
 
-def beam_settings(rng: random.Random, base: Dict[str, Any], greedy: List[int]) -> Dict[str, Any]:
+def beam_settings(rng: random.Random, base: dict[str, Any], greedy: list[int]) -> dict[str, Any]:
     sampling = changed_settings(rng, base, greedy) if rng.random() < 0.4 else dict(base)
     if greedy and rng.random() < 0.8:  # ends that are really reached
         sampling["eos_token_id"] = sorted(set(rng.choices(greedy, k=rng.choice([1, 2, 3]))))

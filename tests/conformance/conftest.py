@@ -3,37 +3,42 @@
 
 import dataclasses
 import os
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
+
 import table
-from receiver import LocalServer, PictureHandler, WebhookHandler
-from targets import CogletTarget, OurTarget, Pool, UrlTarget
+from cases import Case
+from client import Client
+from receiver import Hook, LocalServer, PictureHandler, WebhookHandler
+from targets import CogletTarget, OurTarget, Pool, Running, Target, UrlTarget
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--target", choices=("ours", "demo", "coglet"), default="ours", help="what to start and ask")
     group.addoption("--base-url", help="ask this running server instead")
     group.addoption("--table", action="store_true", help="write the outcomes into README.md")
 
 
-def pytest_configure(config):
+def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--table") and target_name(config) not in ("ours", "coglet"):
         raise pytest.UsageError("--table writes the columns of --target ours and --target coglet only")
     config.addinivalue_line("markers", "case(declared): a case of the contract; see cases.py")
     config.addinivalue_line("markers", "any_engine: holds with a real model too, not only with the fake engine")
 
 
-def case_of(item):
+def case_of(item: pytest.Item) -> Any:
     mark = item.get_closest_marker("case")
     return mark.args[0] if mark else None
 
 
-def target_name(config):
+def target_name(config: pytest.Config) -> str:
     return "url" if config.getoption("--base-url") else config.getoption("--target")
 
 
-def pytest_collection_modifyitems(config, items):
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         assert case_of(item), f"{item.nodeid} is not declared as a case"
     if target_name(config) == "demo":
@@ -43,7 +48,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session")
-def target(request):
+def target(request: pytest.FixtureRequest) -> Target:
     if url := request.config.getoption("--base-url"):
         return UrlTarget(url)
     name = request.config.getoption("--target")
@@ -56,14 +61,14 @@ def target(request):
 
 
 @pytest.fixture(scope="session")
-def pool(target):
+def pool(target: Target) -> Iterator[Pool]:
     pool = Pool(target)
     yield pool
     pool.close()
 
 
 @pytest.fixture
-def declared(request, target):
+def declared(request: pytest.FixtureRequest, target: Target) -> Case:
     declared = case_of(request.node)
     if declared.only_ours and target.name == "coglet":
         pytest.skip(f"not put to coglet: {declared.coglet}")
@@ -71,7 +76,7 @@ def declared(request, target):
 
 
 @pytest.fixture
-def server(declared, pool):
+def server(declared: Case, pool: Pool) -> Iterator[Client]:
     """The running server that the case's options ask for."""
     server = pool.take(declared.options)
     yield server
@@ -79,11 +84,11 @@ def server(declared, pool):
 
 
 @pytest.fixture
-def start(declared, pool):
+def start(declared: Case, pool: Pool) -> Iterator[Callable[..., Client]]:
     """start(ready=…, env=…, …) -> a process of the case's own, with the case's options changed by these."""
-    started = []
+    started: list[Client] = []
 
-    def run(**changes):
+    def run(**changes: Any) -> Client:
         if isinstance(changes.get("env"), dict):
             changes["env"] = tuple(changes["env"].items())
         options = dataclasses.replace(declared.options, **{"fresh": True, **changes})
@@ -91,38 +96,41 @@ def start(declared, pool):
         return started[-1]
     yield run
     for server in started:
+        assert isinstance(server, Running)
         server.kill()
 
 
 @pytest.fixture(scope="session")
-def webhooks():
+def webhooks() -> Iterator[LocalServer]:
     local = LocalServer(WebhookHandler)
     yield local
     local.stop()
 
 
 @pytest.fixture
-def hook(webhooks):
+def hook(webhooks: LocalServer) -> Hook:
     return webhooks.hook()
 
 
 @pytest.fixture(scope="session")
-def pictures():
+def pictures() -> Iterator[LocalServer]:
     local = LocalServer(PictureHandler)
     yield local
     local.stop()
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A case that is not tagged "c" may fail against coglet: that is what its tag says."""
-    outcome = yield
-    report, declared = outcome.get_result(), case_of(item)
+    report = yield
+    declared = case_of(item)
     table.note(declared, report, call)
     if report.failed and target_name(item.config) == "coglet" and declared.tag != "c":
-        report.outcome, report.wasxfail = "skipped", declared.coglet or "differs on purpose"
+        report.outcome = "skipped"
+        report.wasxfail = declared.coglet or "differs on purpose"
+    return report
 
 
-def pytest_sessionfinish(session):
+def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--table"):
         table.write(target_name(session.config))

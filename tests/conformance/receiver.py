@@ -2,50 +2,56 @@
 """Two servers that a case may need: one takes webhooks, one serves pictures, well or badly."""
 
 import json
+import ssl
 import threading
 import time
+from collections.abc import Callable
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from client import png, wait_until
 
 
 class Post:
-    def __init__(self, headers, body):
+    def __init__(self, headers: Message, body: bytes):
         self.headers, self.json, self.at = headers, json.loads(body), time.monotonic()
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return json.dumps(self.json)[:200]
 
 
 class Hook:
     """One webhook address. `replies`: statuses for the next posts, then 200."""
 
-    def __init__(self, base):
+    def __init__(self, base: str):
         self.url = f"{base}/{id(self)}"
-        self.posts, self.replies = [], []
-        self.delay = 0
-        self.on_post = lambda post: None
+        self.posts: list[Post] = []
+        self.replies: list[int] = []
+        self.delay = 0.0
+        self.on_post: Callable[[Post], object] = lambda post: None
 
-    def statuses(self):
+    def statuses(self) -> list[str]:
         return [post.json["status"] for post in self.posts]
 
-    def wait_posts(self, count, seconds=10):
+    def wait_posts(self, count: int, seconds: float = 10) -> list[Post]:
         wait_until(lambda: len(self.posts) >= count, seconds, f"{count} posts (there are {self.posts})")
         return self.posts
 
-    def wait_completed(self, seconds=10):
+    def wait_completed(self, seconds: float = 10) -> list[Post]:
         """The posts up to the first with a terminal status."""
-        def ended():
+        def ended() -> bool:
             return any(status in ("succeeded", "failed", "canceled") for status in self.statuses())
         wait_until(ended, seconds, f"the last post (there are {self.posts})")
         return self.posts
 
 
 class QuietHandler(BaseHTTPRequestHandler):
-    def log_message(self, *_):
+    server: "LocalServer"
+
+    def log_message(self, *_: object) -> None:
         pass
 
-    def reply(self, status, content=b"", **headers):
+    def reply(self, status: int, content: bytes = b"", **headers: str) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
@@ -55,7 +61,7 @@ class QuietHandler(BaseHTTPRequestHandler):
 
 
 class WebhookHandler(QuietHandler):
-    def do_POST(self):
+    def do_POST(self) -> None:
         hook = self.server.hooks[self.path]
         post = Post(self.headers, self.rfile.read(int(self.headers["Content-Length"])))
         hook.on_post(post)
@@ -67,7 +73,7 @@ class WebhookHandler(QuietHandler):
 class PictureHandler(QuietHandler):
     """/ok.png, /slow (half a picture, then silence), /loop, /to?URL, anything else 404."""
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         self.server.requests.append((path, self.headers))
         if path == "/slow":
@@ -88,23 +94,25 @@ class LocalServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self, handler, tls=None):
+    def __init__(self, handler: type[QuietHandler], tls: ssl.SSLContext | None = None):
         super().__init__(("127.0.0.1", 0), handler)
         if tls:
             self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.server_address[1]}"
-        self.stopped, self.requests, self.hooks = threading.Event(), [], {}
+        self.stopped = threading.Event()
+        self.requests: list[tuple[str, Message]] = []
+        self.hooks: dict[str, Hook] = {}
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
-    def hook(self):
+    def hook(self) -> Hook:
         hook = Hook(self.url)
         self.hooks[hook.url[len(self.url):]] = hook
         return hook
 
-    def handle_error(self, *_):
+    def handle_error(self, *_: object) -> None:
         pass
 
-    def stop(self):
+    def stop(self) -> None:
         self.stopped.set()
         self.shutdown()
         self.server_close()

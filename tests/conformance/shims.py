@@ -8,7 +8,7 @@ from pathlib import Path
 SHIMS = Path(__file__).resolve().parents[2] / "docker"
 
 
-def image_path(server):
+def image_path(server: str) -> str:
     """A PATH whose first folder stands for the image's /usr/local/bin."""
     folder = Path(tempfile.mkdtemp(prefix="image-bin-"))
     for name in ("python", "pip"):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cases are put to: our binary with the fake engine or the demo model, the real coglet, or a URL."""
 
+import contextlib
 import functools
 import json
 import os
@@ -13,8 +14,11 @@ import tempfile
 import threading
 import urllib.parse
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+
+from cases import Options
 from client import Client, wait_until
 from shims import image_path
 
@@ -28,13 +32,13 @@ INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty
 PYTHON_START = ("env", "python", "--check-hash-based-pycs", "never", "-m", "cog.server.http")
 
 
-def free_port():
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
-def printed_schema(output):
+def printed_schema(output: str) -> dict[str, Any]:
     environment = {**os.environ, "COG_IDEFICS_OUTPUT": output}
     return json.loads(subprocess.run([OURS, "--print-openapi"], env=environment, capture_output=True, check=True).stdout)
 
@@ -42,62 +46,68 @@ def printed_schema(output):
 class Running(Client):
     """A server process that a case may watch and end."""
 
-    def __init__(self, command, environment, port, **more):
+    def __init__(self, command: list[str], environment: dict[str, str], port: int, **more: bool):
         super().__init__("127.0.0.1", port, **more)
         environment = {**os.environ, "PORT": str(port), **environment}
         self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.STDOUT, start_new_session=True)
-        self.log = []
+        self.log: list[str] = []
         threading.Thread(target=self._read_log, daemon=True).start()
 
-    def _read_log(self):
+    def _read_log(self) -> None:
+        assert self.process.stdout is not None
         for line in self.process.stdout:
             self.log.append(line.decode(errors="replace"))
 
-    def listening(self):
+    def listening(self) -> dict[str, Any] | None:
         assert self.process.poll() is None, f"the server ended: {self.log[-5:]}"
         try:
             return self.health()
         except OSError:
             return None
 
-    def wait_listening(self, seconds=60):
+    def wait_listening(self, seconds: float = 60) -> dict[str, Any] | None:
         return wait_until(self.listening, seconds, "that the server listens")
 
-    def send_signal(self, number=signal.SIGTERM):
+    def send_signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait_exit(self, seconds=15):
+    def wait_exit(self, seconds: float = 15) -> int:
         return self.process.wait(timeout=seconds)
 
-    def kill(self):
+    def kill(self) -> None:
         """Ends the process and its children (coglet has a worker)."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
+
+
+class Target(Protocol):
+    """What starts a server for a case's options."""
+    name: str
+
+    def start(self, options: Options) -> Client: ...
 
 
 class OurTarget:
     """idefics-server serve, with the fake engine, or with the model of IDEFICS_DEMO_BUNDLE."""
     name = "ours"
 
-    def __init__(self, engine=("--engine", "fake")):
+    def __init__(self, engine: tuple[str, ...] = ("--engine", "fake")):
         self.engine = engine
 
     @functools.cached_property
-    def path(self):
+    def path(self) -> str:
         return image_path(OURS)
 
-    def command(self, options):
+    def command(self, options: Options) -> list[str]:
         """Loopback is open to it: webhooks and pictures of the cases come from there."""
         if options.cog_start:
             return [*PYTHON_START, "--host", "127.0.0.1", *options.flags]
         return [OURS, "serve", *self.engine, "--host", "127.0.0.1", "--webhook-hosts", "any",
                 "--allow-private-urls", "true", *options.flags, *options.tuning]
 
-    def start(self, options):
+    def start(self, options: Options) -> Running:
         environment = {"COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)}
         if options.cog_start:
             environment |= {"PATH": self.path, "IDEFICS_ENGINE": "fake"}
@@ -108,12 +118,12 @@ class CogletTarget:
     """The real server of cog 0.22.0 with coglet_runner/run.py, in a folder as `cog build` makes one."""
     name = "coglet"
 
-    def __init__(self):
-        self.folders = {}
+    def __init__(self) -> None:
+        self.folders: dict[str, Path] = {}
         self.path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         self.scratch = tempfile.mkdtemp(prefix="coglet-")
 
-    def folder(self, output):
+    def folder(self, output: str) -> Path:
         if output not in self.folders:
             folder = Path(self.scratch) / output
             (folder / ".cog").mkdir(parents=True)
@@ -122,7 +132,7 @@ class CogletTarget:
             self.folders[output] = folder
         return self.folders[output]
 
-    def start(self, options):
+    def start(self, options: Options) -> Running:
         runner = {"string": "Runner", "stream": "StreamRunner"}[options.output]
         if options.slots > 1:
             runner = "Async" + runner
@@ -134,7 +144,7 @@ class CogletTarget:
         return Running(command, environment, free_port(), frees_slot_late=True)
 
 
-def coglet_schema(output):
+def coglet_schema(output: str) -> dict[str, Any]:
     """Our schema with the original's inputs alone: only these can be written as a Python signature."""
     schema = printed_schema(output)
     declared = schema["components"]["schemas"]["Input"]
@@ -151,13 +161,14 @@ class UrlTarget:
     """A server that somebody else started; cases that need another start are skipped."""
     name = "url"
 
-    def __init__(self, url):
+    def __init__(self, url: str):
         parts = urllib.parse.urlsplit(url)
+        assert parts.hostname, f"{url} names no host"
         self.client = Client(parts.hostname, parts.port or 80)
         served = self.client.get("/openapi.json").json["components"]["schemas"]["Output"]
         self.output = "stream" if served["type"] == "array" else "string"
 
-    def start(self, options):
+    def start(self, options: Options) -> Client:
         if not options.plain:
             pytest.skip(f"needs a server started in its own way ({options}); --base-url names a running one")
         if options.output != self.output:
@@ -168,37 +179,40 @@ class UrlTarget:
 class Pool:
     """Running servers by their options. A server that does not come back to rest is not used again."""
 
-    def __init__(self, target):
+    def __init__(self, target: Target):
         self.target = target
-        self.servers = {}
+        self.servers: dict[Options, Client] = {}
 
-    def take(self, options):
+    def take(self, options: Options) -> Client:
         if options.fresh:
             return self._started(options)
         if options not in self.servers:
             self.servers[options] = self._started(options)
         return self.servers[options]
 
-    def _started(self, options):
+    def _started(self, options: Options) -> Client:
         server = self.target.start(options)
         if options.ready and isinstance(server, Running):
             server.wait_listening()
             server.wait_status("READY", seconds=120)
         return server
 
-    def give_back(self, options, server):
+    def give_back(self, options: Options, server: Client) -> None:
         """Asserts that no case leaves a slot taken: what a shared server must be is READY."""
         if options.fresh:
+            assert isinstance(server, Running)
             server.kill()
             return
         try:
             server.wait_status("READY", seconds=5)
         except (AssertionError, OSError):
-            self.servers.pop(options).kill()
+            left = self.servers.pop(options)
+            if isinstance(left, Running):
+                left.kill()
             if self.target.name != "coglet":
                 raise
 
-    def close(self):
+    def close(self) -> None:
         for server in self.servers.values():
             if isinstance(server, Running):
                 server.kill()

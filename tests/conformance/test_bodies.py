@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+
 from cases import case
 from client import PICTURE, request
 
@@ -208,7 +209,7 @@ def test_chunked_body_limit(server):
     piece = b"186a0\r\n" + b" " * 100_000 + b"\r\n"
     with socket.create_connection((server.host, server.port), timeout=5) as connection:
         connection.sendall(head(server, "Transfer-Encoding: chunked"))
-        for sent in range(1, 1000):
+        for sent in range(1, 1000):  # noqa: B007 (read below)
             connection.sendall(piece)
             if select.select([connection], [], [], 0.001)[0]:
                 break

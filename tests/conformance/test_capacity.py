@@ -7,6 +7,7 @@ import time
 import urllib.parse
 
 import pytest
+
 from cases import case
 from client import ASYNC, request, wait_until
 

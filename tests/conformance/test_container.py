@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from cases import case
 from targets import ROOT, printed_schema
 
@@ -71,7 +72,7 @@ def test_platform_webhooks(server, hook):
 
 def labels():
     """The LABEL instruction of the Dockerfile."""
-    text = re.search(r"^LABEL ((?:.*\\\n)*.*)$", (ROOT / "Dockerfile").read_text(), re.M).group(1)
+    text = re.findall(r"^LABEL ((?:.*\\\n)*.*)$", (ROOT / "Dockerfile").read_text(), re.M)[0]
     pairs = re.findall(r"""([\w.-]+)=(?:"([^"]*)"|'([^']*)')""", text.replace("\\\n", " "))
     return {name: double or single for name, double, single in pairs}
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cases import case
 from client import request, wait_until
 

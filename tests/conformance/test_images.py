@@ -11,9 +11,10 @@ import urllib.parse
 import zlib
 
 import pytest
+from PIL import Image
+
 from cases import case
 from client import ASYNC, data_uri, inputs, png, request, wait_until
-from PIL import Image
 
 
 def picture_bytes(kind, mode="RGB", size=(6, 5), **options):

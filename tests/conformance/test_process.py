@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from cases import case
 from client import ASYNC, request, wait_until
 from targets import OURS, free_port
@@ -151,6 +152,7 @@ def test_as_process_1(target):
         assert process.wait(timeout=10) == 0
     finally:
         process.kill()
+        assert process.stderr is not None
         process.stderr.close()
 
 

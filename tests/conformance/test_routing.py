@@ -2,6 +2,7 @@
 """Root, schema and routing: cases 1-24."""
 
 import pytest
+
 from cases import case
 from targets import INPUTS_OF_THE_ORIGINAL, ROOT, printed_schema
 

@@ -4,12 +4,14 @@
 import json
 import socket
 import time
+from typing import Any
 
 import pytest
+
 from cases import case
 from client import ASYNC, SSE, inputs, request, wait_until
 
-STREAM = {"output": "stream"}
+STREAM: dict[str, Any] = {"output": "stream"}
 LAGGED = "SSE stream lagged; events were dropped"
 TRUNCATED = "SSE stream replay truncated; events were dropped"
 

@@ -8,6 +8,7 @@ import json
 import re
 
 import pytest
+
 from cases import case
 from client import PICTURE, data_uri, inputs, png, request
 
@@ -210,7 +211,7 @@ def test_times(server):
 
 @case(175, "ours", "the answer holds the input, with defaults filled in", coglet="an answer has no input", any_engine=True)
 def test_input_is_sent_back(server):
-    body = assert_succeeded(server.post(request("hello", **{})))
+    body = assert_succeeded(server.post(request("hello")))
     assert (body["input"]["text"], body["input"]["top_p"]) == ("hello", 0.8)
 
 

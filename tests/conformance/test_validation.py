@@ -4,6 +4,7 @@
 import json
 
 import pytest
+
 from cases import case
 from client import ASYNC, inputs, request
 

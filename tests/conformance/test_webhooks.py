@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asynchronous predictions and their webhooks: cases 138-155."""
 
+import itertools
 import ssl
 import subprocess
 import threading
 import time
 
 import pytest
+
 from cases import case
 from client import ASYNC, inputs, request, wait_until
 from receiver import LocalServer, WebhookHandler
@@ -112,7 +114,7 @@ def test_retries(server, hook):
     hook.wait_posts(4)
     no_more_posts(hook)
     assert hook.statuses() == ["processing"] + ["succeeded"] * 3
-    gaps = [later.at - earlier.at for earlier, later in zip(hook.posts[1:], hook.posts[2:])]
+    gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(hook.posts[1:])]
     assert gaps[0] >= 0.19 and gaps[1] >= 0.39, gaps
 
 
@@ -160,7 +162,7 @@ def test_ready_on_completed(server, hook):
     hook.on_post = lambda post: seen.append(server.status())
     for number in range(1, 21):
         begin(server, hook, webhook_events_filter=["completed"])
-        wait_until(lambda: len(seen) == number, 3, "the post")
+        wait_until(lambda: len(seen) == number, 3, "the post")  # noqa: B023 (ends in this turn)
     assert set(seen) == {"READY"}
 
 

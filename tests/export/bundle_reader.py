@@ -5,18 +5,18 @@ import functools
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any
 
 import torch
 
 
-def manifest(bundle: Path) -> Dict[str, Any]:
+def manifest(bundle: Path) -> dict[str, Any]:
     return json.loads((bundle / "bundle.json").read_text())
 
 
-def tensors(bundle: Path) -> Dict[str, torch.Tensor]:
+def tensors(bundle: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
-    found: Dict[str, torch.Tensor] = {}
+    found: dict[str, torch.Tensor] = {}
     for path in sorted(bundle.glob("*.safetensors")):
         found.update(load_file(path))
     return found

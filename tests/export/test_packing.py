@@ -3,8 +3,9 @@
 
 import pytest
 import torch
-from bundle_reader import check_files, linear, manifest, tensors
 from safetensors.torch import load_file
+
+from bundle_reader import check_files, linear, manifest, tensors
 
 QUANTIZED = ("int8", "int4")
 # As (n, k): whole tiles and groups, parts of them, single values.

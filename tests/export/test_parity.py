@@ -2,6 +2,7 @@
 """An exported bundle computes what transformers computes from the checkpoint: every tensor is in its place."""
 
 import pytest
+
 from bundle_reader import manifest, modules
 
 transformers = pytest.importorskip("transformers", reason="transformers, the oracle, is not installed")

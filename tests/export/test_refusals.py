@@ -6,8 +6,8 @@ import struct
 
 import pytest
 import torch
-from conftest import edit_json
 
+from conftest import edit_json
 from export.errors import ExportError
 from export.sentencepiece_proto import bpe_model, read_pieces
 
@@ -272,7 +272,7 @@ def test_force_replaces_nothing_but_a_bundle(tiny, refusal, tmp_path):
 def test_missing_operators_are_named(tiny, tmp_path, monkeypatch):
     from export.scripted import load_operators
     monkeypatch.setenv("IDEFICS_OPS_LIBRARY", str(tmp_path / "none.so"))
-    with pytest.raises(ExportError, match="none.so"):
+    with pytest.raises(ExportError, match=r"none\.so"):
         load_operators()
 
 

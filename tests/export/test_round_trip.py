@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from bundle_reader import check_files, linear, manifest, tensors
 from conftest import LIBRARY, edit_json, environment, export_command
 

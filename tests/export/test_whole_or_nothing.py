@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+
 from bundle_reader import check_files
 from conftest import environment, export_command
 

@@ -344,7 +344,7 @@ def pillow_says(data: bytes, as_url: bool) -> dict:
                 alpha = image.convert("RGBA")
                 white = Image.new("RGBA", alpha.size, (255, 255, 255))
                 image = Image.alpha_composite(white, alpha).convert("RGB")
-        except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
+        except Exception as error:
             return {"error": repr(error)}
     image = image.resize((MODEL_SIZE, MODEL_SIZE), Image.Resampling.BICUBIC)
     digest = hashlib.sha256(image.tobytes()).hexdigest()

@@ -100,7 +100,7 @@ def export(tmp_path_factory):
     if not ops_library().is_file():
         pytest.skip(f"{ops_library()} is not built: build idefics_ops or set IDEFICS_OPS_LIBRARY")
 
-    def run(folder: Path, dtype: str = "f32", weights: str = None) -> Path:
+    def run(folder: Path, dtype: str = "f32", weights: str | None = None) -> Path:
         from export.export_bundle import ExportOptions, export_bundle
         os.environ["IDEFICS_OPS_LIBRARY"] = str(ops_library())
         bundle = tmp_path_factory.mktemp("bundle") / "bundle"
@@ -122,7 +122,7 @@ def ours(checkpoint, export, pictures):
     """ours(name, dtype, weights) -> Ours, exported once."""
     made = {}
 
-    def make(name: str, dtype: str = "f32", weights: str = None) -> Ours:
+    def make(name: str, dtype: str = "f32", weights: str | None = None) -> Ours:
         find_tool()
         key = (name, dtype, weights)
         if key not in made:

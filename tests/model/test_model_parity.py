@@ -46,12 +46,12 @@ def test_prompts_become_the_tokens_images_and_logits_of_transformers(case, piece
     prompts = {prompt.name: prompt for prompt in PROMPTS}
     requests = [{**ours.prompt(prompts[entry["prompt"]]), "piece": piece} for entry in golden["logits"]]
     worst = 0.0
-    for entry, answer in zip(golden["logits"], ours.ask(requests)):
+    for entry, answer in zip(golden["logits"], ours.ask(requests), strict=True):
         assert answer["token_ids"] == entry["token_ids"], entry["prompt"]
         assert answer["image_index"] == entry["image_index"], entry["prompt"]
         logits = logits_of(answer)
         expected = unpack(entry["columns"], NUM_COLUMNS)
-        chosen = numpy.stack([row[columns(t, golden["vocab"])] for t, row in zip(answer["positions"], logits)])
+        chosen = numpy.stack([row[columns(t, golden["vocab"])] for t, row in zip(answer["positions"], logits, strict=True)])
         difference = max(numpy.abs(chosen - expected[answer["positions"]]).max(),
                          numpy.abs(logits[-1] - unpack(entry["last"])).max())
         assert difference <= tolerance(entry), f"{entry['prompt']}: the logits differ by {difference}"
@@ -64,13 +64,13 @@ def test_prompts_become_the_tokens_images_and_logits_of_transformers(case, piece
 def test_greedy_generations_are_those_of_transformers(case):
     golden, ours = case
     checked = 0
-    for entry, answer in zip(golden["greedy"], ours.ask(requests_of(golden, ours, "greedy"))):
+    for entry, answer in zip(golden["greedy"], ours.ask(requests_of(golden, ours, "greedy")), strict=True):
         where = f"{entry['prompt']} {entry['sampling']}, smallest gap {entry['gap']}"
         assert answer["token_ids"] == entry["token_ids"], where
         assert answer["text"] == entry["text"], where
         assert answer["streamed"] == entry["text"], where
         assert answer["full_text"] == entry["full_text"], where
-        for ours_top, theirs_top in zip(answer["logprobs"], entry.get("logprobs", [])):
+        for ours_top, theirs_top in zip(answer["logprobs"], entry.get("logprobs", []), strict=True):
             check_logprobs(ours_top, theirs_top)
             checked += 1
     print(f"{golden['model']}: {len(golden['greedy'])} greedy generations and {checked} tokens' log probabilities "
@@ -80,7 +80,7 @@ def test_greedy_generations_are_those_of_transformers(case):
 def check_logprobs(ours_top, theirs_top):
     """The same five values; the same tokens where they are not near each other."""
     assert [pair[1] for pair in ours_top] == pytest.approx([pair[1] for pair in theirs_top], abs=LOGPROB_TOLERANCE)
-    for i, (token, value) in enumerate(theirs_top):
+    for i, (_token, value) in enumerate(theirs_top):
         near = [other for other, v in theirs_top if abs(v - value) < LOGPROB_TOLERANCE]
         last_place_may_tie = i == len(theirs_top) - 1
         assert ours_top[i][0] in near or last_place_may_tie, (ours_top, theirs_top)
@@ -88,7 +88,7 @@ def check_logprobs(ours_top, theirs_top):
 
 def test_beam_searches_are_those_of_transformers(case):
     golden, ours = case
-    for entry, answer in zip(golden["beams"], ours.ask(requests_of(golden, ours, "beams"))):
+    for entry, answer in zip(golden["beams"], ours.ask(requests_of(golden, ours, "beams")), strict=True):
         where = f"{entry['prompt']} {entry['sampling']}"
         assert answer["token_ids"] == entry["token_ids"], where
         assert answer["text"] == entry["text"], where
@@ -101,7 +101,7 @@ def test_the_same_requests_together_and_alone_give_the_same_bits(case):
     requests = (requests_of(golden, ours, "greedy") + requests_of(golden, ours, "beams")[:8])[-32:]
     alone = ours.ask(requests)
     together = ours.ask([{"together": requests}])[0]
-    for request, one, other in zip(requests, alone, together):
+    for request, one, other in zip(requests, alone, together, strict=True):
         assert one["token_ids"] == other["token_ids"], request
         assert one["full_text"] == other["full_text"]
         assert one["logprobs"] == other["logprobs"], request
@@ -112,7 +112,7 @@ def test_a_generation_cut_by_a_stop_string_is_a_prefix_of_the_whole(case):
     golden, ours = case
     requests = requests_of(golden, ours, "greedy")
     whole = ours.ask(requests[:8])
-    for request, answer in zip(requests, whole):
+    for request, answer in zip(requests, whole, strict=True):
         if len(answer["text"]) < 6:
             continue
         stop = answer["text"][3:5]

@@ -33,7 +33,7 @@ def test_every_logit_equals_that_of_transformers_asked_now(case):
     entries = golden["logits"][:NUM_PROMPTS]
     answers = ours.ask([{**ours.prompt(prompts[entry["prompt"]]), "piece": 1} for entry in entries])
     worst, positions = 0.0, 0
-    for entry, answer in zip(entries, answers):
+    for entry, answer in zip(entries, answers, strict=True):
         inputs = oracle.inputs(prompts[entry["prompt"]])
         assert inputs["input_ids"][0].tolist() == entry["token_ids"] == answer["token_ids"]
         assert oracle.image_index(inputs) == entry["image_index"] == answer["image_index"]
@@ -67,13 +67,13 @@ def test_in_bf16_our_logits_are_as_near_to_f32_as_those_of_transformers(case, ch
     our_error = their_error = 0.0
     same = total = 0
     leads = []
-    for entry, answer in zip(entries, answers):
+    for entry, answer in zip(entries, answers, strict=True):
         inputs = oracle.inputs(prompts[entry["prompt"]])
         exact, theirs = oracle.logits(inputs), oracle.logits(inputs, narrow)
         ours_now = torch.from_numpy(logits_of(answer).copy())
         our_error = max(our_error, float((ours_now - exact).abs().max()))
         their_error = max(their_error, float((theirs - exact).abs().max()))
-        for row, reference in zip(ours_now, theirs):
+        for row, reference in zip(ours_now, theirs, strict=True):
             best, lead = margin(reference)
             total += 1
             same += int(row.argmax()) == best

@@ -55,7 +55,7 @@ def predict(ours, folder, lines, *flags):
 
 def test_lines_that_run_together_give_the_tokens_of_transformers(ours, lines, tmp_path):
     answers = predict(ours, tmp_path / "together", [line for _, line in lines], "--details")
-    for (entry, line), answer in zip(lines, answers):
+    for (entry, line), answer in zip(lines, answers, strict=True):
         assert answer["status"] == "succeeded", answer
         assert answer["token_ids"] == entry["token_ids"], line
         assert answer["output"] == entry["text"], line
@@ -67,7 +67,7 @@ def test_lines_that_run_one_by_one_give_the_same_answers(ours, lines, tmp_path):
     together = predict(ours, tmp_path / "together", inputs, "--details")
     alone = predict(ours, tmp_path / "alone", inputs, "--details", "--max-batch", "1")
     exact = 0
-    for a, b in zip(together, alone):
+    for a, b in zip(together, alone, strict=True):
         assert a["token_ids"] == b["token_ids"], a["id"]
         exact += a["logprobs"] == b["logprobs"]
     print(f"log probabilities equal bit for bit in {exact} of {len(together)} answers")
@@ -82,10 +82,10 @@ def test_tokens_chosen_by_the_runner_a_step_ahead_are_the_same(ours, lines, tmp_
                for i, line in enumerate(greedy[:NUM_LINES])]
     host = predict(ours, tmp_path / "host", greedy + sampled, "--step-ahead", "false")
     ahead = predict(ours, tmp_path / "ahead", greedy + sampled, "--step-ahead", "true")
-    for (entry, line), answer in zip(lines, ahead):
+    for (entry, line), answer in zip(lines, ahead, strict=True):
         assert answer["output"] == entry["text"], line
-    for a, b in zip(host, ahead):
+    for a, b in zip(host, ahead, strict=True):
         assert (a["status"], a["output"]) == ("succeeded", b["output"]), a["id"]
         assert a["metrics"]["output_token_count"] == b["metrics"]["output_token_count"], a["id"]
-    others = sum(a["output"] != b["output"] for a, b in zip(ahead, ahead[len(greedy):]))
+    others = sum(a["output"] != b["output"] for a, b in zip(ahead, ahead[len(greedy):], strict=False))
     assert others > NUM_LINES // 2, f"only {others} of {NUM_LINES} sampled answers differ from the greedy ones"

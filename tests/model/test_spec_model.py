@@ -63,7 +63,7 @@ def model(golden, tmp_path_factory, export):
 def rows(golden):
     """(name, token ids without padding, image index, pixels of the row's images, last logits, greedy tokens)"""
     for name, case in golden["cases"].items():
-        columns = zip(case["input_ids"], case["attention_mask"], case["image_mask_index"])
+        columns = zip(case["input_ids"], case["attention_mask"], case["image_mask_index"], strict=True)
         for b, (ids, keep, index) in enumerate(columns):
             kept = [i for i, mask in enumerate(keep) if mask]
             images = max(max(index) + 1, 0)
@@ -79,7 +79,7 @@ def test_the_model_of_the_specification_gives_its_logits_and_tokens(golden, mode
     # The greedy tokens are fed in too: each must be the best after those before it.
     requests = [{"token_ids": ids + tokens[:-1], "image_index": index + [index[-1]] * (len(tokens) - 1),
                  "pixels": pixels, "piece": piece} for _, ids, index, pixels, _, tokens in cases]
-    for (name, ids, _, _, last, tokens), answer in zip(cases, model.ask(requests)):
+    for (name, ids, _, _, last, tokens), answer in zip(cases, model.ask(requests), strict=True):
         logits = logits_of(answer).copy()
         difference = numpy.abs(logits[len(ids) - 1] - numpy.array(last)).max()
         print(f"{name}: logits differ by {difference:.1e}")

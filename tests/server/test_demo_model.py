@@ -6,6 +6,7 @@ import os
 import subprocess
 
 import pytest
+
 from conftest import ASSETS, SERVER, data_uri
 
 SCENE = ASSETS / "cat.jpg"
@@ -79,7 +80,7 @@ def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
     answers = [json.loads(line) for line in whole.splitlines()]
     assert [answer["id"] for answer in answers] == [line["id"] for line in lines]
     assert answers[-1]["status"] == "failed" and "Field required" in answers[-1]["error"]
-    for answer, line in zip(answers[7:12], lines[7:12]):
+    for answer, line in zip(answers[7:12], lines[7:12], strict=True):
         assert answer["output"] == demo.predict(prompt=line["prompt"], max_new_tokens=line["max_new_tokens"])[1]["output"]
         assert len(answer["logprobs"]) == len(answer["token_ids"])
         assert all(len(top) == 5 for top in answer["logprobs"])

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from conftest import PICTURES, data_uri
 
 NAME = "pixels/8bit-type2.png"

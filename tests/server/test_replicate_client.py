@@ -5,6 +5,7 @@ itself where it is installed."""
 import time
 
 import pytest
+
 from conftest import PICTURES, data_uri
 
 STATUSES = ("starting", "processing", "succeeded", "failed", "canceled")

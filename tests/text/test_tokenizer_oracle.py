@@ -109,7 +109,7 @@ def random_text(rng: random.Random) -> str:
 
 def assert_equal(requests: list, ours: list, reference: list) -> None:
     assert len(ours) == len(reference) == len(requests)
-    wrong = [(q, a, b) for q, a, b in zip(requests, ours, reference) if a != b]
+    wrong = [(q, a, b) for q, a, b in zip(requests, ours, reference, strict=True) if a != b]
     assert not wrong, f"{len(wrong)} of {len(requests)} differ, first: {wrong[0]}"
 
 
@@ -150,7 +150,7 @@ def test_plain_text_never_gives_a_special_id(vocabulary):
     rng = random.Random(3)
     requests = [{"encode": random_text(rng), "policy": policy}
                 for _ in range(1000) for policy in ("none", "turns")]
-    for request, ids in zip(requests, vocabulary.ours(requests)):
+    for request, ids in zip(requests, vocabulary.ours(requests), strict=True):
         banned = set(vocabulary.special.values()) if request["policy"] == "none" else {
             vocabulary.special[FAKE], vocabulary.special[IMAGE]}
         assert not banned & set(ids), request

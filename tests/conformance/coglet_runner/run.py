@@ -10,14 +10,24 @@ import os
 import re
 import sys
 import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
-from cog import BaseRunner, ConcatenateIterator, AsyncConcatenateIterator, Input, Path, current_scope, streaming
+from cog import (
+    AsyncConcatenateIterator,
+    BaseRunner,
+    ConcatenateIterator,
+    Input,
+    Path,
+    current_scope,
+    streaming,
+)
 from PIL import Image
 
 DIRECTIVE = re.compile(r"\[([a-z_]+)(?:=([^\]]*))?\]")
 
 
-def setting_of(settings, name, value):
+def setting_of(settings: dict[str, Any], name: str, value: str | None) -> bool:
     """Notes a setting; False where `name` is none."""
     if name not in ("chunks", "big", "echo", "delay", "fail_after", "chunk_log", "chunk_metric"):
         return False
@@ -25,13 +35,13 @@ def setting_of(settings, name, value):
     return True
 
 
-def spin(seconds):
+def spin(seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pass
 
 
-def effects(name, value):
+def effects(name: str, value: Any) -> Iterator[tuple[str, float]]:
     """One directive that acts: yields ("wait", seconds)."""
     if name == "sleep":
         yield "wait", float(value)
@@ -59,14 +69,14 @@ def effects(name, value):
         raise ValueError(f"unknown directive {name}")
 
 
-def echoed(given):
+def echoed(given: dict[str, Any]) -> str:
     with Image.open(str(given["image"])) as picture:
         width, height = picture.size
     others = {name: value for name, value in given.items() if name != "image"}
     return json.dumps({**others, "image_width": width, "image_height": height})
 
 
-def pieces_of(settings, payload, given):
+def pieces_of(settings: dict[str, Any], payload: str, given: dict[str, Any]) -> list[str]:
     if "big" in settings:
         return ["x" * int(settings["big"])]
     if "echo" in settings:
@@ -76,11 +86,12 @@ def pieces_of(settings, payload, given):
     return [payload]
 
 
-def steps(given):
+def steps(given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yields ("wait", seconds) and ("piece", text)."""
     with Image.open(str(given["image"])) as picture:
         picture.load()
-    settings, text, at = {}, given["text"], 0
+    settings: dict[str, Any] = {}
+    text, at = given["text"], 0
     while match := DIRECTIVE.match(text, at):
         at = match.end()
         if not setting_of(settings, *match.groups()):
@@ -101,14 +112,14 @@ def steps(given):
         raise ValueError(message)
 
 
-def wait(seconds):
+def wait(seconds: float) -> None:
     """In short steps: a cancel reaches Python code only between two calls."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(left, 0.005))
 
 
-def pieces(given):
+def pieces(given: dict[str, Any]) -> Iterator[str]:
     for what, value in steps(given):
         if what == "wait":
             wait(value)
@@ -116,7 +127,7 @@ def pieces(given):
             yield value
 
 
-async def pieces_async(given):
+async def pieces_async(given: dict[str, Any]) -> AsyncIterator[str]:
     for what, value in steps(given):
         if what == "wait":
             await asyncio.sleep(value)
@@ -125,12 +136,12 @@ async def pieces_async(given):
 
 
 class Common(BaseRunner):
-    def setup(self):
+    def setup(self) -> None:
         time.sleep(float(os.environ.get("FAKE_SETUP_DELAY", "0")))
         if message := os.environ.get("FAKE_SETUP_FAIL"):
             raise RuntimeError(message)
 
-    def healthcheck(self):
+    def healthcheck(self) -> bool:
         kind = os.environ.get("FAKE_HEALTH")
         if kind == "raise":
             raise RuntimeError("gpu is on fire")
