@@ -120,7 +120,9 @@ def pictures() -> Iterator[LocalServer]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+        item: pytest.Item,
+        call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A case that is not tagged "c" may fail against coglet: that is what its tag says."""
     report = yield
     declared = case_of(item)
