@@ -17,7 +17,7 @@ COPY scripts/setup.sh scripts/environment.sh scripts/requirements*.txt scripts/
 RUN if [ "$VARIANT" = cuda ]; then scripts/setup.sh --cuda; else scripts/setup.sh; fi
 COPY docker/collect_runtime.sh docker/
 RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch
-COPY CMakeLists.txt CMakePresets.json ./
+COPY CMakeLists.txt CMakePresets.json VERSION ./
 COPY cmake cmake
 COPY common common
 COPY weights weights
@@ -26,13 +26,13 @@ COPY server server
 COPY scripts scripts
 RUN export IDEFICS_PRESET="$([ "$VARIANT" = cuda ] && echo cuda || echo release)" \
     && scripts/build.sh "$IDEFICS_PRESET" idefics-server idefics_ops \
-    && mkdir -p /out/lib /out/src/.cog \
+    && mkdir -p /out/src/.cog \
     && cp -rL "$(scripts/demo_bundle.sh)" /out/src/weights \
-    && cp build/$IDEFICS_PRESET/server/idefics-server /out/ \
-    && cp build/$IDEFICS_PRESET/predictor/ops/libidefics_ops.so \
-          build/$IDEFICS_PRESET/predictor/model/libidefics_torch_runner.so /out/lib/ \
-    && strip /out/idefics-server /out/lib/*.so \
     && scripts/idefics-server --print-openapi >/out/src/.cog/openapi_schema.json
+COPY LICENSE README.md CHANGELOG.md SECURITY.md ./
+COPY docs docs
+RUN cmake --install "build/$([ "$VARIANT" = cuda ] && echo cuda || echo release)" \
+      --prefix /out/local --strip
 
 # ---- what runs ----
 FROM debian:bookworm-slim
@@ -44,8 +44,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
     && rm -rf /var/lib/apt/lists/* && update-ca-certificates \
     && ln -sf /usr/bin/tini /sbin/tini
 COPY --from=build /opt/libtorch /opt/libtorch
-COPY --from=build /out/lib /opt/libtorch/torch/lib
-COPY --from=build /out/idefics-server /usr/local/bin/idefics-server
+COPY --from=build /out/local /usr/local
 COPY --from=build /out/src /src
 COPY docker/python docker/pip /usr/local/bin/
 COPY LICENSE cog.yaml run.py /src/

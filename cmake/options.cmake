@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Build options, one sentence each.
 option(IDEFICS_TORCH "Build the model runtime on libtorch; OFF builds everything that does not need it" ON)
 option(IDEFICS_CUDA "Build the CUDA operators; needs nvcc" OFF)
@@ -17,6 +18,8 @@ set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+# Where built programs find the model runtime, which they load and do not link.
+set(CMAKE_BUILD_RPATH ${PROJECT_BINARY_DIR}/predictor/model)
 find_program(IDEFICS_CCACHE ccache)
 if(IDEFICS_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER ${IDEFICS_CCACHE})

@@ -22,7 +22,6 @@ if(IDEFICS_TORCH)
   target_compile_options(deps_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
   target_link_libraries(deps_torch INTERFACE
     torch_cpu c10 ${IDEFICS_TORCH_DIR}/lib/libgomp.so.1 Threads::Threads)
-  target_link_options(deps_torch INTERFACE "LINKER:-rpath,${IDEFICS_TORCH_DIR}/lib")
   if(IDEFICS_CUDA)
     # CUDA 13 has nothing below sm_75, where CMake 3.25 would start; PTX of the last for later chips.
     if(NOT CMAKE_CUDA_ARCHITECTURES)

@@ -48,7 +48,8 @@ def violations(path, text):
             if (path.startswith(SERVER_BASE) and header.startswith("server/")
                     and not header.startswith(SERVER_BASE)):
                 yield f"{path} includes {header}: server/http must not know its users"
-        elif bracket == '"' and layer in LAYERS and not pathlib.Path(header).exists():
+        elif (bracket == '"' and layer in LAYERS
+              and not any(pathlib.Path(header + made).exists() for made in ("", ".in"))):
             yield f'{path} includes "{header}": name our headers by their path from the root'
         if layer not in LAYERS:
             continue

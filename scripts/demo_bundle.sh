@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 [ -e "$ROOT/weights/demo/config.json" ] || die "weights/demo has no checkpoint;" \
   "train it with scripts/train_demo.py, or serve another bundle with --model"
-key=$(cd "$ROOT" && find weights/demo scripts/export predictor/ops/schema.cc -type f \
+key=$(cd "$ROOT" && find VERSION weights/demo scripts/export predictor/ops/schema.cc -type f \
   -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c1-12)
 bundle=$CACHE/bundle-demo-$key
 if [ ! -e "$bundle/bundle.json" ]; then

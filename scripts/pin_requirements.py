@@ -15,12 +15,15 @@ import subprocess
 import sys
 import tempfile
 
+VERSIONS = dict(line.split() for line in
+                pathlib.Path(__file__).resolve().parents[1].joinpath("VERSION").open())
+COG = VERSIONS["cog"]
 PYTHONS = ("3.11", "3.12", "3.13")
 # The exporter, and the wheel that holds libtorch.
 BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0.2.3",
         "protobuf==7.36.2")
 # What the tests compare with (the oracles), and what runs them.
-ORACLE = ("transformers==4.57.6", "pillow==12.3.0", "cog==0.22.0", "coglet==0.22.0",
+ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={COG}",
           "pytest==9.2.0", "requests==2.34.2")
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
 FORMAT_VERSION = 3
-EXPORTER_VERSION = "0.1.0"
+_VERSIONS = dict(line.split() for line in Path(__file__).parents[2].joinpath("VERSION").open())
+EXPORTER_VERSION = _VERSIONS["cog-idefics"]
 
 
 def _model(config: CheckpointConfig) -> dict[str, Any]:

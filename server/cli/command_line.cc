@@ -5,13 +5,12 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "common/version.h"
 #include "server/cog/input_table.h"
 #include "server/cog/openapi.h"
 
 namespace idefics {
 namespace {
-
-constexpr const char* kVersion = "idefics-server 0.1.0 (Cog ";
 
 bool IsBoolWord(const std::string& text) {
   for (const char* word : {"true", "false", "1", "0", "yes", "no", "on", "off"}) {
@@ -173,7 +172,8 @@ std::variant<CommandLine, CommandLineExit> ParseCommandLine(int argc, const char
     return Failure(e.what());
   }
   if (parser.wants_version()) {
-    return CommandLineExit{kVersion + std::string(kCogVersion) + ")\n", 0};
+    return CommandLineExit{
+        std::string("idefics-server ") + kServerVersion + " (Cog " + kCogVersion + ")\n", 0};
   }
   const Status status = parser.Finish();
   if (!status.ok()) return Failure(status.message());

@@ -4,13 +4,12 @@
 
 #include <nlohmann/json.hpp>
 
+#include "common/version.h"
+
 namespace idefics {
 
 // What a prediction's `output` is: one string, or a list of pieces (ConcatenateIterator).
 enum class OutputKind { kString, kStream };
-
-// The Cog release whose behaviour this server shows.
-inline constexpr const char* kCogVersion = "0.22.0";
 
 nlohmann::json OpenApiDocument(OutputKind output);
 

@@ -24,6 +24,7 @@ from shims import image_path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+VERSIONS = dict(line.split() for line in (ROOT / "VERSION").open())  # "cog-idefics" and "cog"
 OURS = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
 INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty", "decoding_strategy", "temperature", "top_p")
 
@@ -115,7 +116,7 @@ class OurTarget:
 
 
 class CogletTarget:
-    """The real server of cog 0.22.0 with coglet_runner/run.py, in a folder as `cog build` makes one."""
+    """The real server of cog (the version in VERSION) with coglet_runner/run.py, in a folder as `cog build` makes one."""
     name = "coglet"
 
     def __init__(self) -> None:

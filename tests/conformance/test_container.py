@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from cases import case
-from targets import ROOT, printed_schema
+from targets import ROOT, VERSIONS, printed_schema
 
 IMAGE = "cog-idefics:test-cpu"
 
@@ -32,7 +32,7 @@ def run(target):
 @pytest.mark.parametrize("flag", ["--version", "-v"])
 def test_version(declared, run, flag):
     done = run("python", "-m", "cog.server.http", flag)
-    assert done.returncode == 0 and "0.22.0" in done.stdout
+    assert done.returncode == 0 and VERSIONS["cog"] in done.stdout
 
 
 @case(170, "c", "python -m pip freeze exits 0")
@@ -50,7 +50,7 @@ def test_pip_install(declared, run):
 @case("170c", "c", "python -c tells Cog's version")
 def test_cog_version(declared, run):
     done = run("python", "-c", "import cog; print(cog.__version__)")
-    assert (done.returncode, done.stdout.strip()) == (0, "0.22.0")
+    assert (done.returncode, done.stdout.strip()) == (0, VERSIONS["cog"])
 
 
 @case(171, "c", "python --check-hash-based-pycs never -m cog.server.http --await-explicit-shutdown true serves",
@@ -82,7 +82,8 @@ def labels():
 def test_labels(declared):
     config = json.loads(labels()["run.cog.config"])
     assert config["build"]["gpu"] is True
-    assert labels()["run.cog.version"] == printed_schema("string")["info"]["version"]
+    assert labels()["run.cog.version"] == printed_schema("string")["info"]["version"] == VERSIONS["cog"]
+    assert labels()["org.opencontainers.image.version"] == VERSIONS["cog-idefics"]
     assert "run.cog.openapi_schema" in (ROOT / "scripts/build_image.sh").read_text()
 
 
