@@ -29,11 +29,15 @@ cpp_tests() {
   ctest --test-dir "$BUILD_DIR" -N "${selection[@]}" | sed -n 's/^ *Test *#[0-9]*: //p'
 }
 
+# Whether this build (asan, tsan, clang) leaves out the model, its operators and so the exporter.
+without_model() { grep -q '^IDEFICS_TORCH:[A-Z]*=OFF' "$BUILD_DIR/CMakeCache.txt"; }
+
 # The folders with Python tests that are asked for, one a line.
 python_folders() {
   local folder folders
   folders=$(find tests -name 'test_*.py' -printf '%h\n' | sort -u)
   [ -z "$label" ] || folders=$(grep -x "tests/$label" <<<"$folders" || true)
+  ! without_model || folders=$(grep -vxE 'tests/(model|export)' <<<"$folders" || true)
   for folder in $folders; do
     # Collecting costs seconds a folder. A name that is an expression of pytest's is not looked up.
     if [ -z "$name" ] || [[ $name == *[!A-Za-z0-9_]* ]] ||
@@ -71,8 +75,7 @@ run_pytest() {
 run_python() {
   local folder
   say "test: Python"
-  # A build without the model (asan, tsan, clang) has nothing to load a bundle with.
-  if [ -e weights/demo/config.json ] && [ -e "$OPS_LIBRARY" ]; then
+  if [ -e weights/demo/config.json ] && ! without_model; then
     IDEFICS_DEMO_BUNDLE=$("$ROOT/scripts/demo_bundle.sh")
     export IDEFICS_DEMO_BUNDLE
   fi
