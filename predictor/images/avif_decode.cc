@@ -47,24 +47,27 @@ Status Failure(avifResult result) { return Unreadable("AVIF", avifResultToString
 
 }  // namespace
 
-Result<Raster> DecodeAvif(Bytes file, const ImageLimits& limits) {
+Result<Raster> DecodeAvif(Bytes file, const DecodeBudget& budget) {
   const std::unique_ptr<avifDecoder, DecoderDeleter> decoder(avifDecoderCreate());
   if (decoder == nullptr) return Status::Internal("libavif cannot create a decoder");
   decoder->maxThreads = 1;
+  decoder->imageCountLimit = 1 << 17;  // frames; a table of them is made, from a few bytes
   decoder->strictFlags &=
       ~static_cast<avifStrictFlags>(AVIF_STRICT_CLAP_VALID | AVIF_STRICT_PIXI_REQUIRED);
   avifResult result = avifDecoderSetIOMemory(decoder.get(), file.data(), file.size());
   if (result == AVIF_RESULT_OK) result = avifDecoderParse(decoder.get());
   if (result != AVIF_RESULT_OK) return Failure(result);
-  RETURN_IF_ERROR(CheckSize(decoder->image->width, decoder->image->height, limits));
+  // Two decoded pictures of up to 4 bytes a pixel (a grid is put together from its tiles), the
+  // decoder's own, and ours. The library cannot be interrupted: the price bounds its time, too.
+  RETURN_IF_ERROR(budget.Admit({decoder->image->width, decoder->image->height, 16}));
   // The pictures inside the container have sizes of their own.
   decoder->imageSizeLimit = static_cast<uint32_t>(
-      std::clamp<int64_t>(limits.max_pixels, 1, AVIF_DEFAULT_IMAGE_SIZE_LIMIT));
+      std::clamp<int64_t>(budget.limits().max_pixels, 1, AVIF_DEFAULT_IMAGE_SIZE_LIMIT));
   result = avifDecoderNthImage(decoder.get(), 0);
   if (result != AVIF_RESULT_OK) return Failure(result);
 
   const avifImage& image = *decoder->image;
-  RETURN_IF_ERROR(CheckSize(image.width, image.height, limits));
+  RETURN_IF_ERROR(budget.CheckSize(image.width, image.height));
   const int channels = decoder->alphaPresent ? 4 : 3;
   Raster raster = MakeRaster("AVIF", image.width, image.height, channels);
   raster.orientation = Orientation(image);

@@ -114,17 +114,20 @@ Palette ReadPalette(Bytes file, const BmpHeader& header) {
 // picture.
 class RleReader {
  public:
-  RleReader(Bytes file, const BmpHeader& header)
+  RleReader(Bytes file, const BmpHeader& header, const DecodeBudget& budget)
       : file_(file),
+        budget_(budget),
         at_(header.pixels_at),
         width_(static_cast<size_t>(header.width)),
         total_(width_ * static_cast<size_t>(header.height)),
         nibbles_(header.compression == kRle4) {}
 
-  // False: the data ends too early.
+  // False: the data ends too early, or the budget is interrupted.
   bool Read(std::vector<uint8_t>* indices) {
     out_.reserve(total_ + 512);
-    while (out_.size() < total_ && ReadCommand()) {
+    for (size_t i = 0; out_.size() < total_; ++i) {
+      if (i % 1024 == 0 && budget_.Interrupted()) return false;
+      if (!ReadCommand()) break;
     }
     if (out_.size() < total_) return false;
     out_.resize(total_);
@@ -204,6 +207,7 @@ class RleReader {
   }
 
   Bytes file_;
+  const DecodeBudget& budget_;
   size_t at_;
   size_t x_ = 0;
   size_t width_;
@@ -216,14 +220,15 @@ size_t OutputRow(const BmpHeader& header, size_t y) {
   return header.top_down ? y : static_cast<size_t>(header.height) - 1 - y;
 }
 
-Result<Raster> ReadRle(Bytes file, const BmpHeader& header) {
+Result<Raster> ReadRle(Bytes file, const BmpHeader& header, const DecodeBudget& budget) {
   std::vector<uint8_t> indices;
   if (header.bits > 8) return Unreadable("BMP", "run lengths need a palette");
-  if (!RleReader(file, header).Read(&indices)) return Truncated("BMP");
+  RETURN_IF_ERROR(budget.Admit({header.width, header.height, 4}));  // an index and a colour
+  if (!RleReader(file, header, budget).Read(&indices)) return Truncated("BMP");
   const Palette palette = ReadPalette(file, header);
   Raster raster = MakeRaster("BMP", header.width, header.height, 3);
   const size_t width = static_cast<size_t>(header.width);
-  for (size_t y = 0; y < static_cast<size_t>(header.height); ++y) {
+  for (size_t y = 0; y < static_cast<size_t>(header.height) && !budget.Interrupted(); ++y) {
     uint8_t* out = raster.pixels.data() + OutputRow(header, y) * width * 3;
     for (size_t x = 0; x < width; ++x) {
       out = std::copy_n(palette.rgba[indices[y * width + x]], 3, out);
@@ -288,7 +293,7 @@ Result<RowFormat> ChooseFormat(Bytes file, const BmpHeader& header) {
   return Unreadable("BMP", "its colour masks are of an unknown layout");
 }
 
-Result<Raster> ReadRaw(Bytes file, const BmpHeader& header) {
+Result<Raster> ReadRaw(Bytes file, const BmpHeader& header, const DecodeBudget& budget) {
   ASSIGN_OR_RETURN(const RowFormat format, ChooseFormat(file, header));
   const size_t width = static_cast<size_t>(header.width);
   const size_t height = static_cast<size_t>(header.height);
@@ -299,8 +304,9 @@ Result<Raster> ReadRaw(Bytes file, const BmpHeader& header) {
     return Truncated("BMP");
   }
   const int channels = header.bits == 32 && format.bytes[3] >= 0 ? 4 : 3;
+  RETURN_IF_ERROR(budget.Admit({header.width, header.height, channels}));
   Raster raster = MakeRaster("BMP", header.width, header.height, channels);
-  for (size_t y = 0; y < height; ++y) {
+  for (size_t y = 0; y < height && !budget.Interrupted(); ++y) {
     ConvertRow(format, file.data() + header.pixels_at + y * stride, width, channels,
                raster.pixels.data() + OutputRow(header, y) * width * static_cast<size_t>(channels));
   }
@@ -309,11 +315,11 @@ Result<Raster> ReadRaw(Bytes file, const BmpHeader& header) {
 
 }  // namespace
 
-Result<Raster> DecodeBmp(Bytes file, const ImageLimits& limits) {
+Result<Raster> DecodeBmp(Bytes file, const DecodeBudget& budget) {
   ASSIGN_OR_RETURN(const BmpHeader header, ReadHeader(file));
-  RETURN_IF_ERROR(CheckSize(header.width, header.height, limits));
+  RETURN_IF_ERROR(budget.CheckSize(header.width, header.height));
   const bool run_lengths = header.compression == kRle8 || header.compression == kRle4;
-  return run_lengths ? ReadRle(file, header) : ReadRaw(file, header);
+  return run_lengths ? ReadRle(file, header, budget) : ReadRaw(file, header, budget);
 }
 
 }  // namespace idefics

@@ -2,18 +2,53 @@
 #include "predictor/images/decode.h"
 
 #include <algorithm>
-#include <limits>
+#include <cstring>
 #include <new>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "predictor/images/decode_budget.h"
 #include "predictor/images/orientation.h"
 #include "predictor/images/raster.h"
 
 namespace idefics {
 namespace {
 
-using Reader = Result<Raster> (*)(Bytes file, const ImageLimits& limits);
+using Reader = Result<Raster> (*)(Bytes file, const DecodeBudget& budget);
+using std::string_view_literals::operator""sv;
+
+// A kind of file: how it begins, and who reads it. Several rows may have one name.
+struct Format {
+  std::string_view name;  // as people write it
+  std::string_view magic;
+  size_t more_at = 0;
+  std::string_view more;  // has to stand at more_at besides
+  Reader reader = nullptr;
+};
+
+constexpr Format kFormats[] = {
+    {"JPEG", "\xff\xd8\xff"sv, 0, {}, DecodeJpeg},
+    {"PNG", "\x89PNG\r\n\x1a\n"sv, 0, {}, DecodePng},
+    {"GIF", "GIF87a"sv, 0, {}, DecodeGif},
+    {"GIF", "GIF89a"sv, 0, {}, DecodeGif},
+    {"WebP", "RIFF"sv, 8, "WEBP"sv, DecodeWebp},
+    {"BMP", "BM"sv, 0, {}, DecodeBmp},
+    {"TIFF", "II*\0"sv, 0, {}, DecodeTiff},
+    {"TIFF", "MM\0*"sv, 0, {}, DecodeTiff},
+    {"TIFF", "II+\0"sv, 0, {}, DecodeTiff},
+    {"TIFF", "MM\0+"sv, 0, {}, DecodeTiff},
+    {"AVIF", {}, 4, "ftypavif"sv, DecodeAvif},
+    {"AVIF", {}, 4, "ftypavis"sv, DecodeAvif},
+    {"AVIF", {}, 4, "ftypmif1"sv, DecodeAvif},
+    {"AVIF", {}, 4, "ftypmsf1"sv, DecodeAvif},
+    {"PPM", "P1"sv, 0, {}, DecodePpm},
+    {"PPM", "P2"sv, 0, {}, DecodePpm},
+    {"PPM", "P3"sv, 0, {}, DecodePpm},
+    {"PPM", "P4"sv, 0, {}, DecodePpm},
+    {"PPM", "P5"sv, 0, {}, DecodePpm},
+    {"PPM", "P6"sv, 0, {}, DecodePpm},
+};
 
 bool HasAt(Bytes file, size_t offset, std::string_view magic) {
   return file.size() >= offset + magic.size() &&
@@ -21,34 +56,30 @@ bool HasAt(Bytes file, size_t offset, std::string_view magic) {
                     [](char a, uint8_t b) { return static_cast<uint8_t>(a) == b; });
 }
 
-bool IsAvif(Bytes file) {
-  return HasAt(file, 4, "ftyp") && (HasAt(file, 8, "avif") || HasAt(file, 8, "avis") ||
-                                    HasAt(file, 8, "mif1") || HasAt(file, 8, "msf1"));
-}
-
-bool IsTiff(Bytes file) {
-  using namespace std::string_view_literals;
-  return HasAt(file, 0, "II*\0"sv) || HasAt(file, 0, "MM\0*"sv) || HasAt(file, 0, "II+\0"sv) ||
-         HasAt(file, 0, "MM\0+"sv);
-}
-
 Reader FindReader(Bytes file) {
-  if (HasAt(file, 0, "\xff\xd8\xff")) return DecodeJpeg;
-  if (HasAt(file, 0, "\x89PNG\r\n\x1a\n")) return DecodePng;
-  if (HasAt(file, 0, "GIF87a") || HasAt(file, 0, "GIF89a")) return DecodeGif;
-  if (HasAt(file, 0, "RIFF") && HasAt(file, 8, "WEBP")) return DecodeWebp;
-  if (HasAt(file, 0, "BM")) return DecodeBmp;
-  if (IsTiff(file)) return DecodeTiff;
-  if (IsAvif(file)) return DecodeAvif;
-  if (file.size() > 2 && file[0] == 'P' && file[1] >= '1' && file[1] <= '6') return DecodePpm;
+  for (const Format& format : kFormats) {
+    if (HasAt(file, 0, format.magic) && HasAt(file, format.more_at, format.more)) {
+      return format.reader;
+    }
+  }
   return nullptr;
 }
 
+Status UnknownFormat() {
+  std::vector<std::string_view> names;
+  for (const Format& format : kFormats) {
+    if (names.empty() || names.back() != format.name) names.push_back(format.name);
+  }
+  std::string text = "the image is in no known format: send ";
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (i > 0) text += i + 1 < names.size() ? ", " : " or ";
+    text += names[i];
+  }
+  return Status::InvalidInput(text);
+}
+
 // Alpha over opaque white, rounded to nearest: equal to Pillow's alpha_composite for all inputs.
-void CompositeOverWhite(const Raster& raster, RgbImage* rgb) {
-  const uint8_t* in = raster.pixels.data();
-  uint8_t* out = rgb->pixels.data();
-  const size_t count = rgb->pixels.size() / 3;
+void CompositeOverWhite(const uint8_t* in, size_t count, uint8_t* out) {
   for (size_t i = 0; i < count; ++i, in += 4, out += 3) {
     const int alpha = in[3];
     for (int c = 0; c < 3; ++c) {
@@ -57,58 +88,43 @@ void CompositeOverWhite(const Raster& raster, RgbImage* rgb) {
   }
 }
 
-void DropAlpha(const Raster& raster, RgbImage* rgb) {
-  const uint8_t* in = raster.pixels.data();
-  uint8_t* out = rgb->pixels.data();
-  const size_t count = rgb->pixels.size() / 3;
-  for (size_t i = 0; i < count; ++i, in += 4, out += 3) std::copy_n(in, 3, out);
+void DropAlpha(const uint8_t* in, size_t count, uint8_t* out) {
+  for (size_t i = 0; i < count; ++i, in += 4, out += 3) std::memmove(out, in, 3);
 }
 
-RgbImage Flatten(Raster raster, OpenMode mode) {
-  RgbImage rgb{raster.width, raster.height, {}};
-  if (raster.channels == 3) {
-    rgb.pixels = std::move(raster.pixels);
-    return rgb;
+// In place: the third byte of a pixel is written after its fourth was read.
+RgbImage Flatten(Raster raster, OpenMode mode, const DecodeBudget& budget) {
+  const size_t width = static_cast<size_t>(raster.width);
+  const size_t height = static_cast<size_t>(raster.height);
+  if (raster.channels == 4) {
+    uint8_t* pixels = raster.pixels.data();
+    for (size_t y = 0; y < height && !budget.Interrupted(); ++y) {
+      const auto flatten = mode == OpenMode::kPillowObject ? CompositeOverWhite : DropAlpha;
+      flatten(pixels + y * width * 4, width, pixels + y * width * 3);
+    }
+    raster.pixels.resize(width * height * 3);
   }
-  rgb.pixels.resize(raster.pixels.size() / 4 * 3);
-  if (mode == OpenMode::kPillowObject) {
-    CompositeOverWhite(raster, &rgb);
-  } else {
-    DropAlpha(raster, &rgb);
-  }
-  return rgb;
+  return {raster.width, raster.height, std::move(raster.pixels)};
 }
 
-Result<DecodedImage> Decode(Bytes bytes, OpenMode mode, const ImageLimits& limits) {
+Result<DecodedImage> Decode(Bytes bytes, OpenMode mode, const DecodeBudget& budget) {
   const Reader reader = FindReader(bytes);
-  if (reader == nullptr) {
-    return Status::InvalidInput(
-        "the image is in no known format: send JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF or PPM");
-  }
-  ASSIGN_OR_RETURN(Raster raster, reader(bytes, limits));
+  if (reader == nullptr) return UnknownFormat();
+  Result<Raster> raster = reader(bytes, budget);
+  // A reader that was interrupted says whatever its library says.
+  RETURN_IF_ERROR(budget.Check());
+  if (!raster.ok()) return raster.status();
   DecodedImage image;
-  image.format = raster.format;
-  const bool orients = mode == OpenMode::kUrl || raster.orients_itself;
-  const int orientation = orients ? raster.orientation : 1;
-  image.rgb = ApplyOrientation(Flatten(std::move(raster), mode), orientation);
+  image.format = raster->format;
+  const bool orients = mode == OpenMode::kUrl || raster->orients_itself;
+  const int orientation = orients ? raster->orientation : 1;
+  image.rgb = Flatten(std::move(raster).value(), mode, budget);
+  image.rgb = ApplyOrientation(std::move(image.rgb), orientation, budget);
+  RETURN_IF_ERROR(budget.Check());
   return image;
 }
 
 }  // namespace
-
-Status CheckSize(int64_t width, int64_t height, const ImageLimits& limits) {
-  constexpr int64_t kMaxSide = std::numeric_limits<int32_t>::max() / 8;
-  const std::string size = std::to_string(width) + "x" + std::to_string(height);
-  if (width <= 0 || height <= 0) {
-    return Status::InvalidInput("image is " + size +
-                                " pixels, at least 1x1 is needed: send a picture with pixels");
-  }
-  if (width > kMaxSide || height > kMaxSide || width * height > limits.max_pixels) {
-    return Status::TooLarge("image is " + size + " pixels, the limit is " +
-                            std::to_string(limits.max_pixels) + ": send a smaller picture");
-  }
-  return Status::Ok();
-}
 
 Status Unreadable(const std::string& format, const std::string& why) {
   return Status::InvalidInput("the " + format + " image cannot be read (" + why +
@@ -149,21 +165,27 @@ Palette Palette::GreyRamp() {
   return palette;
 }
 
-Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, OpenMode mode,
-                                 const ImageLimits& limits) {
+Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, OpenMode mode,
+                                  const DecodeBudget& budget) {
   if (bytes.empty()) {
     return Status::InvalidInput("the image is empty (0 bytes): send the bytes of an image file");
   }
-  if (static_cast<int64_t>(bytes.size()) > limits.max_bytes) {
+  const int64_t max_bytes = budget.limits().max_bytes;
+  if (static_cast<int64_t>(bytes.size()) > max_bytes) {
     return Status::TooLarge("the image file is " + std::to_string(bytes.size()) +
-                            " bytes, the limit is " + std::to_string(limits.max_bytes) +
-                            ": send a smaller file");
+                            " bytes, the limit is " + std::to_string(max_bytes) +
+                            " (--max-image-bytes): send a smaller file");
   }
   try {
-    return Decode(bytes, mode, limits);
+    return Decode(bytes, mode, budget);
   } catch (const std::bad_alloc&) {
     return Status::TooLarge("there is no memory for the pixels of the image: send a smaller one");
   }
+}
+
+Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, OpenMode mode,
+                                 const ImageLimits& limits, const DecodeControl& control) {
+  return DecodeWithin(bytes, mode, DecodeBudget(limits, control));
 }
 
 }  // namespace idefics

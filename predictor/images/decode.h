@@ -3,8 +3,11 @@
 // Formats and known differences: predictor/images/README.md. Stateless; any thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <stop_token>
 #include <string>
 
 #include "common/status.h"
@@ -21,9 +24,24 @@ enum class OpenMode {
   kUrl,
 };
 
+// What one image may cost. Every limit is judged from the header, before a row is read, except the
+// number of scans and the time, which show while reading.
 struct ImageLimits {
-  int64_t max_bytes = 100 << 20;     // of the file
-  int64_t max_pixels = 178'956'970;  // width * height; Pillow's DecompressionBombError
+  int64_t max_bytes = 100 << 20;     // of the file (--max-image-bytes)
+  int64_t max_pixels = 178'956'970;  // width * height (--max-image-pixels); Pillow's own limit
+  int64_t max_side = 1 << 18;        // pixels
+  int64_t max_memory_bytes = int64_t{1} << 30;  // held at once, by the codec library too
+  // Pixels times the scans of a JPEG: 178 scans at 12 megapixels, a dozen at max_pixels.
+  int64_t max_pixel_passes = int64_t{1} << 31;
+  std::chrono::milliseconds max_time{60'000};
+};
+
+// What whoever asks for an image holds over it while it is read.
+struct DecodeControl {
+  std::stop_token stop;  // obeyed between rows, tiles and chunks
+  // Called once, with the bytes that the image takes at most, before they are allocated; an error
+  // is the answer to the image. Empty: granted.
+  std::function<Status(int64_t memory_bytes)> reserve;
 };
 
 struct DecodedImage {
@@ -32,8 +50,9 @@ struct DecodedImage {
 };
 
 // The first frame of the file. kInvalidInput: unknown, damaged or truncated; kTooLarge: over
-// limits.
+// limits; kCanceled: control.stop was requested; kDeadline: limits.max_time is over. WebP and AVIF
+// cannot be interrupted while their library decodes (their price holds them to 67 megapixels).
 Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, OpenMode mode,
-                                 const ImageLimits& limits);
+                                 const ImageLimits& limits, const DecodeControl& control = {});
 
 }  // namespace idefics

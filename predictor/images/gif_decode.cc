@@ -35,7 +35,7 @@ Status Failure(int error, const Bytes& rest) {
 }
 
 // Skips one extension; a graphic control that marks a transparent index is remembered.
-bool ReadExtension(GifFileType* gif, int* transparent) {
+bool ReadExtension(GifFileType* gif, const DecodeBudget& budget, int* transparent) {
   int code = 0;
   GifByteType* block = nullptr;
   if (DGifGetExtension(gif, &code, &block) == GIF_ERROR) return false;
@@ -43,18 +43,21 @@ bool ReadExtension(GifFileType* gif, int* transparent) {
     *transparent = block[4];
   }
   while (block != nullptr) {
+    if (budget.Interrupted()) return false;
     if (DGifGetExtensionNext(gif, &block) == GIF_ERROR) return false;
   }
   return true;
 }
 
 // Goes to the first image; its place and palette are in gif->Image afterwards.
-Status FindFirstFrame(GifFileType* gif, const Bytes& rest, int* transparent) {
+Status FindFirstFrame(GifFileType* gif, const Bytes& rest, const DecodeBudget& budget,
+                      int* transparent) {
   for (;;) {
+    RETURN_IF_ERROR(budget.Check());
     GifRecordType record = UNDEFINED_RECORD_TYPE;
     if (DGifGetRecordType(gif, &record) == GIF_ERROR) return Failure(gif->Error, rest);
     if (record == TERMINATE_RECORD_TYPE) return Unreadable("GIF", "it holds no frame");
-    if (record == EXTENSION_RECORD_TYPE && !ReadExtension(gif, transparent)) {
+    if (record == EXTENSION_RECORD_TYPE && !ReadExtension(gif, budget, transparent)) {
       return Failure(gif->Error, rest);
     }
     if (record != IMAGE_DESC_RECORD_TYPE) continue;
@@ -80,7 +83,8 @@ Palette ReadPalette(const GifFileType& gif) {
 }
 
 // indices: [canvas_height, canvas_width], the frame's part of it is overwritten.
-bool ReadFrame(GifFileType* gif, size_t canvas_width, std::vector<uint8_t>* indices) {
+bool ReadFrame(GifFileType* gif, size_t canvas_width, const DecodeBudget& budget,
+               std::vector<uint8_t>* indices) {
   const GifImageDesc& frame = gif->Image;
   const int first_rows[] = {0, 4, 2, 1};
   const int row_steps[] = {8, 8, 4, 2};
@@ -91,6 +95,7 @@ bool ReadFrame(GifFileType* gif, size_t canvas_width, std::vector<uint8_t>* indi
     for (int y = first; y < frame.Height; y += step) {
       const size_t row = static_cast<size_t>(frame.Top) + static_cast<size_t>(y);
       uint8_t* line = indices->data() + row * canvas_width + static_cast<size_t>(frame.Left);
+      if (budget.Interrupted()) return false;
       if (DGifGetLine(gif, line, frame.Width) == GIF_ERROR) return false;
     }
   }
@@ -99,33 +104,36 @@ bool ReadFrame(GifFileType* gif, size_t canvas_width, std::vector<uint8_t>* indi
 
 }  // namespace
 
-Result<Raster> DecodeGif(Bytes file, const ImageLimits& limits) {
+Result<Raster> DecodeGif(Bytes file, const DecodeBudget& budget) {
   int error = 0;
   Bytes rest = file;
   const GifHandle gif(DGifOpen(&rest, ReadBytes, &error));
   if (gif == nullptr) return Failure(error, rest);
-  RETURN_IF_ERROR(CheckSize(gif->SWidth, gif->SHeight, limits));
+  RETURN_IF_ERROR(budget.CheckSize(gif->SWidth, gif->SHeight));
   int transparent = kNoTransparency;
-  RETURN_IF_ERROR(FindFirstFrame(gif.get(), rest, &transparent));
+  RETURN_IF_ERROR(FindFirstFrame(gif.get(), rest, budget, &transparent));
   const GifImageDesc& frame = gif->Image;
   if (frame.Width <= 0 || frame.Height <= 0) return Unreadable("GIF", "its first frame is empty");
   // A frame that sticks out makes the canvas grow.
   const int width = std::max(gif->SWidth, frame.Left + frame.Width);
   const int height = std::max(gif->SHeight, frame.Top + frame.Height);
-  RETURN_IF_ERROR(CheckSize(width, height, limits));
+  const int channels = transparent == kNoTransparency ? 3 : 4;
+  RETURN_IF_ERROR(budget.Admit({width, height, 1 + channels}));  // an index and a colour
 
   const uint8_t background = static_cast<uint8_t>(std::max(transparent, 0));
   std::vector<uint8_t> indices(static_cast<size_t>(width) * static_cast<size_t>(height),
                                background);
-  if (!ReadFrame(gif.get(), static_cast<size_t>(width), &indices)) {
+  if (!ReadFrame(gif.get(), static_cast<size_t>(width), budget, &indices)) {
     return Failure(gif->Error, rest);
   }
   Palette palette = ReadPalette(*gif);
   if (transparent != kNoTransparency) palette.rgba[transparent][3] = 0;
-  const int channels = transparent == kNoTransparency ? 3 : 4;
   Raster raster = MakeRaster("GIF", width, height, channels);
   uint8_t* out = raster.pixels.data();
-  for (const uint8_t index : indices) out = std::copy_n(palette.rgba[index], channels, out);
+  const uint8_t* in = indices.data();
+  for (int y = 0; y < height && !budget.Interrupted(); ++y) {
+    for (int x = 0; x < width; ++x) out = std::copy_n(palette.rgba[*in++], channels, out);
+  }
   return raster;
 }
 

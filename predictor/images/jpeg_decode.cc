@@ -25,7 +25,7 @@ namespace {
 // libjpeg-turbo's own advice: a small file with thousands of scans keeps a core busy for minutes.
 constexpr int kMaxScans = 500;
 
-enum class Step { kDone, kStarved, kFailed };
+enum class Step { kDone, kStarved, kFailed, kTooManyPasses };
 
 // libjpeg's state. Its callbacks find it through the first members; nothing in it has a destructor,
 // because libjpeg reports errors by longjmp.
@@ -34,7 +34,9 @@ struct Session {
   jpeg_error_mgr errors;
   jpeg_source_mgr source;
   jpeg_progress_mgr progress;
+  const DecodeBudget* budget;
   std::jmp_buf on_error;
+  bool too_many_passes;
   char message[JMSG_LENGTH_MAX];
 };
 
@@ -47,11 +49,23 @@ Session* SessionOf(j_common_ptr info) { return static_cast<Session*>(info->clien
 
 void OnMessage(j_common_ptr) {}
 
+int64_t NumPixels(const jpeg_decompress_struct& info) {
+  return int64_t{info.image_width} * info.image_height;
+}
+
+// Called for every row of blocks that is read, and for every row of pixels.
 void OnProgress(j_common_ptr info) {
   if (info->is_decompressor == 0) return;
-  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMaxScans) return;
+  const auto* decompressor = reinterpret_cast<j_decompress_ptr>(info);
+  const int num_scans = decompressor->input_scan_number;
   Session* session = SessionOf(info);
-  std::snprintf(session->message, sizeof(session->message), "more than %d scans", kMaxScans);
+  if (num_scans > kMaxScans) {
+    std::snprintf(session->message, sizeof(session->message), "more than %d scans", kMaxScans);
+  } else if (session->budget->TooManyPasses(NumPixels(*decompressor), num_scans)) {
+    session->too_many_passes = true;
+  } else if (!session->budget->Interrupted()) {
+    return;
+  }
   std::longjmp(session->on_error, 1);
 }
 
@@ -78,14 +92,18 @@ class JpegReader {
   JpegReader(const JpegReader&) = delete;
   JpegReader& operator=(const JpegReader&) = delete;
 
-  Result<Raster> Read(Bytes file, const ImageLimits& limits) {
+  Result<Raster> Read(Bytes file, const DecodeBudget& budget) {
+    session_->budget = &budget;
     RETURN_IF_ERROR(StatusOf(ReadHeader(session_.get(), file.data(), file.size(), &created_)));
-    const jpeg_decompress_struct& info = session_->info;
-    RETURN_IF_ERROR(CheckSize(info.image_width, info.image_height, limits));
+    jpeg_decompress_struct& info = session_->info;
+    RETURN_IF_ERROR(budget.CheckSize(info.image_width, info.image_height));
     const int components = info.num_components;
     if (components != 1 && components != 3 && components != 4) {
       return Unreadable("JPEG", std::to_string(components) + " colour components");
     }
+    DecodePrice price{info.image_width, info.image_height, 3, static_cast<int64_t>(file.size())};
+    if (jpeg_has_multiple_scans(&info) != FALSE) price.extra_bytes += CoefficientBytes(info);
+    RETURN_IF_ERROR(budget.Admit(price));
     Raster raster =
         MakeRaster(HoldsSeveralPictures() ? "MPO" : "JPEG", info.image_width, info.image_height, 3);
     raster.orientation = Orientation();
@@ -95,9 +113,33 @@ class JpegReader {
   }
 
  private:
+  // Several scans: libjpeg keeps the coefficients of the whole image until the last.
+  static int64_t CoefficientBytes(const jpeg_decompress_struct& info) {
+    int64_t bytes = 0;
+    for (int i = 0; i < info.num_components; ++i) {
+      const jpeg_component_info& component = info.comp_info[i];
+      bytes += int64_t{component.width_in_blocks} * component.height_in_blocks *
+               static_cast<int64_t>(sizeof(JBLOCK));
+    }
+    return bytes;
+  }
+
   Status StatusOf(Step step) const {
-    if (step == Step::kDone) return Status::Ok();
-    return step == Step::kStarved ? Truncated("JPEG") : Unreadable("JPEG", session_->message);
+    switch (step) {
+      case Step::kDone:
+        return Status::Ok();
+      case Step::kStarved:
+        return Truncated("JPEG");
+      case Step::kTooManyPasses:
+        return Status::TooLarge(
+            "image is " + std::to_string(session_->info.image_width) + "x" +
+            std::to_string(session_->info.image_height) + " pixels in more than " +
+            std::to_string(session_->info.input_scan_number - 1) + " scans, the limit is " +
+            std::to_string(session_->budget->limits().max_pixel_passes) +
+            " pixels in all scans: save it with one scan (not progressive)");
+      default:
+        return Unreadable("JPEG", session_->message);
+    }
   }
 
   // Only trivial objects in the functions that libjpeg may leave by longjmp.
@@ -132,7 +174,9 @@ class JpegReader {
   // rgb: [height, width, 3]; row: width * 4 bytes of scratch.
   static Step ReadPixels(Session* session, uint8_t* row, uint8_t* rgb) {
     jpeg_decompress_struct& info = session->info;
-    if (setjmp(session->on_error) != 0) return Step::kFailed;
+    if (setjmp(session->on_error) != 0) {
+      return session->too_many_passes ? Step::kTooManyPasses : Step::kFailed;
+    }
     if (jpeg_start_decompress(&info) == FALSE) return Step::kStarved;
     const size_t row_bytes = static_cast<size_t>(info.output_width) * 3;
     while (info.output_scanline < info.output_height) {
@@ -201,8 +245,8 @@ class JpegReader {
 
 }  // namespace
 
-Result<Raster> DecodeJpeg(Bytes file, const ImageLimits& limits) {
-  return JpegReader().Read(file, limits);
+Result<Raster> DecodeJpeg(Bytes file, const DecodeBudget& budget) {
+  return JpegReader().Read(file, budget);
 }
 
 }  // namespace idefics

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/images/orientation.h"
 
+#include <algorithm>
 #include <opencv2/core.hpp>
 #include <utility>
 
@@ -30,16 +31,22 @@ cv::Mat View(RgbImage* image) {
 
 }  // namespace
 
-RgbImage ApplyOrientation(RgbImage image, int orientation) {
+RgbImage ApplyOrientation(RgbImage image, int orientation, const DecodeBudget& budget) {
   if (orientation < 2 || orientation > 8) return image;
   const Turn turn = kTurns[orientation - 2];
+  constexpr int kRows = 256;  // transposed between two looks at the budget
   if (turn.transpose) {
     RgbImage turned{image.height, image.width, std::vector<uint8_t>(image.pixels.size())};
+    const cv::Mat in = View(&image);
     cv::Mat out = View(&turned);
-    cv::transpose(View(&image), out);
+    for (int y = 0; y < in.rows && !budget.Interrupted(); y += kRows) {
+      const cv::Range rows(y, std::min(y + kRows, in.rows));
+      cv::Mat columns = out.colRange(rows);
+      cv::transpose(in.rowRange(rows), columns);
+    }
     image = std::move(turned);
   }
-  if (turn.flip) {
+  if (turn.flip && !budget.Interrupted()) {
     cv::Mat view = View(&image);
     cv::flip(view, view, turn.flip_axis);
   }

@@ -65,27 +65,48 @@ std::vector<uint8_t> RawProfile(std::string_view text) {
   return bytes;
 }
 
-void ReadInternationalText(std::string_view rest, PngChunks* chunks) {
+// A text that may hold metadata. Only the last of a kind counts, as in Pillow, so that only that
+// one is ever inflated, however many there are.
+struct PackedText {
+  std::string_view bytes;
+  bool packed = false;
+
+  std::string Unpack() const { return packed ? Inflate(bytes) : std::string(bytes); }
+};
+
+struct Metadata {
+  Bytes exif;              // of eXIf
+  PackedText raw_profile;  // of tEXt or zTXt "Raw profile type exif"
+  PackedText xmp;
+};
+
+void FindInternationalText(std::string_view rest, Metadata* found) {
   if (TakeString(&rest) != "XML:com.adobe.xmp" || rest.size() < 2) return;
   const bool packed = rest[0] != 0;
   if (packed && rest[1] != 0) return;
   rest.remove_prefix(2);
   TakeString(&rest);  // language
   TakeString(&rest);  // translated keyword
-  chunks->xmp = packed ? Inflate(rest) : std::string(rest);
+  found->xmp = {rest, packed};
 }
 
-void ReadMetadata(std::string_view name, Bytes data, PngChunks* chunks) {
+void FindMetadata(std::string_view name, Bytes data, Metadata* found) {
   std::string_view rest = Text(data);
   if (name == "eXIf") {
-    chunks->exif.assign(data.begin(), data.end());
+    found->exif = data;
   } else if (name == "iTXt") {
-    ReadInternationalText(rest, chunks);
-  } else if ((name == "tEXt" || name == "zTXt") && chunks->exif.empty() &&
-             TakeString(&rest) == "Raw profile type exif") {
-    if (name == "zTXt") rest.remove_prefix(std::min<size_t>(1, rest.size()));  // method
-    chunks->exif = RawProfile(name == "zTXt" ? Inflate(rest) : std::string(rest));
+    FindInternationalText(rest, found);
+  } else if ((name == "tEXt" || name == "zTXt") && TakeString(&rest) == "Raw profile type exif") {
+    const bool packed = name == "zTXt";
+    if (packed) rest.remove_prefix(std::min<size_t>(1, rest.size()));  // method
+    found->raw_profile = {rest, packed};
   }
+}
+
+void ReadMetadata(const Metadata& found, PngChunks* chunks) {
+  chunks->exif = found.exif.empty() ? RawProfile(found.raw_profile.Unpack())
+                                    : std::vector<uint8_t>(found.exif.begin(), found.exif.end());
+  chunks->xmp = found.xmp.Unpack();
 }
 
 bool IsName(Bytes name) {
@@ -95,6 +116,16 @@ bool IsName(Bytes name) {
 
 bool IsForDecoder(std::string_view name) {
   return name == "IHDR" || name == "PLTE" || name == "tRNS" || name == "IDAT";
+}
+
+// Chunks one behind the other become one piece, so that millions of tiny ones take no memory.
+void AppendChunk(Bytes chunk, PngChunks* chunks) {
+  Bytes& last = chunks->pieces.back();
+  if (last.data() + last.size() == chunk.data()) {
+    last = {last.data(), last.size() + chunk.size()};
+  } else {
+    chunks->pieces.push_back(chunk);
+  }
 }
 
 // The last bytes of a cut-off IDAT, under a header with their real number.
@@ -110,13 +141,15 @@ void AppendCutData(Bytes data, PngChunks* chunks) {
 
 }  // namespace
 
-Result<PngChunks> WalkPngChunks(Bytes file) {
+Result<PngChunks> WalkPngChunks(Bytes file, const DecodeBudget& budget) {
   PngChunks chunks;
+  Metadata found;
   chunks.pieces.push_back(file.first(kSignatureBytes));
   bool saw_data = false;
   bool data_ended = false;
   for (size_t at = kSignatureBytes;;) {
     if (file.size() - at < kHeaderBytes) break;
+    RETURN_IF_ERROR(budget.Check());
     const size_t length = ReadU32Be(file.data() + at);
     const Bytes name_bytes = file.subspan(at + 4, 4);
     const std::string_view name = Text(name_bytes);
@@ -143,13 +176,14 @@ Result<PngChunks> WalkPngChunks(Bytes file) {
         return Unreadable("PNG", "the checksum of chunk " + std::string(name) + " is wrong");
       }
     }
-    ReadMetadata(name, data, &chunks);
+    FindMetadata(name, data, &found);
     if (IsForDecoder(name) && !data_ended) {
-      chunks.pieces.push_back(file.subspan(at, kHeaderBytes + length + 4));
+      AppendChunk(file.subspan(at, kHeaderBytes + length + 4), &chunks);
     }
     at += kHeaderBytes + length + 4;
   }
   if (!saw_data) return Truncated("PNG");
+  ReadMetadata(found, &chunks);
   chunks.pieces.emplace_back(kEnd);
   return chunks;
 }

@@ -15,8 +15,8 @@
 namespace idefics {
 
 struct PngChunks {
-  // A PNG stream of only IHDR, PLTE, tRNS, IDAT and IEND: pieces of the file, and small new ones
-  // where a cut-off IDAT needs its real length. CRCs need not be right.
+  // A PNG stream of only IHDR, PLTE, tRNS, IDAT and IEND: pieces of the file, as long as possible,
+  // and small new ones where a cut-off IDAT needs its real length. CRCs need not be right.
   std::vector<Bytes> pieces;
   std::vector<uint8_t> exif;  // from eXIf or ImageMagick's "Raw profile type exif"; may be empty
   std::string xmp;            // from iTXt "XML:com.adobe.xmp"; may be empty
@@ -24,6 +24,7 @@ struct PngChunks {
   std::unique_ptr<std::array<uint8_t, 8>> cut_header;  // owns a piece
 };
 
-Result<PngChunks> WalkPngChunks(Bytes file);
+// An error, of any kind, also when the budget is interrupted.
+Result<PngChunks> WalkPngChunks(Bytes file, const DecodeBudget& budget);
 
 }  // namespace idefics

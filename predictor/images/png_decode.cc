@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -74,15 +75,26 @@ bool ReadHeader(PngSession* session) {
   return true;
 }
 
-bool ReadRows(PngSession* session, uint8_t** rows, size_t count) {
+// False when libpng fails or the budget is interrupted.
+bool ReadRow(PngSession* session, uint8_t* row, const DecodeBudget& budget) {
+  if (budget.Interrupted()) return false;
   if (setjmp(png_jmpbuf(session->png)) != 0) return false;
-  if (png_get_interlace_type(session->png, session->info) == PNG_INTERLACE_NONE) {
-    png_read_rows(session->png, rows, nullptr, static_cast<png_uint_32>(count));
-  } else {
-    png_read_image(session->png, rows);
-  }
+  png_read_row(session->png, row, nullptr);
   return true;
 }
+
+// The pixels of an image that one pass over the data delivers: all of them, or those of one of the
+// seven passes of an interlaced file (PNG 2nd edition, 8.2).
+struct Pass {
+  uint32_t first_row = 0;
+  uint32_t first_column = 0;
+  uint32_t row_step = 1;
+  uint32_t column_step = 1;
+};
+
+constexpr Pass kWhole[] = {{}};
+constexpr Pass kAdam7[] = {{0, 0, 8, 8}, {0, 4, 8, 8}, {4, 0, 8, 4}, {0, 2, 4, 4},
+                           {2, 0, 4, 2}, {0, 1, 2, 2}, {1, 0, 2, 1}};
 
 class PngReader {
  public:
@@ -91,19 +103,22 @@ class PngReader {
   PngReader(const PngReader&) = delete;
   PngReader& operator=(const PngReader&) = delete;
 
-  Result<Raster> Read(const ImageLimits& limits) {
+  Result<Raster> Read(const DecodeBudget& budget) {
     if (!ReadHeader(&session_)) return Failure();
     const int64_t width = png_get_image_width(session_.png, session_.info);
     const int64_t height = png_get_image_height(session_.png, session_.info);
-    RETURN_IF_ERROR(CheckSize(width, height, limits));
+    RETURN_IF_ERROR(budget.CheckSize(width, height));
     color_type_ = png_get_color_type(session_.png, session_.info);
     bit_depth_ = png_get_bit_depth(session_.png, session_.info);
     num_samples_ = png_get_channels(session_.png, session_.info);
     ReadPalette();
     const bool has_alpha =
         (color_type_ & PNG_COLOR_MASK_ALPHA) != 0 || palette_has_alpha_ || grey_key_ >= 0;
-    Raster raster = MakeRaster("PNG", width, height, has_alpha ? 4 : 3);
-    if (!ReadPixels(&raster)) return Failure();
+    const int channels = has_alpha ? 4 : 3;
+    // libpng holds two rows, we one, of at most four samples of 16 bits.
+    RETURN_IF_ERROR(budget.Admit({width, height, channels, width * 8 * 3}));
+    Raster raster = MakeRaster("PNG", width, height, channels);
+    if (!ReadPixels(budget, &raster)) return Failure();
     return raster;
   }
 
@@ -137,35 +152,38 @@ class PngReader {
     }
   }
 
-  bool ReadPixels(Raster* raster) {
+  // Without libpng's own handling of interlaced files, which holds all samples at once.
+  bool ReadPixels(const DecodeBudget& budget, Raster* raster) {
     const bool interlaced =
         png_get_interlace_type(session_.png, session_.info) != PNG_INTERLACE_NONE;
-    const size_t height = static_cast<size_t>(raster->height);
-    const size_t num_rows = interlaced ? height : 1;
-    const size_t row_bytes = static_cast<size_t>(raster->width) *
-                             static_cast<size_t>(num_samples_) * (bit_depth_ == 16 ? 2 : 1);
-    std::vector<uint8_t> samples(num_rows * row_bytes);
-    std::vector<uint8_t*> rows(num_rows);
-    for (size_t i = 0; i < num_rows; ++i) rows[i] = samples.data() + i * row_bytes;
-    for (size_t y = 0; y < height; y += num_rows) {
-      if (!ReadRows(&session_, rows.data(), num_rows)) return false;
-      for (size_t i = 0; i < num_rows; ++i) Convert(rows[i], y + i, raster);
+    const uint32_t width = static_cast<uint32_t>(raster->width);
+    const uint32_t height = static_cast<uint32_t>(raster->height);
+    const size_t channels = static_cast<size_t>(raster->channels);
+    std::vector<uint8_t> samples(size_t{width} * static_cast<size_t>(num_samples_) *
+                                 (bit_depth_ == 16 ? 2 : 1));
+    for (const Pass& pass : interlaced ? std::span<const Pass>(kAdam7) : kWhole) {
+      if (pass.first_column >= width) continue;
+      const size_t count = (width - pass.first_column - 1) / pass.column_step + 1;
+      for (uint32_t y = pass.first_row; y < height; y += pass.row_step) {
+        if (!ReadRow(&session_, samples.data(), budget)) return false;
+        uint8_t* out = raster->pixels.data() + (size_t{y} * width + pass.first_column) * channels;
+        Convert(samples.data(), count, channels, pass.column_step * channels, out);
+      }
     }
     return true;
   }
 
-  void Convert(const uint8_t* samples, size_t y, Raster* raster) const {
-    const size_t width = static_cast<size_t>(raster->width);
-    const size_t channels = static_cast<size_t>(raster->channels);
-    uint8_t* out = raster->pixels.data() + y * width * channels;
+  // out: the first of count pixels, out_step bytes apart.
+  void Convert(const uint8_t* samples, size_t count, size_t channels, size_t out_step,
+               uint8_t* out) const {
     const size_t sample_bytes = bit_depth_ == 16 ? 2 : 1;
     const size_t step = sample_bytes * static_cast<size_t>(num_samples_);
-    for (size_t x = 0; x < width; ++x, samples += step, out += channels) {
+    const bool grey = (color_type_ & PNG_COLOR_MASK_COLOR) == 0;
+    for (size_t i = 0; i < count; ++i, samples += step, out += out_step) {
       if (color_type_ == PNG_COLOR_TYPE_PALETTE) {
         std::copy_n(palette_.rgba[*samples], channels, out);
         continue;
       }
-      const bool grey = (color_type_ & PNG_COLOR_MASK_COLOR) == 0;
       for (size_t c = 0; c < 3; ++c) out[c] = grey ? Grey(samples) : samples[c * sample_bytes];
       if (channels == 4) out[3] = Alpha(samples, sample_bytes, out[0]);
     }
@@ -204,9 +222,9 @@ class PngReader {
 
 }  // namespace
 
-Result<Raster> DecodePng(Bytes file, const ImageLimits& limits) {
-  ASSIGN_OR_RETURN(const PngChunks chunks, WalkPngChunks(file));
-  ASSIGN_OR_RETURN(Raster raster, PngReader(chunks).Read(limits));
+Result<Raster> DecodePng(Bytes file, const DecodeBudget& budget) {
+  ASSIGN_OR_RETURN(const PngChunks chunks, WalkPngChunks(file, budget));
+  ASSIGN_OR_RETURN(Raster raster, PngReader(chunks).Read(budget));
   raster.orientation = CombinedOrientation(chunks.exif, chunks.xmp);
   return raster;
 }

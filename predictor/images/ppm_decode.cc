@@ -25,12 +25,13 @@ struct PpmHeader {
 
 class PpmReader {
  public:
-  explicit PpmReader(Bytes file) : file_(file) {}
+  PpmReader(Bytes file, const DecodeBudget& budget) : file_(file), budget_(budget) {}
 
-  Result<Raster> Read(const ImageLimits& limits) {
+  Result<Raster> Read() {
     RETURN_IF_ERROR(ReadHeader());
-    RETURN_IF_ERROR(CheckSize(header_.width, header_.height, limits));
+    RETURN_IF_ERROR(budget_.CheckSize(header_.width, header_.height));
     RETURN_IF_ERROR(CheckLength());
+    RETURN_IF_ERROR(budget_.Admit({header_.width, header_.height, 3}));
     Raster raster = MakeRaster("PPM", header_.width, header_.height, 3);
     const bool complete = header_.kind <= 3   ? ReadPlain(&raster)
                           : header_.kind == 4 ? ReadPackedBits(&raster)
@@ -120,10 +121,13 @@ class PpmReader {
     }
   }
 
+  // Asked before each sample, answered once a few thousand of them.
+  bool MayGoOn(size_t sample) const { return sample % 4096 != 0 || !budget_.Interrupted(); }
+
   bool ReadPackedBits(Raster* raster) {
     const size_t width = static_cast<size_t>(header_.width);
     const size_t stride = (width + 7) / 8;
-    for (size_t i = 0; i < num_pixels(); ++i) {
+    for (size_t i = 0; i < num_pixels() && MayGoOn(i); ++i) {
       const size_t x = i % width;
       const int bit = file_[at_ + i / width * stride + x / 8] >> (7 - x % 8) & 1;
       Store(i, bit != 0 ? 0 : 255, raster);
@@ -134,14 +138,14 @@ class PpmReader {
   bool ReadBinary(Raster* raster) {
     const bool wide = header_.max_value > 255;
     const uint8_t* in = file_.data() + at_;
-    for (size_t i = 0; i < num_samples(); ++i) {
+    for (size_t i = 0; i < num_samples() && MayGoOn(i); ++i) {
       Store(i, Scale(wide ? ReadU16Be(in + 2 * i) : in[i]), raster);
     }
     return true;
   }
 
   bool ReadPlain(Raster* raster) {
-    for (size_t i = 0; i < num_samples(); ++i) {
+    for (size_t i = 0; i < num_samples() && MayGoOn(i); ++i) {
       const auto value = is_bits() ? PlainBit() : PlainNumber();
       if (!value || *value > header_.max_value) return false;
       Store(i, is_bits() ? (*value != 0 ? 0 : 255) : Scale(*value), raster);
@@ -176,14 +180,15 @@ class PpmReader {
   }
 
   Bytes file_;
+  const DecodeBudget& budget_;
   size_t at_ = 0;
   PpmHeader header_;
 };
 
 }  // namespace
 
-Result<Raster> DecodePpm(Bytes file, const ImageLimits& limits) {
-  return PpmReader(file).Read(limits);
+Result<Raster> DecodePpm(Bytes file, const DecodeBudget& budget) {
+  return PpmReader(file, budget).Read();
 }
 
 }  // namespace idefics

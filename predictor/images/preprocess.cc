@@ -9,23 +9,28 @@
 
 #include "common/check.h"
 #include "common/sha256.h"
+#include "predictor/images/decode_budget.h"
 #include "predictor/images/resize.h"
 
 namespace idefics {
 
 Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, OpenMode mode,
-                                   const ProcessorConstants& constants, const ImageLimits& limits) {
+                                   const ProcessorConstants& constants, const ImageLimits& limits,
+                                   const DecodeControl& control) {
   IDEFICS_CHECK(constants.image_size > 0);
-  ASSIGN_OR_RETURN(const DecodedImage decoded, DecodeImage(bytes, mode, limits));
+  const DecodeBudget budget(limits, control);
+  ASSIGN_OR_RETURN(const DecodedImage decoded, DecodeWithin(bytes, mode, budget));
   ModelImage image;
   image.width = decoded.rgb.width;
   image.height = decoded.rgb.height;
   image.format = decoded.format;
   try {
-    image.rgb = ResizeBicubic(decoded.rgb, constants.image_size, constants.image_size).pixels;
+    image.rgb =
+        ResizeBicubic(decoded.rgb, constants.image_size, constants.image_size, &budget).pixels;
   } catch (const std::bad_alloc&) {
     return Status::TooLarge("there is no memory to resize the image: send a smaller one");
   }
+  RETURN_IF_ERROR(budget.Check());
   image.sha256 = Sha256Hex(image.rgb);
   return image;
 }

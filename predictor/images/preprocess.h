@@ -32,7 +32,8 @@ struct ModelImage {
 
 // Errors as DecodeImage.
 Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, OpenMode mode,
-                                   const ProcessorConstants& constants, const ImageLimits& limits);
+                                   const ProcessorConstants& constants, const ImageLimits& limits,
+                                   const DecodeControl& control = {});
 
 // rgb: [S, S, 3]; chw: [3, S, S] float32, (u8 / 255 - mean) / std with transformers' roundings.
 // REQUIRES: both hold 3 * S * S values.

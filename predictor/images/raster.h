@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the readers of the single formats hand to decode.cc, and what they share. Internal to
-// predictor/images. Every reader: checks the size in the header before it allocates pixels, never
-// throws, keeps no state, and may run on any thread.
+// predictor/images. Every reader: has its price admitted by the budget before it allocates pixels,
+// ends early, with any error, when the budget is interrupted, keeps no state, and may run on any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,7 @@
 
 #include "common/status.h"
 #include "predictor/images/decode.h"
+#include "predictor/images/decode_budget.h"
 
 namespace idefics {
 
@@ -26,23 +28,20 @@ struct Raster {
 
 using Bytes = std::span<const uint8_t>;
 
-Result<Raster> DecodeJpeg(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodePng(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodeGif(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodeWebp(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodeBmp(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodeTiff(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodeAvif(Bytes file, const ImageLimits& limits);
-Result<Raster> DecodePpm(Bytes file, const ImageLimits& limits);
-
-// kInvalidInput for an empty picture, kTooLarge beyond limits.max_pixels.
-Status CheckSize(int64_t width, int64_t height, const ImageLimits& limits);
+Result<Raster> DecodeJpeg(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodePng(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodeGif(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodeWebp(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodeBmp(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodeTiff(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodeAvif(Bytes file, const DecodeBudget& budget);
+Result<Raster> DecodePpm(Bytes file, const DecodeBudget& budget);
 
 // "the JPEG image cannot be read (WHY): send a complete, undamaged file"
 Status Unreadable(const std::string& format, const std::string& why);
 Status Truncated(const std::string& format);
 
-// Room for [height, width, channels], zeroed. REQUIRES: CheckSize(width, height) is ok.
+// Room for [height, width, channels], zeroed. REQUIRES: the budget admitted it.
 Raster MakeRaster(const std::string& format, int64_t width, int64_t height, int channels);
 
 // Pillow's CMYK -> RGB (libImaging/Convert.c, cmyk2rgb): 255 - K scaled by each ink, rounded.

@@ -150,23 +150,28 @@ __attribute__((target("avx2"))) void ReduceFourRowsAvx2(const RowTable& table, c
 }
 #endif
 
+bool Interrupted(const DecodeBudget* budget) { return budget != nullptr && budget->Interrupted(); }
+
 // in: count rows of row_bytes; out: [count, outputs, 3].
 void ReduceRows(const RowTable& table, std::span<const uint8_t> in, size_t row_bytes,
-                uint8_t* out) {
+                const DecodeBudget* budget, uint8_t* out) {
   const size_t count = in.size() / row_bytes;
   const size_t out_bytes = table.first_bytes.size() * 3;
   size_t row = 0;
 #if defined(__x86_64__)
   const bool has_avx2 = HasAvx2();
-  for (; has_avx2 && row + 4 <= count; row += 4) {
+  for (; has_avx2 && row + 4 <= count && !Interrupted(budget); row += 4) {
     ReduceFourRowsAvx2(table, &in[row * row_bytes], row_bytes, out + row * out_bytes);
   }
 #endif
-  for (; row < count; ++row) ReduceRow(table, &in[row * row_bytes], out + row * out_bytes);
+  for (; row < count && !Interrupted(budget); ++row) {
+    ReduceRow(table, &in[row * row_bytes], out + row * out_bytes);
+  }
 }
 
 // Rows [first_row, last_row) of the image -> [last_row - first_row, width, 3].
-RgbImage ResizeRows(const RgbImage& image, int width, int first_row, int last_row) {
+RgbImage ResizeRows(const RgbImage& image, int width, int first_row, int last_row,
+                    const DecodeBudget* budget) {
   const size_t row_bytes = static_cast<size_t>(image.width) * 3;
   const RowTable table = MakeRowTable(MakeWindows(image.width, width), row_bytes);
   RgbImage out{width, last_row - first_row, {}};
@@ -176,7 +181,7 @@ RgbImage ResizeRows(const RgbImage& image, int width, int first_row, int last_ro
       image.pixels.data() + static_cast<size_t>(first_row) * row_bytes, count * row_bytes);
   const size_t padded = table.num_blocks * kBlock;
   if (row_bytes >= padded) {
-    ReduceRows(table, rows, row_bytes, out.pixels.data());
+    ReduceRows(table, rows, row_bytes, budget, out.pixels.data());
     return out;
   }
   // Rows shorter than a padded window get room behind them.
@@ -184,7 +189,7 @@ RgbImage ResizeRows(const RgbImage& image, int width, int first_row, int last_ro
   for (size_t row = 0; row < count; ++row) {
     std::copy_n(&rows[row * row_bytes], row_bytes, &wide[row * padded]);
   }
-  ReduceRows(table, wide, padded, out.pixels.data());
+  ReduceRows(table, wide, padded, budget, out.pixels.data());
   return out;
 }
 
@@ -215,7 +220,8 @@ AddRow ChooseAddRow() {
 }
 
 // rows: the input rows from first_row on, [.., width, 3] -> [outputs, width, 3].
-RgbImage ResizeColumns(const RgbImage& rows, const std::vector<Window>& windows, int first_row) {
+RgbImage ResizeColumns(const RgbImage& rows, const std::vector<Window>& windows, int first_row,
+                       const DecodeBudget* budget) {
   const AddRow add_row = ChooseAddRow();
   const size_t row_bytes = static_cast<size_t>(rows.width) * 3;
   RgbImage out{rows.width, static_cast<int>(windows.size()), {}};
@@ -227,6 +233,7 @@ RgbImage ResizeColumns(const RgbImage& rows, const std::vector<Window>& windows,
     const uint8_t* in =
         rows.pixels.data() + static_cast<size_t>(window.first - first_row) * row_bytes;
     for (const int32_t weight : window.weights) {
+      if (Interrupted(budget)) return out;
       add_row(in, weight, row_bytes, sums.data());
       in += row_bytes;
     }
@@ -237,22 +244,23 @@ RgbImage ResizeColumns(const RgbImage& rows, const std::vector<Window>& windows,
 
 }  // namespace
 
-RgbImage ResizeBicubic(const RgbImage& image, int width, int height) {
+RgbImage ResizeBicubic(const RgbImage& image, int width, int height, const DecodeBudget* budget) {
   IDEFICS_CHECK(image.width > 0 && image.height > 0 && width > 0 && height > 0);
   IDEFICS_CHECK_EQ(image.pixels.size(),
                    static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3);
   const bool same_height = image.height == height;
   if (image.width == width && same_height) return image;
-  if (same_height) return ResizeRows(image, width, 0, height);
+  if (same_height) return ResizeRows(image, width, 0, height, budget);
   const std::vector<Window> windows = MakeWindows(image.height, height);
-  if (image.width == width) return ResizeColumns(image, windows, 0);
+  if (image.width == width) return ResizeColumns(image, windows, 0, budget);
   if (image.height > int64_t{100} * image.width && height < image.height) {
-    return ResizeRows(ResizeColumns(image, windows, 0), width, 0, height);
+    return ResizeRows(ResizeColumns(image, windows, 0, budget), width, 0, height, budget);
   }
   // Only the rows that the vertical pass will look at.
   const int first_row = windows.front().first;
   const int last_row = windows.back().first + static_cast<int>(windows.back().weights.size());
-  return ResizeColumns(ResizeRows(image, width, first_row, last_row), windows, first_row);
+  return ResizeColumns(ResizeRows(image, width, first_row, last_row, budget), windows, first_row,
+                       budget);
 }
 
 }  // namespace idefics

@@ -38,13 +38,15 @@ int Orientation(const WebPDemuxer* demuxer) {
 
 }  // namespace
 
-Result<Raster> DecodeWebp(Bytes file, const ImageLimits& limits) {
+Result<Raster> DecodeWebp(Bytes file, const DecodeBudget& budget) {
   const WebPData data{file.data(), file.size()};
   const std::unique_ptr<WebPDemuxer, DemuxerDeleter> demuxer(WebPDemux(&data));
   if (demuxer == nullptr) return Unreadable("WEBP", "it is damaged or truncated");
   const int64_t width = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_WIDTH);
   const int64_t height = WebPDemuxGetI(demuxer.get(), WEBP_FF_CANVAS_HEIGHT);
-  RETURN_IF_ERROR(CheckSize(width, height, limits));
+  // The decoder's two canvases and its own pixels, 4 bytes each, beside ours. The library cannot be
+  // interrupted: the price is what bounds its time, too.
+  RETURN_IF_ERROR(budget.Admit({width, height, 16}));
   WebPBitstreamFeatures features;
   const bool opaque = WebPGetFeatures(file.data(), file.size(), &features) == VP8_STATUS_OK &&
                       features.has_alpha == 0;
@@ -60,7 +62,9 @@ Result<Raster> DecodeWebp(Bytes file, const ImageLimits& limits) {
   Raster raster = MakeRaster("WEBP", width, height, channels);
   raster.orientation = Orientation(demuxer.get());
   uint8_t* out = raster.pixels.data();
-  for (int64_t i = 0; i < width * height; ++i) out = std::copy_n(canvas + 4 * i, channels, out);
+  for (int64_t y = 0; y < height && !budget.Interrupted(); ++y) {
+    for (int64_t x = 0; x < width; ++x, canvas += 4) out = std::copy_n(canvas, channels, out);
+  }
   return raster;
 }
 
