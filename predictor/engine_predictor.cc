@@ -17,9 +17,11 @@ double SecondsSince(Clock::time_point start) {
 
 }  // namespace
 
-Result<EngineImage> EnginePredictor::PrepareImage(const PromptPart& part) const {
-  ASSIGN_OR_RETURN(ModelImage image, PreprocessImage(*part.image_file, part.open_mode,
-                                                     parts_.processor, parts_.image_limits));
+Result<EngineImage> EnginePredictor::PrepareImage(const PromptPart& part,
+                                                  const std::stop_token& stop) const {
+  ASSIGN_OR_RETURN(ModelImage image,
+                   PreprocessImage(*part.image_file, part.open_mode, parts_.processor,
+                                   parts_.image_limits, {stop, {}}));
   EngineImage prepared;
   prepared.sha256 = std::move(image.sha256);
   prepared.pixels.resize(image.rgb.size());
@@ -41,7 +43,7 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
       continue;
     }
     items.push_back(PromptItem::Image());
-    Result<EngineImage> image = PrepareImage(part);
+    Result<EngineImage> image = PrepareImage(part, stop);
     if (!image.ok()) {
       return image.status().WithPrefix("image " + std::to_string(prepared.images.size() + 1));
     }

@@ -32,7 +32,7 @@ class EnginePredictor : public Predictor {
 
  private:
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
-  Result<EngineImage> PrepareImage(const PromptPart& part) const;
+  Result<EngineImage> PrepareImage(const PromptPart& part, const std::stop_token& stop) const;
   void Follow(Generation& generation, const GenerateRequest& request, const TextCallback& on_text,
               GenerateResult* result) const;
 
