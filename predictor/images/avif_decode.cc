@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "predictor/images/avif_source.h"
 #include "predictor/images/exif.h"
 #include "predictor/images/raster.h"
 
@@ -50,19 +51,18 @@ Status Failure(avifResult result) { return Unreadable("AVIF", avifResultToString
 Result<Raster> DecodeAvif(Bytes file, const DecodeBudget& budget) {
   const std::unique_ptr<avifDecoder, DecoderDeleter> decoder(avifDecoderCreate());
   if (decoder == nullptr) return Status::Internal("libavif cannot create a decoder");
+  RETURN_IF_ERROR(CheckAvifItems(file));
   decoder->maxThreads = 1;
   decoder->imageCountLimit = 1 << 17;  // frames; a table of them is made, from a few bytes
   decoder->strictFlags &=
       ~static_cast<avifStrictFlags>(AVIF_STRICT_CLAP_VALID | AVIF_STRICT_PIXI_REQUIRED);
-  avifResult result = avifDecoderSetIOMemory(decoder.get(), file.data(), file.size());
-  if (result == AVIF_RESULT_OK) result = avifDecoderParse(decoder.get());
+  AvifSource source(file, budget, decoder.get());
+  avifResult result = avifDecoderParse(decoder.get());
   if (result != AVIF_RESULT_OK) return Failure(result);
   // Two decoded pictures of up to 4 bytes a pixel (a grid is put together from its tiles), the
   // decoder's own, and ours. The library cannot be interrupted: the price bounds its time, too.
   RETURN_IF_ERROR(budget.Admit({decoder->image->width, decoder->image->height, 16}));
-  // The pictures inside the container have sizes of their own.
-  decoder->imageSizeLimit = static_cast<uint32_t>(
-      std::clamp<int64_t>(budget.limits().max_pixels, 1, AVIF_DEFAULT_IMAGE_SIZE_LIMIT));
+  source.LimitFrames(decoder->image->width, decoder->image->height);
   result = avifDecoderNthImage(decoder.get(), 0);
   if (result != AVIF_RESULT_OK) return Failure(result);
 

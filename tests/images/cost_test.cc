@@ -13,6 +13,7 @@
 #include <ctime>
 #include <fstream>
 #include <functional>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -137,6 +138,34 @@ TEST_CASE("a JPEG ends where its scans have walked over too many pixels", "[cost
   CHECK(CodeOf(JpegWithScans(4096, 4096, 450)) == ErrorCode::kTooLarge);
   CHECK(Read(JpegWithScans(4096, 4096, 100)).ok());
   CHECK(Read(JpegWithScans(64, 64, 450)).ok());
+}
+
+FileBytes HostileAsset(const std::string& name) {
+  std::ifstream file(IDEFICS_SOURCE_DIR "/tests/assets/hostile/" + name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// make_hostile_avif.py wrote the files: a few kilobytes with 64 tiles, or 20 frames, of 16
+// megapixels.
+TEST_CASE("the frames and tiles of an AVIF share the pixels that the image may cost", "[cost]") {
+  for (const char* name : {"large-tiles.avif", "many-frames.avif"}) {
+    CAPTURE(name);
+    const FileBytes file = HostileAsset(name);
+    REQUIRE(file.size() > 1000);
+    CHECK(ProcessorSeconds(file) < PlainSeconds() / 2);
+    if (kCountsMemory) CHECK(PeakBytes(file) < 32 * kMiB);
+    CHECK(CodeOf(file) == ErrorCode::kInvalidInput);
+  }
+}
+
+TEST_CASE("an AVIF of tiles is put together", "[cost]") {
+  const auto image = Read(HostileAsset("grid.avif"));
+  REQUIRE(image.ok());
+  CHECK(image->width == 500);
+  CHECK(image->height == 500);
+  CHECK(image->rgb[0] == 89);
+  CHECK(image->rgb[1] == 120);
+  CHECK(image->rgb[2] == 199);
 }
 
 TEST_CASE("the memory of an image is judged before it is taken", "[cost]") {
