@@ -134,7 +134,8 @@ Status CheckLayout(const TiffLayout& layout) {
   const int num_colors = NumColorSamples(layout);
   const bool is_byte_or_word =
       (layout.bits == 8 || layout.bits == 16) && layout.sample_format == SAMPLEFORMAT_UINT;
-  bool known = layout.num_samples >= num_colors && layout.num_samples <= kMaxSamples;
+  bool known =
+      layout.num_samples >= num_colors + layout.num_extra && layout.num_samples <= kMaxSamples;
   if (IsGrey(layout)) {
     known = known && layout.num_samples <= 2 && GreyBitsAreKnown(layout);
   } else if (layout.photometric == PHOTOMETRIC_PALETTE) {

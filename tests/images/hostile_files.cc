@@ -187,6 +187,18 @@ FileBytes TiffWithCompression(uint16_t compression) {
   return Tiff(FileBytes(64), fields);
 }
 
+FileBytes TiffWithAlphaAmongColors() {
+  auto fields = GreyTiffFields(8, 8);
+  const FileBytes data = Writer().Little16(8).Little16(8).Little16(8).Fill(192, 200).bytes;
+  fields[258] = {3, 3, kTiffDataAt};
+  fields[262] = {3, 1, 2};
+  fields[273] = {4, 1, kTiffDataAt + 6};
+  fields[277] = {3, 1, 3};
+  fields[279] = {4, 1, 192};
+  fields[338] = {3, 1, 1};
+  return Tiff(data, fields);
+}
+
 FileBytes LargeTiff(uint32_t width, uint32_t height) {
   constexpr uint32_t kRun = 128;  // a count byte of 129 repeats the next byte so often
   FileBytes data(size_t{2} * (width / kRun) * height, 7);

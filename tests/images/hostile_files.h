@@ -23,6 +23,8 @@ FileBytes TiffWithTiles(uint32_t count, uint32_t tile_bytes);
 FileBytes TiffWithTags(uint16_t count, uint32_t tag_bytes);
 // 8-bit grey in one uncompressed strip, by a compression's number without meaning it.
 FileBytes TiffWithCompression(uint16_t compression);
+// 8-bit RGB of three samples, one of which is said to be premultiplied alpha.
+FileBytes TiffWithAlphaAmongColors();
 // 8-bit grey in one strip of PackBits.
 FileBytes LargeTiff(uint32_t width, uint32_t height);
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "predictor/images/decode.h"
+#include "tests/images/hostile_files.h"
 #include "tests/images/picture_assets.h"
 
 namespace idefics {
@@ -89,6 +90,13 @@ TEST_CASE("a header that claims a huge size is refused", "[hostile]") {
   const auto image = DecodeImage(std::vector<uint8_t>(ppm.begin(), ppm.end()), OpenMode::kUrl, {});
   REQUIRE_FALSE(image.ok());
   CHECK(image.status().code() == ErrorCode::kTooLarge);
+}
+
+// Found by fuzz_tiff_samples: the fourth byte of a pixel of three was read, beyond the last pixel.
+TEST_CASE("a TIFF whose alpha would be one of its colours is refused", "[hostile]") {
+  const auto image = DecodeImage(TiffWithAlphaAmongColors(), OpenMode::kUrl, {});
+  REQUIRE_FALSE(image.ok());
+  CHECK(image.status().code() == ErrorCode::kInvalidInput);
 }
 
 }  // namespace

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# scripts/fuzz.sh                     lists the libFuzzer targets (tests/fuzz/CMakeLists.txt)
+# scripts/fuzz.sh TARGET [SECONDS]    builds and runs one; "all": each in turn. 60 s unless given; 0 runs
+#                                     only the inputs that are there.
+# scripts/fuzz.sh --keep TARGET       shrinks what earlier runs found to the inputs that add coverage,
+#                                     and puts the small ones into tests/fuzz/corpus/TARGET
+# Inputs that a run finds stay in build/fuzz/corpus; one that fails is named and kept in
+# build/fuzz/failures. Under AddressSanitizer and UBSan; needs clang and its libclang-rt package.
+set -euo pipefail
+. "$(dirname "$0")/environment.sh"
+
+programs=$ROOT/build/fuzz/tests/fuzz
+# An input may take this long (on a busy machine) and ask for this much at once.
+readonly MOST_SECONDS=20 MOST_MEBIBYTES=256 MOST_RESIDENT_MEBIBYTES=2048
+readonly KEEP_FILE_BYTES=1500 KEEP_TARGET_BYTES=16000
+
+# option TARGET NAME: what tests/fuzz/CMakeLists.txt says of a target.
+option() { sed -n "s/^$2=//p" "$programs/$1.options"; }
+
+targets() { basename -s .options "$programs"/*.options; }
+
+build() {
+  "$ROOT/scripts/build.sh" fuzz "$@" >&2 || die "building failed: install clang and libclang-rt-dev"
+}
+
+# corpora TARGET: the folders of its inputs, the one that grows first.
+corpora() {
+  local grown=$ROOT/build/fuzz/corpus/$1 seeds=$ROOT/build/fuzz/seeds/$1 file
+  mkdir -p "$grown" "$seeds"
+  (cd "$ROOT" && for file in $(option "$1" seeds); do cp -u "$file" "$seeds/"; done)
+  printf '%s\n' "$grown" "$seeds"
+  [ ! -d "$ROOT/tests/fuzz/corpus/$1" ] || printf '%s\n' "$ROOT/tests/fuzz/corpus/$1"
+}
+
+run() {
+  local target=$1 seconds=$2 dictionary arguments folders
+  local failures=$ROOT/build/fuzz/failures/$target/
+  mkdir -p "$failures"
+  mapfile -t folders < <(corpora "$target")
+  arguments=(-timeout="$MOST_SECONDS" -malloc_limit_mb="$MOST_MEBIBYTES"
+    -rss_limit_mb="$MOST_RESIDENT_MEBIBYTES" -max_len="$(option "$target" max_bytes)"
+    -artifact_prefix="$failures" -print_final_stats=1 -verbosity=0)
+  dictionary=$(option "$target" dictionary)
+  [ -z "$dictionary" ] || arguments+=(-dict="$ROOT/tests/fuzz/dictionaries/$dictionary.dict")
+  if [ "$seconds" = 0 ]; then arguments+=(-runs=0); else arguments+=(-max_total_time="$seconds"); fi
+  say "fuzz: $target, $seconds s"
+  ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 \
+    "$programs/$target" "${arguments[@]}" "${folders[@]}" ||
+    die "$target failed; the input is in $failures (run $programs/$target INPUT to see it again)"
+}
+
+keep() {
+  local target=$1 folders merged kept=$ROOT/tests/fuzz/corpus/$1 file total=0 size
+  mapfile -t folders < <(corpora "$target")
+  merged=$(mktemp -d)
+  # Into a copy of the seeds, so that only what they do not reach is added.
+  cp -r "$ROOT/build/fuzz/seeds/$target/." "$merged/"
+  "$programs/$target" -merge=1 -verbosity=0 -timeout="$MOST_SECONDS" "$merged" "${folders[@]}"
+  rm -rf "$kept" && mkdir -p "$kept"
+  while read -r size file; do
+    [ ! -e "$ROOT/build/fuzz/seeds/$target/$(basename "$file")" ] || continue
+    total=$((total + size))
+    if [ "$size" -gt "$KEEP_FILE_BYTES" ] || [ "$total" -gt "$KEEP_TARGET_BYTES" ]; then break; fi
+    cp "$file" "$kept/"
+  done < <(find "$merged" -type f -printf '%s %p\n' | sort -n)
+  say "fuzz: $(find "$kept" -type f | wc -l) inputs, $(du -sb "$kept" | cut -f 1) bytes in $kept"
+  rm -rf "$merged"
+}
+
+case ${1:-} in
+  '')
+    [ -e "$programs" ] || build fuzzers
+    targets
+    ;;
+  --keep) build "${2:?--keep needs a target}" && keep "$2" ;;
+  all)
+    build fuzzers
+    for target in $(targets); do run "$target" "${2:-60}"; done
+    ;;
+  *) build "$1" && run "$1" "${2:-60}" ;;
+esac
