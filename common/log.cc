@@ -61,13 +61,16 @@ std::string Escaped(std::string_view text) {
   return out;
 }
 
+constexpr const char* kConsolePattern = "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v";
+constexpr const char* kJsonPattern = R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})";
+
 // Set once by InitLog, before other threads.
 bool g_console = true;
 
 spdlog::logger& Logger() {
   static const auto logger = [] {
     auto made = spdlog::stderr_logger_mt("idefics");
-    made->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
+    made->set_pattern(kConsolePattern);
     return made;
   }();
   return *logger;
@@ -86,7 +89,7 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_level(ToSpdlog(level));
   Logger().flush_on(spdlog::level::warn);
   g_console = console;
-  if (!console) Logger().set_pattern(R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})");
+  Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
 
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, "{}"); }

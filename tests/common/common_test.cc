@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
 #include <catch2/catch_test_macros.hpp>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <set>
 #include <string>
 
-#include "common/log.h"
+#include "common/check.h"
 #include "common/sha256.h"
 #include "common/status.h"
 
@@ -27,14 +36,95 @@ TEST_CASE("a failure leaves a function with its code and message", "[status]") {
   const Status status = Quarter(6, &out);
   CHECK(status.code() == ErrorCode::kInvalidInput);
   CHECK(status.WithPrefix("input").message() == "input: 3 is odd");
+  CHECK(status.WithPrefix("input").code() == ErrorCode::kInvalidInput);
+  CHECK(Status::Ok().WithPrefix("input").ok());
+  CHECK(Status::Ok().WithPrefix("input").message().empty());
 }
 
-TEST_CASE("sha256 gives the published digest", "[sha256]") {
-  const std::string text = "abc";  // FIPS 180-2, appendix B.1
-  Sha256 digest;
-  digest.Update({reinterpret_cast<const uint8_t*>(text.data()), 1});
-  digest.Update({reinterpret_cast<const uint8_t*>(text.data()) + 1, 2});
-  CHECK(digest.Finish() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+TEST_CASE("each error code has a name of its own", "[status]") {
+  std::set<std::string> names;
+  for (int code = 0; code <= static_cast<int>(ErrorCode::kInternal); ++code) {
+    const std::string name = ErrorCodeName(static_cast<ErrorCode>(code));
+    INFO(name);
+    CHECK(names.insert(name).second);
+    CHECK(name.find_first_not_of("abcdefghijklmnopqrstuvwxyz_") == std::string::npos);
+    CHECK(name != "unknown");
+  }
+}
+
+TEST_CASE("a result hands over a value that can only be moved", "[status]") {
+  Result<std::unique_ptr<int>> result(std::make_unique<int>(7));
+  REQUIRE(result.ok());
+  CHECK(**result == 7);
+  const std::unique_ptr<int> taken = std::move(result).value();
+  CHECK(*taken == 7);
+}
+
+std::string Sha256OfText(const std::string& text) {
+  return Sha256Hex({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+TEST_CASE("sha256 gives the published digests", "[sha256]") {
+  // FIPS 180-2, appendix B; the empty one and the million are in NIST's test vectors.
+  CHECK(Sha256OfText("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(Sha256OfText("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  CHECK(Sha256OfText("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(Sha256OfText(std::string(1'000'000, 'a')) ==
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+}
+
+TEST_CASE("sha256 of pieces is that of the whole", "[sha256]") {
+  const std::string text(1000, 'x');
+  for (const size_t piece : {size_t{1}, size_t{63}, size_t{64}, size_t{65}, size_t{999}}) {
+    Sha256 digest;
+    for (size_t at = 0; at < text.size(); at += piece) {
+      digest.Update(
+          {reinterpret_cast<const uint8_t*>(text.data()) + at, std::min(piece, text.size() - at)});
+    }
+    digest.Update({});
+    CHECK(digest.Finish() == Sha256OfText(text));
+  }
+}
+
+// What a process that runs `end` leaves on stderr; `*signal` is what ended it, 0 for none.
+template <typename End>
+std::string LastWords(End end, int* signal) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    std::signal(SIGABRT, SIG_DFL);  // Catch2 reports it otherwise
+    dup2(ends[1], STDERR_FILENO);
+    end();
+    _exit(0);
+  }
+  close(ends[1]);
+  std::string text;
+  std::array<char, 4096> buffer{};
+  for (ssize_t size = 0; (size = read(ends[0], buffer.data(), buffer.size())) > 0;) {
+    text.append(buffer.data(), static_cast<size_t>(size));
+  }
+  close(ends[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  *signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  return text;
+}
+
+TEST_CASE("a check that fails ends the process and names place and values", "[check]") {
+  int signal = 0;
+  const int two = 2;
+  CHECK(LastWords([&] { IDEFICS_CHECK_EQ(two + 1, 4); }, &signal).find("common_test.cc:") !=
+        std::string::npos);
+  CHECK(signal == SIGABRT);
+  CHECK(LastWords([&] { IDEFICS_CHECK_EQ(two + 1, 4); }, &signal).find("two + 1 == 4 (3 vs. 4)") !=
+        std::string::npos);
+  CHECK(LastWords([&] { IDEFICS_CHECK(two > 2); }, &signal).find("two > 2") != std::string::npos);
+  CHECK(LastWords([] { (void)Result<int>(Status::InvalidInput("no")).value(); }, &signal)
+            .find("ok()") != std::string::npos);
+  CHECK(LastWords([&] { IDEFICS_CHECK_LT(two, 3); }, &signal).empty());
+  CHECK(signal == 0);
 }
 
 }  // namespace

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/log.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <catch2/catch_test_macros.hpp>
+#include <cstdio>
+#include <string>
+
+namespace idefics {
+namespace {
+
+// What `write` puts on stderr, through a pipe: at most 64 KiB.
+template <typename Write>
+std::string Captured(Write write) {
+  std::array<int, 2> ends{};
+  REQUIRE(pipe(ends.data()) == 0);
+  std::fflush(stderr);
+  const int before = dup(STDERR_FILENO);
+  dup2(ends[1], STDERR_FILENO);
+  write();
+  std::fflush(stderr);
+  dup2(before, STDERR_FILENO);
+  close(before);
+  close(ends[1]);
+  std::string text;
+  std::array<char, 4096> buffer{};
+  for (ssize_t size = 0; (size = read(ends[0], buffer.data(), buffer.size())) > 0;) {
+    text.append(buffer.data(), static_cast<size_t>(size));
+  }
+  close(ends[0]);
+  return text;
+}
+
+// The line after its time, which `{"timestamp":"…",` or the first word hold.
+std::string WithoutTime(const std::string& line, const char* end_of_time) {
+  const size_t at = line.find(end_of_time);
+  REQUIRE(at != std::string::npos);
+  return line.substr(at + std::string(end_of_time).size());
+}
+
+TEST_CASE("levels are known by name, and anything else is info", "[log]") {
+  CHECK(ParseLogLevel("debug") == LogLevel::kDebug);
+  CHECK(ParseLogLevel("warn") == LogLevel::kWarning);
+  CHECK(ParseLogLevel("warning") == LogLevel::kWarning);
+  CHECK(ParseLogLevel("error") == LogLevel::kError);
+  CHECK(ParseLogLevel("info") == LogLevel::kInfo);
+  CHECK(ParseLogLevel("") == LogLevel::kInfo);
+}
+
+TEST_CASE("a message cannot forge a line or a member", "[log]") {
+  const std::string hostile = std::string("a\n\"b\"\\c\r\x7f\x1b[0m\0d", 15);
+  InitLog(LogLevel::kInfo, /*console=*/false);
+  const std::string json = Captured([&] { LogInfo(hostile); });
+  CHECK(WithoutTime(json, "\",") ==
+        "\"level\":\"INFO\",\"severity\":\"INFO\",\"target\":\"cog_idefics\","
+        "\"message\":\"a\\u000a\\\"b\\\"\\\\c\\u000d\\u007f\\u001b[0m\\u0000d\"}\n");
+  InitLog(LogLevel::kInfo, /*console=*/true);
+  const std::string console = Captured([&] { LogInfo(hostile); });
+  CHECK(WithoutTime(console, " ") ==
+        "info a\\u000a\\\"b\\\"\\\\c\\u000d\\u007f\\u001b[0m\\u0000d\n");
+}
+
+TEST_CASE("letters beyond ASCII and braces stand as they are", "[log]") {
+  InitLog(LogLevel::kInfo, /*console=*/false);
+  const std::string json = Captured([] { LogInfo("é 🙂 {} %d {0}"); });
+  CHECK(json.find("\"message\":\"é 🙂 {} %d {0}\"") != std::string::npos);
+  InitLog(LogLevel::kInfo, /*console=*/true);
+}
+
+TEST_CASE("fields join the line's object; an empty one adds nothing", "[log]") {
+  InitLog(LogLevel::kInfo, /*console=*/false);
+  const std::string with =
+      Captured([] { LogWithFields(LogLevel::kWarning, "m", R"({"id":"x","n":1})"); });
+  CHECK(WithoutTime(with, "\"message\":") == "\"m\",\"id\":\"x\",\"n\":1}\n");
+  CHECK(with.find("\"level\":\"WARN\",\"severity\":\"WARNING\"") != std::string::npos);
+  const std::string without = Captured([] { LogWithFields(LogLevel::kError, "m", "{}"); });
+  CHECK(WithoutTime(without, "\"message\":") == "\"m\"}\n");
+  InitLog(LogLevel::kInfo, /*console=*/true);
+  const std::string console = Captured([] { LogWithFields(LogLevel::kError, "m", R"({"n":1})"); });
+  CHECK(WithoutTime(console, " ") == "error m {\"n\":1}\n");
+}
+
+TEST_CASE("lines below the level are not written", "[log]") {
+  InitLog(LogLevel::kWarning, /*console=*/false);
+  const std::string lines = Captured([] {
+    Log(LogLevel::kDebug, "one");
+    LogInfo("two");
+    LogWarning("three");
+    LogError("four");
+  });
+  CHECK(lines.find("one") == std::string::npos);
+  CHECK(lines.find("two") == std::string::npos);
+  CHECK(lines.find("three") != std::string::npos);
+  CHECK(lines.find("four") != std::string::npos);
+  InitLog(LogLevel::kInfo, /*console=*/true);
+}
+
+}  // namespace
+}  // namespace idefics
