@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
-sys.path.insert(0, str(ROOT / "tests/conformance"))
+sys.path[:0] = [str(ROOT / "tests/conformance"), str(ROOT / "tests/timing")]
 
 from cases import Options  # noqa: E402
 from targets import CogletTarget, OurTarget, Running  # noqa: E402

@@ -6,12 +6,12 @@ import http.client
 import json
 import socket
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import Any
 
-T = TypeVar("T")
+from patience import wait_until
+
 Headers = dict[str, str]
 
 ASYNC = {"Prefer": "respond-async"}
@@ -41,17 +41,6 @@ def inputs(text: Any = "x", **others: Any) -> dict[str, Any]:
 def request(text: Any = "x", **fields: Any) -> dict[str, Any]:
     """A request's body; `fields` stand beside "input"."""
     return {"input": inputs(text), **fields}
-
-
-def wait_until(condition: Callable[[], T], seconds: float = 10, what: str = "the condition") -> T:
-    """Polls until condition() is true and returns its value."""
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"{what} did not come true in {seconds} s"
-        time.sleep(0.01)
 
 
 class Answer:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from client import png, wait_until
+from client import png
+from patience import wait_until
 
 
 class Post:

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import pytest
 
 from cases import Options
-from client import Client, wait_until
+from client import Client
+from patience import wait_until
 from shims import image_path
 
 HERE = Path(__file__).resolve().parent

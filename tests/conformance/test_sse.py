@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from cases import case
-from client import ASYNC, SSE, inputs, request, wait_until
+from client import ASYNC, SSE, inputs, request
+from patience import wait_until
 
 STREAM: dict[str, Any] = {"output": "stream"}
 LAGGED = "SSE stream lagged; events were dropped"
@@ -97,8 +98,8 @@ def test_string_variant(server):
 
 @case(128, "c", "a PUT of a running id with SSE gets everything from the start, then what follows", **STREAM)
 def test_attach(server):
-    server.put("sse-3", request("[chunks=6][delay=0.1]x"), ASYNC)
-    time.sleep(0.35)
+    server.put("sse-3", request("[chunks=6][delay=0.3]x"), ASYNC)
+    time.sleep(0.8)
     events = server.stream(request(), "sse-3").all()
     assert names(events)[0] == "start" and names(events)[-1] == "completed"
     assert chunks(events) == [f"x-{n}" for n in range(6)]
@@ -109,20 +110,18 @@ def test_attach(server):
 def test_no_history(server):
     server.predict()  # the first one takes longer to begin
     server.wait_status("READY")
-    server.put("sse-4", request("[chunks=6][delay=0.25]x"), ASYNC)
-    time.sleep(0.9)
+    server.put("sse-4", request("[chunks=6][delay=0.5]x"), ASYNC)
+    time.sleep(1.8)
     events = server.stream(request(), "sse-4").all()
     assert "start" not in names(events) and names(events)[-1] == "completed"
     assert 0 < len(chunks(events)) < 6 and chunks(events)[-1] == "x-5"
 
 
 @case(130, "c", "COG_STREAM_HISTORY_CAPACITY=2: who misses three events is told so, and the stream ends", **STREAM,
-      env={"COG_STREAM_HISTORY_CAPACITY": "2"})
-def test_short_history(server):
-    server.predict()
-    server.wait_status("READY")
-    server.put("sse-5", request("[chunks=5][delay=0.4]x"), ASYNC)
-    time.sleep(1.8)
+      env={"COG_STREAM_HISTORY_CAPACITY": "2", "COG_THROTTLE_RESPONSE_INTERVAL": "0"})
+def test_short_history(server, hook):
+    server.put("sse-5", request("[chunks=5][delay=1]x", webhook=hook.url, webhook_events_filter=["output"]), ASYNC)
+    wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == 4, 20, "four pieces")
     events = server.stream(request(), "sse-5").all()
     assert events == [("error", {"error": TRUNCATED, "skipped": 3})]
     server.cancel("sse-5")
@@ -130,8 +129,8 @@ def test_short_history(server):
 
 @case("130b", "c", "a history of nonsense is the default one", **STREAM, env={"COG_STREAM_HISTORY_CAPACITY": "many"})
 def test_nonsense_history(server):
-    server.put("sse-6", request("[chunks=3][delay=0.1]x"), ASYNC)
-    time.sleep(0.25)
+    server.put("sse-6", request("[chunks=3][delay=0.4]x"), ASYNC)
+    time.sleep(0.6)
     assert len(chunks(server.stream(request(), "sse-6").all())) == 3
 
 
@@ -156,7 +155,7 @@ def test_creator_leaves(server, hook):
 
 @case("132b", "c", "when one who attached leaves, it goes on", **STREAM)
 def test_attached_leaves(server, hook):
-    server.put("sse-9", request("[chunks=20][delay=0.03]x", webhook=hook.url, webhook_events_filter=["completed"]), ASYNC)
+    server.put("sse-9", request("[chunks=40][delay=0.05]x", webhook=hook.url, webhook_events_filter=["completed"]), ASYNC)
     time.sleep(0.1)
     stream = server.stream(request(), "sse-9")
     stream.next()
@@ -222,9 +221,10 @@ def test_invalid(server):
 
 @case(205, "c", "a stream while the slot is taken is 409", **STREAM)
 def test_busy(server):
-    server.put("sse-10", request("[sleep=0.4]x"), ASYNC)
+    server.put("sse-10", request("[sleep=20]x"), ASYNC)
     server.wait_status("BUSY")
     assert server.post(request(), SSE).status == 409
+    assert server.cancel("sse-10") == 200
 
 
 @case(206, "hard", "line ends in a piece cannot forge an event", **STREAM)
@@ -247,7 +247,7 @@ def test_closed_at_once(server):
 
 @case(208, "c", "a prediction that was begun synchronously can be watched too", **STREAM)
 def test_attach_to_sync(server):
-    running = server.send("PUT", "/predictions/sse-11", request("[chunks=3][delay=0.1]x"))
+    running = server.send("PUT", "/predictions/sse-11", request("[chunks=3][delay=0.5]x"))
     server.wait_status("BUSY")
     assert names(server.stream(request(), "sse-11").all())[-1] == "completed"
     assert running.answer().succeeded

@@ -9,11 +9,12 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
@@ -62,15 +63,13 @@ class Server:
         return self.ask("GET", "/health-check")[1]["status"]
 
     def wait_until(self, status, seconds=60):
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        def reached():
             try:
-                if self.health() == status:
-                    return
+                return self.health() == status
             except OSError:
                 assert self.process.poll() is None, "".join(self.log)
-            time.sleep(0.02)
-        raise AssertionError(f"not {status} after {seconds} s: {''.join(self.log)}")
+                return False
+        wait_until(reached, seconds, f"the status {status}")
 
     def stop(self, with_signal=signal.SIGTERM):
         if self.process.poll() is None:
@@ -116,6 +115,7 @@ class Pictures(BaseHTTPRequestHandler):
     def do_GET(self):
         path, _, query = self.path.partition("?")
         if path == "/slow":
+            self.server.slow_begun.set()
             self.send_response(200)
             self.send_header("Content-Length", "1000")
             self.end_headers()
@@ -148,6 +148,7 @@ def pictures():
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     server.agents = []
     server.stopped = threading.Event()
+    server.slow_begun = threading.Event()  # somebody asked for /slow
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.stopped.set()

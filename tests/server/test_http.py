@@ -8,8 +8,13 @@ import time
 import pytest
 
 from conftest import PICTURES, data_uri
+from patience import slowness, wait_until
 
 NAME = "pixels/8bit-type2.png"
+
+
+def used_slots(server):
+    return server.ask("GET", "/health-check")[1]["concurrency"]["current"]
 
 
 def picture():
@@ -78,33 +83,28 @@ def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
 def test_a_stalled_image_server_is_given_up(start, pictures):
     server = start("--engine", "fake", "--allow-private-urls", "--connect-timeout", "1")
     server.wait_until("READY")
+    limit = 2.5 * slowness(server.health)
     begun = time.monotonic()
     body = server.predict(image=pictures.url + "/slow", text="hi")[1]
     assert body["status"] == "failed" and "in time" in body["error"]
-    assert time.monotonic() - begun < 2.5
+    assert time.monotonic() - begun < limit
 
 
 def test_a_cancel_during_a_download_is_prompt(fake, pictures):
+    pictures.slow_begun.clear()
     fake.predict("/predictions/slow", "PUT", {"Prefer": "respond-async"}, image=pictures.url + "/slow", text="hi")
-    time.sleep(0.2)
+    assert pictures.slow_begun.wait(20)
     assert fake.ask("POST", "/predictions/slow/cancel")[0] == 200
-    begun = time.monotonic()
-    while fake.ask("GET", "/predictions/slow")[1]["status"] != "canceled":
-        assert time.monotonic() - begun < 2
-        time.sleep(0.02)
+    wait_until(lambda: fake.ask("GET", "/predictions/slow")[1]["status"] == "canceled", 2)
 
 
 def test_a_client_that_leaves_frees_its_slot(fake):
     connection = fake.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": ["[sleep=30]x"]}}),
                        {"Content-Type": "application/json"})
-    time.sleep(0.2)
-    assert fake.ask("GET", "/health-check")[1]["concurrency"]["current"] == 1
+    wait_until(lambda: used_slots(fake) == 1)
     connection.close()
-    begun = time.monotonic()
-    while fake.ask("GET", "/health-check")[1]["concurrency"]["current"] != 0:
-        assert time.monotonic() - begun < 2
-        time.sleep(0.02)
+    wait_until(lambda: used_slots(fake) == 0, 2)
 
 
 def test_back_to_back_predictions_never_meet_a_taken_slot(start):
@@ -150,7 +150,7 @@ def test_sigterm_lets_a_running_prediction_answer_and_exits_0(start):
     connection = server.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": ["[sleep=1]done"]}}),
                        {"Content-Type": "application/json"})
-    time.sleep(0.3)
+    wait_until(lambda: used_slots(server) == 1)
     server.process.send_signal(signal.SIGTERM)
     assert json.loads(connection.getresponse().read())["output"] == "done"
     assert server.process.wait(timeout=10) == 0
@@ -160,9 +160,10 @@ def test_sigterm_while_idle_or_starting_is_quick(start):
     for environment in ({}, {"FAKE_SETUP_DELAY": "60"}):
         server = start("--engine", "fake", **environment)
         server.wait_until("STARTING" if environment else "READY")
+        limit = 3 * slowness(server.health)
         begun = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < limit
 
 
 def test_await_explicit_shutdown_ignores_sigterm(start):
@@ -178,8 +179,7 @@ def test_await_explicit_shutdown_ignores_sigterm(start):
 def test_a_port_in_use_is_exit_1_with_a_sentence(fake, start):
     second = start("--engine", "fake", "--port", str(fake.port))
     assert second.process.wait(timeout=10) == 1
-    time.sleep(0.2)
-    assert f"cannot listen on 127.0.0.1:{fake.port}" in "".join(second.log)
+    wait_until(lambda: f"cannot listen on 127.0.0.1:{fake.port}" in "".join(second.log), 2)
 
 
 def test_log_lines_are_json_and_hold_nothing_of_the_input(start):
@@ -196,6 +196,7 @@ def test_log_lines_are_json_and_hold_nothing_of_the_input(start):
 
 def test_five_hundred_slow_clients_do_not_delay_health(fake):
     import socket
+    limit = 0.25 * slowness(fake.health)
     slow = []
     for _ in range(500):
         client = socket.create_connection(("127.0.0.1", fake.port))
@@ -208,4 +209,4 @@ def test_five_hundred_slow_clients_do_not_delay_health(fake):
         times.append(time.monotonic() - begun)
     for client in slow:
         client.close()
-    assert sorted(times)[10] < 0.25, times
+    assert sorted(times)[10] < limit, times

@@ -3,9 +3,10 @@
 
 import json
 import threading
-import time
 
 import pytest
+
+from patience import wait_until
 
 ASYNC = {"Prefer": "respond-async"}
 
@@ -18,13 +19,6 @@ def state(server, name):
     return server.ask("GET", f"/predictions/{name}")[1]["status"]
 
 
-def wait_for(what, seconds=10):
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def queued(start):
     server = start("--engine", "fake", "--max-concurrency", "1", "--queue", "2")
@@ -33,24 +27,25 @@ def queued(start):
 
 
 def test_predictions_wait_in_order_and_beyond_the_queue_the_answer_is_409(queued):
-    assert put(queued, "a", "[sleep=0.5]a") == 202
+    assert put(queued, "a", "[sleep=30]a") == 202
     assert [put(queued, "b", "[sleep=0.2]b"), put(queued, "c", "c")] == [202, 202]
-    wait_for(lambda: state(queued, "a") == "processing")
+    wait_until(lambda: state(queued, "a") == "processing")
     assert [state(queued, "b"), state(queued, "c")] == ["starting", "starting"]
     health = queued.ask("GET", "/health-check")[1]
     assert health["status"] == "BUSY" and health["queue"] == {"max": 2, "current": 2}
     status, body = queued.predict(prompt=["d"])
     assert status == 409 and "capacity" in body["error"]
     assert put(queued, "b", "again") == 202  # a repeat of a waiting one
-    wait_for(lambda: state(queued, "c") == "succeeded")
-    assert [state(queued, "a"), state(queued, "b")] == ["succeeded", "succeeded"]
+    assert queued.ask("POST", "/predictions/a/cancel")[0] == 200
+    wait_until(lambda: state(queued, "c") == "succeeded")
+    assert [state(queued, "a"), state(queued, "b")] == ["canceled", "succeeded"]
     begun = [queued.ask("GET", f"/predictions/{name}")[1]["started_at"] for name in "abc"]
     assert begun == sorted(begun) and queued.health() == "READY"
 
 
 def test_a_free_place_in_the_queue_is_ready(queued):
     put(queued, "a", "[sleep=30]a")
-    wait_for(lambda: state(queued, "a") == "processing")
+    wait_until(lambda: state(queued, "a") == "processing")
     assert queued.health() == "READY"
     assert queued.ask("POST", "/predictions/a/cancel")[0] == 200
 
@@ -64,7 +59,7 @@ def test_a_canceled_waiting_prediction_ends_at_once_and_frees_its_place(queued):
     assert queued.ask("POST", "/predictions/b/cancel")[0] == 404
     assert put(queued, "d", "d") == 202
     assert queued.ask("POST", "/predictions/a/cancel")[0] == 200
-    wait_for(lambda: state(queued, "d") == "succeeded")
+    wait_until(lambda: state(queued, "d") == "succeeded")
     assert state(queued, "c") == "succeeded"
 
 
@@ -73,9 +68,9 @@ def test_a_client_that_leaves_takes_its_waiting_prediction_along(queued):
     connection = queued.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": ["x"]}}),
                        {"Content-Type": "application/json"})
-    wait_for(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 1)
+    wait_until(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 1)
     connection.close()
-    wait_for(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 0, 1)
+    wait_until(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 0, 1)
     queued.ask("POST", "/predictions/a/cancel")
 
 
@@ -85,7 +80,7 @@ def test_a_stop_lets_waiting_predictions_run(queued):
                for _ in range(3)]
     for client in clients:
         client.start()
-    wait_for(lambda: queued.ask("GET", "/health-check")[1].get("queue", {}).get("current") == 2)
+    wait_until(lambda: queued.ask("GET", "/health-check")[1].get("queue", {}).get("current") == 2)
     assert queued.stop() == 0
     for client in clients:
         client.join()
@@ -114,8 +109,8 @@ def fake_with(start, **environment):
 
 def test_a_late_stream_gets_the_history_and_then_the_same_events(start):
     server = fake_with(start)
-    first = open_stream(server, "s", "[chunks=3][log=l][delay=0.1]x")[1]
-    time.sleep(0.15)
+    first = open_stream(server, "s", "[chunks=3][log=l][delay=0.5]x")[1]
+    wait_until(lambda: server.ask("GET", "/predictions/s")[1].get("output") == ["x-0"])
     second = open_stream(server, "s")[1]
     both = [events(first), events(second)]
     assert both[0] == both[1]
@@ -124,16 +119,16 @@ def test_a_late_stream_gets_the_history_and_then_the_same_events(start):
 
 def test_without_history_a_late_stream_gets_only_what_follows(start):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="0")
-    put(server, "s", "[log=l][chunks=2][delay=0.3]x")
-    wait_for(lambda: server.ask("GET", "/predictions/s")[1].get("output") == ["x-0"])
+    put(server, "s", "[log=l][chunks=2][delay=1]x")
+    wait_until(lambda: server.ask("GET", "/predictions/s")[1].get("output") == ["x-0"])
     assert [name for name, _ in events(open_stream(server, "s")[1])] == ["output", "completed"]
 
 
 def test_a_history_that_lost_events_is_an_error_with_their_number(start):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="2")
     put(server, "s", "[chunks=5][delay=0.05]x")
-    put(server, "t", "[log=1][log=2][log=3][log=4][sleep=1]x")
-    wait_for(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 4)
+    put(server, "t", "[log=1][log=2][log=3][log=4][sleep=60]x")
+    wait_until(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 4)
     status = open_stream(server, "t")[1]
     assert status.status == 200
     assert events(status) == [("error", {"error": "SSE stream replay truncated; events were dropped", "skipped": 3})]
@@ -142,8 +137,8 @@ def test_a_history_that_lost_events_is_an_error_with_their_number(start):
 def test_a_bad_history_capacity_is_ignored_with_a_warning(start):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="many")
     assert any("COG_STREAM_HISTORY_CAPACITY" in line and "ignored" in line for line in server.log)
-    put(server, "t", "[logs=100,0][sleep=0.3]x")
-    wait_for(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 100)
+    put(server, "t", "[logs=100,0][sleep=1]x")
+    wait_until(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 100)
     assert len(events(open_stream(server, "t")[1])) == 103
 
 
@@ -156,9 +151,7 @@ def test_a_burst_of_many_events_reaches_a_client_that_reads(start):
 def test_a_stream_that_is_not_read_gets_lagged_and_does_not_hold_the_engine(start):
     server = fake_with(start)
     connection, response = open_stream(server, "s", f"[chunks=3000]{'y' * 6000}")
-    begun = time.monotonic()
-    wait_for(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0)
-    assert time.monotonic() - begun < 5
+    wait_until(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0, 5)
     found = events(response)
     name, data = found[-1]
     assert name == "error" and data["error"] == "SSE stream lagged; events were dropped"
@@ -177,7 +170,7 @@ def test_too_many_streams_are_refused_with_429(start):
     assert (refused.status, json.loads(refused.read())) == (429, {"error": "Too many stream subscribers"})
     assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
     streams.pop()[0].close()
-    wait_for(lambda: open_stream(server, "s")[1].status == 200)
+    wait_until(lambda: open_stream(server, "s")[1].status == 200)
     for connection, _ in streams:
         connection.close()
 
