@@ -155,8 +155,9 @@ def test_a_stream_that_is_not_read_gets_lagged_and_does_not_hold_the_engine(star
     found = events(response)
     name, data = found[-1]
     assert name == "error" and data["error"] == "SSE stream lagged; events were dropped"
-    outputs = [event for event in found if event[0] == "output"]
-    assert 0 < len(outputs) < 3000 and data["skipped"] > 0
+    indices = [data["index"] for name, data in found if name == "output"]
+    assert len(indices) < 3000 and indices == list(range(len(indices)))  # how many is a matter of speed
+    assert data["skipped"] > 0
     assert state(server, "s") == "succeeded"  # a slow client has not left
     connection.close()
 
