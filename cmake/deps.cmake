@@ -8,7 +8,7 @@ include(torch)  # libtorch and CUDA, apart: tests/gpu needs nothing else
 # OpenSSL (Debian): SHA-256 in common/sha256; TLS below libcurl.
 find_package(OpenSSL REQUIRED)
 
-# libcurl 7.88 (Debian): image downloads and webhooks. Only in server/fetch and server/cog/webhook.
+# libcurl 7.88 (Debian): image downloads and webhooks. Only in server/fetch.
 find_package(CURL REQUIRED)
 
 # spdlog 1.10 (Debian): log lines. Only in common/log.cc.
@@ -49,7 +49,7 @@ find_package(GIF REQUIRED)
 pkg_check_modules(webp REQUIRED IMPORTED_TARGET libwebp libwebpdemux)
 pkg_check_modules(avif REQUIRED IMPORTED_TARGET libavif)
 
-# cpp-httplib 0.41.0 (fetched by setup.sh, header only): HTTP. Only in server/http.
+# cpp-httplib 0.41.0 (fetched by setup.sh, header only): HTTP. Only in server/http/response_writer.cc.
 # Debian 12's 0.11.4 is exploitable; a compiled shared library would bake in its limits.
 find_path(HTTPLIB_INCLUDE_DIR httplib.h PATHS ${IDEFICS_CACHE}/httplib-0.41.0 NO_DEFAULT_PATH REQUIRED)
 add_library(deps_httplib INTERFACE)

@@ -19,8 +19,6 @@ constexpr unsigned kBoth = kServe | kPredict;
 constexpr Flag kFlags[] = {
     {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
      "Bundle folder made by scripts/export.sh."},
-    {"engine", "IDEFICS_ENGINE", FlagType::kChoice, "model", 0, 0, "model|fake", kServe,
-     "What answers: the model, or the fake engine that obeys directives in the text (for tests)."},
     {"device", "IDEFICS_DEVICE", FlagType::kChoice, "auto", 0, 0, "auto|cpu|cuda", kBoth,
      "Where the model runs; auto takes a GPU where there is one."},
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,

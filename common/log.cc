@@ -4,6 +4,9 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <array>
+#include <charconv>
+#include <cmath>
 #include <cstdio>
 
 namespace idefics {
@@ -64,6 +67,29 @@ std::string Escaped(std::string_view text) {
 constexpr const char* kConsolePattern = "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v";
 constexpr const char* kJsonPattern = R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})";
 
+// A JSON value. JSON has no infinities and no NaN: they are null.
+std::string Shown(const LogField& field) {
+  if (const auto* text = std::get_if<std::string>(&field.value)) {
+    return '"' + Escaped(*text) + '"';
+  }
+  if (const auto* flag = std::get_if<bool>(&field.value)) return *flag ? "true" : "false";
+  if (const auto* whole = std::get_if<int64_t>(&field.value)) return std::to_string(*whole);
+  const double number = std::get<double>(field.value);
+  if (!std::isfinite(number)) return "null";
+  std::array<char, 32> digits;
+  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+  return {digits.data(), end};
+}
+
+// "a":1,"b":"x"
+std::string Members(std::span<const LogField> fields) {
+  std::string out;
+  for (const LogField& field : fields) {
+    out += (out.empty() ? "\"" : ",\"") + Escaped(field.name) + "\":" + Shown(field);
+  }
+  return out;
+}
+
 // Set once by InitLog, before other threads.
 bool g_console = true;
 
@@ -92,14 +118,13 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
 
-void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, "{}"); }
+void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, {}); }
 
-void LogWithFields(LogLevel level, std::string_view message, std::string_view fields) {
-  const std::string_view members =
-      fields.size() > 2 ? fields.substr(1, fields.size() - 2) : std::string_view();
+void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  const std::string members = Members(fields);
   if (g_console) {
     Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
-                 members.empty() ? "" : " {" + std::string(members) + "}");
+                 members.empty() ? "" : " {" + members + "}");
   } else {
     const auto [name, severity] = NamesOf(level);
     Logger().log(ToSpdlog(level),

@@ -3,8 +3,11 @@
 // translation unit (both bring an fmt). Thread safe.
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <variant>
 
 namespace idefics {
 
@@ -20,8 +23,13 @@ void InitLog(LogLevel level, bool console);
 // `message` may hold any bytes: control characters are escaped, so no input forges a log line.
 void Log(LogLevel level, std::string_view message);
 
-// One line with more members: `fields` is the text of a JSON object, written by a JSON library.
-void LogWithFields(LogLevel level, std::string_view message, std::string_view fields);
+// A member of a log line beside its message.
+struct LogField {
+  std::string name;
+  std::variant<bool, int64_t, double, std::string> value;  // texts may hold any bytes
+};
+
+void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields);
 
 inline void LogInfo(std::string_view message) { Log(LogLevel::kInfo, message); }
 inline void LogWarning(std::string_view message) { Log(LogLevel::kWarning, message); }

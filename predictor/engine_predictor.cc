@@ -11,22 +11,32 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
 }  // namespace
 
-Result<EngineImage> EnginePredictor::PrepareImage(const PromptPart& part,
+Result<EngineImage> EnginePredictor::PrepareImage(const PromptImage& image,
                                                   const std::stop_token& stop) const {
-  ASSIGN_OR_RETURN(ModelImage image,
-                   PreprocessImage(*part.image_file, part.open_mode, parts_.processor,
-                                   parts_.image_limits, {stop, {}}));
+  ASSIGN_OR_RETURN(ModelImage shown, PreprocessImage(*image.file, image.open_mode, parts_.processor,
+                                                     parts_.image_limits, {stop, {}}));
   EngineImage prepared;
-  prepared.sha256 = std::move(image.sha256);
-  prepared.pixels.resize(image.rgb.size());
-  NormalizePixels(image.rgb, parts_.processor, prepared.pixels);
+  prepared.sha256 = std::move(shown.sha256);
+  prepared.pixels.resize(shown.rgb.size());
+  NormalizePixels(shown.rgb, parts_.processor, prepared.pixels);
   return prepared;
+}
+
+// The request's own words, and the model's defaults where it has none.
+SamplingParams EnginePredictor::ResolveSampling(const GenerateRequest& request) const {
+  const ModelInfo& info = parts_.info;
+  SamplingParams sampling = request.sampling;
+  if (request.token_defaults == TokenDefaults::kNone) return sampling;
+  if (sampling.eos_token_ids.empty()) {
+    sampling.eos_token_ids = request.token_defaults == TokenDefaults::kQuestion
+                                 ? info.question_eos_token_ids
+                                 : info.prompt_eos_token_ids;
+  }
+  sampling.bad_words_ids.insert(sampling.bad_words_ids.begin(), info.banned_words_ids.begin(),
+                                info.banned_words_ids.end());
+  return sampling;
 }
 
 Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
@@ -35,31 +45,28 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
     return Status::InvalidInput("the prompt is empty: give at least one text or image");
   }
   EngineRequest prepared;
-  std::vector<PromptItem> items;
-  for (const PromptPart& part : request.prompt) {
+  for (const PromptPiece& piece : request.prompt) {
     if (stop.stop_requested()) return Status(ErrorCode::kCanceled, "canceled");
-    if (!part.is_image()) {
-      items.push_back(PromptItem::Text(part.text, part.special));
-      continue;
+    const auto* image = std::get_if<PromptImage>(&piece);
+    if (image == nullptr) continue;
+    Result<EngineImage> shown = PrepareImage(*image, stop);
+    if (!shown.ok()) {
+      return shown.status().WithPrefix("image " + std::to_string(prepared.images.size() + 1));
     }
-    items.push_back(PromptItem::Image());
-    Result<EngineImage> image = PrepareImage(part, stop);
-    if (!image.ok()) {
-      return image.status().WithPrefix("image " + std::to_string(prepared.images.size() + 1));
-    }
-    prepared.images.push_back(std::move(image).value());
+    prepared.images.push_back(std::move(shown).value());
   }
-  TokenizedPrompt prompt = BuildPrompt(*parts_.tokenizer, items, request.add_end_of_utterance);
+  TokenizedPrompt prompt =
+      BuildPrompt(*parts_.tokenizer, request.prompt, request.add_end_of_utterance);
   prepared.tokens = std::move(prompt.tokens);
   prepared.image_index = std::move(prompt.image_index);
-  prepared.sampling = request.sampling;
+  prepared.sampling = ResolveSampling(request);
   return prepared;
 }
 
 // Turns token events into text until the last event, or until a stop string is complete: then the
 // engine is told to drop the request, and tokens that it had computed since are ignored.
 void EnginePredictor::Follow(Generation& generation, const GenerateRequest& request,
-                             const TextCallback& on_text, GenerateResult* result) const {
+                             GenerateObserver& observer, GenerateResult* result) const {
   Detokenizer detokenizer(*parts_.tokenizer);
   StopMatcher matcher(request.sampling.stop);
   std::string decoded;  // without regard to stop strings
@@ -67,11 +74,14 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
     decoded += text;
     const std::string safe = matcher.Push(text);
     result->text += safe;
-    if (on_text && !safe.empty()) on_text(safe);
+    if (!safe.empty()) observer.OnText(safe);
   };
   TokenEvent event;
   while (!event.finished) {
     if (!generation.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
+    if (!event.tokens.empty() && result->token_ids.empty()) {
+      result->timings.first_token_at = Clock::now();
+    }
     for (size_t i = 0; i < event.tokens.size() && !matcher.matched(); ++i) {
       result->token_ids.push_back(event.tokens[i]);
       if (i < event.logprobs.size()) result->logprobs.push_back(std::move(event.logprobs[i]));
@@ -82,7 +92,7 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
   if (!matcher.matched()) show(detokenizer.Finish());
   const std::string rest = matcher.Finish();
   result->text += rest;
-  if (on_text && !rest.empty()) on_text(rest);
+  if (!rest.empty()) observer.OnText(rest);
 
   const bool stopped = matcher.matched();
   result->status = stopped ? Status::Ok() : event.status;
@@ -95,41 +105,34 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
 
 PredictorHealth EnginePredictor::health() const {
   const EngineStats stats = parts_.engine->stats();
-  return {stats.broken, stats.turn_s};
+  return {stats.broken, stats.turn_s, ""};
 }
 
 GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::stop_token stop,
-                                         const TextCallback& on_text) {
+                                         GenerateObserver& observer) {
   const auto start = Clock::now();
   GenerateResult result;
   Result<EngineRequest> prepared = Prepare(request, stop);
-  result.timings.preprocess_s = SecondsSince(start);
+  const auto submitted = Clock::now();
+  result.timings.preprocess_s = std::chrono::duration<double>(submitted - start).count();
   if (!prepared.ok()) {
     result.status = prepared.status();
-    result.timings.total_s = SecondsSince(start);
     return result;
   }
   result.prompt_token_ids = prepared->tokens;
   result.num_images = static_cast<int>(prepared->images.size());
-  const auto submitted = Clock::now();
   Result<std::shared_ptr<Generation>> generation =
       parts_.engine->Submit(std::move(prepared).value());
   if (!generation.ok()) {
     result.status = generation.status();
-    result.timings.total_s = SecondsSince(start);
     return result;
   }
   const std::stop_callback cancel(stop, [&] { (*generation)->Cancel(); });
-  TextCallback timed = [&](std::string_view piece) {
-    if (result.timings.first_token_s == 0) result.timings.first_token_s = SecondsSince(start);
-    if (on_text) on_text(piece);
-  };
-  Follow(**generation, request, timed, &result);
+  Follow(**generation, request, observer, &result);
   const auto admitted = (*generation)->admitted_at();
   if (admitted != Clock::time_point{}) {
     result.timings.queue_s = std::chrono::duration<double>(admitted - submitted).count();
   }
-  result.timings.total_s = SecondsSince(start);
   return result;
 }
 

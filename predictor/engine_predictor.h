@@ -27,13 +27,14 @@ class EnginePredictor : public Predictor {
 
   const ModelInfo& info() const override { return parts_.info; }
   GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
-                          const TextCallback& on_text) override;
+                          GenerateObserver& observer) override;
   PredictorHealth health() const override;
 
  private:
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
-  Result<EngineImage> PrepareImage(const PromptPart& part, const std::stop_token& stop) const;
-  void Follow(Generation& generation, const GenerateRequest& request, const TextCallback& on_text,
+  Result<EngineImage> PrepareImage(const PromptImage& image, const std::stop_token& stop) const;
+  SamplingParams ResolveSampling(const GenerateRequest& request) const;
+  void Follow(Generation& generation, const GenerateRequest& request, GenerateObserver& observer,
               GenerateResult* result) const;
 
   EnginePredictorParts parts_;

@@ -28,15 +28,15 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const Bundle& bundle) {
 }
 
 ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& options) {
+  const TokenizerConfig& tokenizer = manifest.tokenizer;
   ModelInfo info;
-  info.name = manifest.name;
-  info.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
-  info.has_end_of_utterance = manifest.tokenizer.end_of_utterance >= 0;
-  // As the original predictor (docs/model.md#the-original-predictor).
-  info.default_eos_token_ids = {info.has_end_of_utterance ? manifest.tokenizer.end_of_utterance
-                                                          : manifest.tokenizer.eos};
-  info.default_bad_words_ids = {{manifest.tokenizer.image}, {manifest.tokenizer.fake_image}};
-  info.max_sequence_tokens = options.engine.max_sequence_tokens;
+  // As the original predictor (docs/model.md#the-original-predictor), and </s>.
+  info.question_eos_token_ids = {tokenizer.eos};
+  if (tokenizer.end_of_utterance >= 0) {
+    info.question_eos_token_ids.push_back(tokenizer.end_of_utterance);
+  }
+  info.prompt_eos_token_ids = info.question_eos_token_ids;
+  info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
   info.max_images = options.image_entries;
   info.max_concurrency = options.engine.max_rows;
   return info;

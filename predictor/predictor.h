@@ -1,39 +1,54 @@
 // SPDX-License-Identifier: Apache-2.0
 // Predictor: all that the server knows of the model. One implementation loads a bundle and runs it
-// (model_predictor.h); tests use others. Thread safe: any number of threads may call Generate at
-// once.
+// (model_predictor.h), one obeys directives in the text (scripts/fake_server). Thread safe: any
+// number of threads may call Generate at once.
 #pragma once
 
-#include <functional>
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <variant>
+#include <vector>
 
 #include "predictor/types.h"
 
 namespace idefics {
 
-// What an adapter must know to build a request.
 struct ModelInfo {
-  std::string name;                   // the bundle's source folder name
-  int32_t vocab_size = 0;             // with the additional tokens
-  bool has_end_of_utterance = false;  // instruct vocabulary
-  std::vector<int32_t>
-      default_eos_token_ids;  // <end_of_utterance> where the model has it, else </s>
-  std::vector<std::vector<int32_t>> default_bad_words_ids;  // <image>, <fake_token_around_image>
-  int max_sequence_tokens = 0;                              // prompt + new tokens of one request
-  int max_images = 0;                                       // of one request
-  int max_concurrency = 1;                                  // sequences the engine runs at once
+  std::vector<int32_t> prompt_eos_token_ids;           // TokenDefaults::kPrompt
+  std::vector<int32_t> question_eos_token_ids;         // TokenDefaults::kQuestion
+  std::vector<std::vector<int32_t>> banned_words_ids;  // <image>, <fake_token_around_image>
+  int max_images = 0;                                  // of one request
+  int max_concurrency = 1;                             // sequences the engine runs at once
+  // False: a stand-in for a model. Its text is the answer as it is, and it counts no tokens.
+  bool is_model = true;
 };
 
 // How it is, beside what it was asked.
 struct PredictorHealth {
-  bool broken = false;   // for good: nothing will run again in this process
-  double stalled_s = 0;  // it has work and made no progress for so long
+  bool broken = false;    // for good: nothing will run again in this process
+  double stalled_s = 0;   // it has work and made no progress for so long
+  std::string complaint;  // one sentence where something is wrong although it still runs
 };
 
-// A piece of new text, whole UTF-8 characters, in order. Called on the thread that called Generate.
-using TextCallback = std::function<void(std::string_view piece)>;
+enum class LogSource { kStdout, kStderr };
+
+using MetricValue = std::variant<bool, int64_t, double, std::string>;
+struct Metric {
+  std::string name;  // dots nest: "time.load"
+  MetricValue value;
+};
+
+// What a running request lets be seen. Called on the thread that called Generate, in order.
+class GenerateObserver {
+ public:
+  virtual ~GenerateObserver() = default;
+  // New text, whole UTF-8 characters; the pieces concatenate to GenerateResult::text.
+  virtual void OnText(std::string_view piece) = 0;
+  // `text`: whole lines, "\n" included.
+  virtual void OnLog(LogSource /*source*/, std::string_view /*text*/) {}
+  virtual void OnMetric(Metric /*metric*/) {}
+};
 
 class Predictor {
  public:
@@ -42,10 +57,10 @@ class Predictor {
   virtual const ModelInfo& info() const = 0;
 
   // Decodes and resizes the images, builds and checks the prompt, runs it to its end and returns.
-  // `stop` cancels within one engine step. `on_text` may be empty; its pieces concatenate to
-  // result.text. Never throws; never ends the process.
+  // `stop` cancels within one engine step. Failures are the result's status; only running out of
+  // memory may throw. REQUIRES: every image of the prompt has its file.
   virtual GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
-                                  const TextCallback& on_text) = 0;
+                                  GenerateObserver& observer) = 0;
 
   // Takes no lock and never waits.
   virtual PredictorHealth health() const { return {}; }

@@ -3,10 +3,12 @@
 // values; nothing here knows JSON, HTTP, torch or a thread.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "common/status.h"
@@ -16,33 +18,30 @@
 
 namespace idefics {
 
-// One element of a prompt: a text or the bytes of an image file.
-struct PromptPart {
-  static PromptPart Text(std::string text, SpecialText special) {
-    PromptPart part;
-    part.text = std::move(text);
-    part.special = special;
-    return part;
-  }
-  static PromptPart Image(std::shared_ptr<const std::vector<uint8_t>> file, OpenMode mode) {
-    PromptPart part;
-    part.image_file = std::move(file);
-    part.open_mode = mode;
-    return part;
-  }
-  bool is_image() const { return image_file != nullptr; }
+struct PromptImage {
+  std::string reference;                             // how the request names it: a URL, a data URI
+  OpenMode open_mode = OpenMode::kUrl;               // how the file becomes pixels
+  std::shared_ptr<const std::vector<uint8_t>> file;  // its bytes; nullptr until they were fetched
+};
 
-  std::string text;
-  SpecialText special = SpecialText::kNone;  // which literals in `text` become special tokens
-  std::shared_ptr<const std::vector<uint8_t>> image_file;
-  OpenMode open_mode = OpenMode::kUrl;
+// One element of a prompt, from the API that reads a request to the tokenizer.
+using PromptPiece = std::variant<PromptText, PromptImage>;
+
+// Which of the model's own end tokens and banned tokens count beside the request's
+// (docs/model.md#end-tokens).
+enum class TokenDefaults {
+  kNone,      // the request's lists are all there is
+  kPrompt,    // of a prompt as transformers takes it
+  kQuestion,  // of one image and one text, as the original predictor took them
 };
 
 struct GenerateRequest {
-  std::string id;  // for logs only
-  std::vector<PromptPart> prompt;
+  std::vector<PromptPiece> prompt;
   bool add_end_of_utterance = false;  // between two adjacent texts: docs/model.md#prompt-expansion
   SamplingParams sampling;
+  // Not kNone: the model's end tokens where the request names none; the image tokens are banned on
+  // top of bad_words_ids.
+  TokenDefaults token_defaults = TokenDefaults::kNone;
 };
 
 enum class FinishReason { kEos, kLength, kStopString, kCanceled, kError };
@@ -53,10 +52,9 @@ struct TokenLogprobs {
 };
 
 struct GenerateTimings {
-  double preprocess_s = 0;   // decode, resize, tokenise
-  double queue_s = 0;        // waiting for a place in the engine
-  double first_token_s = 0;  // from the call to the first new token
-  double total_s = 0;
+  double preprocess_s = 0;                                 // decode, resize, tokenise
+  double queue_s = 0;                                      // waiting for a place in the engine
+  std::chrono::steady_clock::time_point first_token_at{};  // the epoch: there was none
 };
 
 struct GenerateResult {

@@ -10,13 +10,17 @@ import re
 import sys
 
 LAYERS = ("common", "weights", "predictor", "server")  # each may include itself and what stands before
-# Folders of server/ that others in server/ must not be included by: http is below all of them.
-SERVER_BASE = "server/http/"
+# Folders of server/ from the bottom: each may include itself and those named behind it.
+SERVER_FOLDERS = {
+    "http": (), "fetch": (), "jobs": ("fetch",), "api": ("http", "fetch", "jobs"), "cli": ("http", "fetch", "jobs", "api"),
+}
+
+NO_JSON = ("predictor/", "server/jobs/", "server/fetch/", "server/http/")
 
 # Library: (pattern of its headers, the only files or folders that may include them).
 WALLS = {
-    "cpp-httplib": (r"httplib\.h", ("server/http/",)),
-    "libcurl": (r"curl/", ("server/fetch/", "server/cog/webhook")),
+    "cpp-httplib": (r"httplib\.h", ("server/http/response_writer.cc",)),
+    "libcurl": (r"curl/", ("server/fetch/",)),
     "libtorch": (r"(torch|ATen|c10|caffe2)/", ("predictor/ops/", "predictor/model/",
                                                "weights/module_loader")),
     "CUDA": (r"(cuda|cublas|cudnn|nccl|cub/|thrust/)", ("predictor/ops/", "predictor/model/")),
@@ -38,6 +42,14 @@ def sources():
                   if path.suffix in (".h", ".cc", ".cu", ".cuh"))
 
 
+def wrong_server_folder(path, header):
+    """server/jobs knows no HTTP and no API; server/http knows nobody."""
+    here, there = (name.split("/")[1] for name in (path, header)) if path.startswith("server/") and header.startswith(
+        "server/") else ("", "")
+    if here in SERVER_FOLDERS and there != here and there not in SERVER_FOLDERS[here]:
+        yield f"{path} includes {header}: server/{here} must not know server/{there}"
+
+
 def violations(path, text):
     layer = path.split("/")[0]
     for bracket, header in INCLUDE.findall(text):
@@ -45,16 +57,14 @@ def violations(path, text):
             target = header.split("/")[0]
             if layer in LAYERS and LAYERS.index(target) > LAYERS.index(layer):
                 yield f"{path} includes {header}: {layer} must not know {target}"
-            if (path.startswith(SERVER_BASE) and header.startswith("server/")
-                    and not header.startswith(SERVER_BASE)):
-                yield f"{path} includes {header}: server/http must not know its users"
+            yield from wrong_server_folder(path, header)
         elif (bracket == '"' and layer in LAYERS
               and not any(pathlib.Path(header + made).exists() for made in ("", ".in"))):
             yield f'{path} includes "{header}": name our headers by their path from the root'
         if layer not in LAYERS:
             continue
-        if header.startswith("nlohmann/") and path.startswith("predictor/"):
-            yield f"{path} includes {header}: JSON never reaches the predictor"
+        if header.startswith("nlohmann/") and path.startswith(NO_JSON):
+            yield f"{path} includes {header}: JSON never reaches the predictor, nor the jobs above it"
             continue
         for library, (pattern, allowed) in WALLS.items():
             if re.match(pattern, header) and bracket == "<" and not path.startswith(allowed or "/"):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# scripts/curl_tour.sh: a transcript of curl with the server's interface: starts the fake engine, which
+# scripts/curl_tour.sh: a transcript of curl with the server's interface: starts the fake server, which
 # obeys directives in the text, and a small webhook receiver; prints each command and its answer.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
@@ -55,7 +55,7 @@ PORT=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 URL=http://127.0.0.1:$PORT JSON='Content-Type: application/json'
 export HOOK URL JSON
 
-"$ROOT/scripts/idefics-server" serve --engine fake --host 127.0.0.1 --port "$PORT" --max-concurrency 1 \
+"$ROOT/scripts/fake-server" --host 127.0.0.1 --port "$PORT" --max-concurrency 1 \
   --webhook-hosts any 2>"$scratch/log" &
 server=$!
 wait_for curl -sf "$URL/health-check"

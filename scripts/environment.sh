@@ -20,6 +20,7 @@ CATCH2_DIR=$CACHE/catch2-3.7.1
 
 BUILD_DIR=$ROOT/build/${IDEFICS_PRESET:-release}
 SERVER_BINARY=$BUILD_DIR/server/idefics-server
+FAKE_SERVER_BINARY=$BUILD_DIR/scripts/fake_server/idefics-fake-server
 OPS_LIBRARY=$BUILD_DIR/predictor/ops/libidefics_ops.so
 
 # The folder of the CUDA toolkit to build with, or nothing.

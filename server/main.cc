@@ -2,15 +2,16 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <nlohmann/json.hpp>
 #include <variant>
 
 #include "common/log.h"
+#include "server/api/cog/openapi.h"
 #include "server/cli/command_line.h"
 #include "server/cli/inspect_command.h"
 #include "server/cli/predict_command.h"
 #include "server/cli/preprocess_command.h"
 #include "server/cli/serve_command.h"
-#include "server/cog/openapi.h"
 
 namespace idefics {
 namespace {
@@ -45,7 +46,7 @@ int Run(const CommandLine& command) {
     case CommandLine::Command::kInspect:
       return RunInspect(InspectFlags(command), std::cout, std::cerr);
     case CommandLine::Command::kPrintOpenApi:
-      std::puts(OpenApiDocument(command.flags.Text("output") == "stream" ? OutputKind::kStream
+      std::puts(OpenApiDocument(command.flags.Text("output") == "stream" ? OutputKind::kList
                                                                          : OutputKind::kString)
                     .dump()
                     .c_str());

@@ -3,7 +3,7 @@
 
 #include <utility>
 
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 
 namespace idefics {
 

@@ -8,7 +8,7 @@
 #include <iterator>
 #include <string>
 
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 
 namespace idefics {
 namespace {
@@ -76,13 +76,7 @@ bool BracketsAreWrong(std::string_view host_part) {
   return host.starts_with('v') ? !IsFutureAddress(host) : !IsIpv6Address(host);
 }
 
-std::string Shown(std::string_view host_part) {
-  constexpr size_t kMaxShown = 100;
-  if (host_part.size() <= kMaxShown) return std::string(host_part);
-  size_t end = kMaxShown;
-  while (end > 0 && (static_cast<uint8_t>(host_part[end]) & 0xC0) == 0x80) --end;
-  return std::string(host_part.substr(0, end)) + "…";
-}
+constexpr size_t kMaxShownBytes = 100;  // of a host in a message
 
 }  // namespace
 
@@ -103,12 +97,14 @@ Result<bool> LooksLikeUrl(std::string_view text) {
   rest.remove_prefix(2);
   const std::string_view host_part = rest.substr(0, rest.find_first_of("/?#"));
   if (BracketsAreWrong(host_part)) {
-    return Status::InvalidInput("a text looks like a URL whose host '" + Shown(host_part) +
+    return Status::InvalidInput("a text looks like a URL whose host '" +
+                                Abbreviate(host_part, kMaxShownBytes) +
                                 "' has brackets around no IPv6 address; mend the address, or put "
                                 "a space into the text if it is no URL");
   }
   if (HasUnsafeCharacter(host_part)) {
-    return Status::InvalidInput("a text looks like a URL whose host '" + Shown(host_part) +
+    return Status::InvalidInput("a text looks like a URL whose host '" +
+                                Abbreviate(host_part, kMaxShownBytes) +
                                 "' holds a character that stands for one of / ? # @ :; write the "
                                 "plain character, or put a space into the text if it is no URL");
   }

@@ -17,7 +17,9 @@ class TokenWriter {
  public:
   explicit TokenWriter(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  void AddText(std::string_view text, SpecialText policy) { open_.push_back({text, policy}); }
+  void AddText(std::string_view text, SpecialText special) {
+    open_.push_back({std::string(text), special});
+  }
 
   void AddSpecial(int32_t id) {
     CloseText();
@@ -37,13 +39,13 @@ class TokenWriter {
   }
 
   const Tokenizer& tokenizer_;
-  std::vector<TextRun> open_;
+  std::vector<PromptText> open_;
   std::vector<int32_t> tokens_;
 };
 
 }  // namespace
 
-TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptItem> items,
+TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
                             bool add_end_of_utterance) {
   const SpecialTokens& special = tokenizer.special();
   TokenWriter writer(tokenizer);
@@ -51,8 +53,9 @@ TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptIt
   int32_t num_images = 0;
   bool last_was_image = false;
   bool last_was_text = false;
-  for (const PromptItem& item : items) {
-    if (item.is_image) {
+  for (const PromptPiece& piece : pieces) {
+    const auto* text = std::get_if<PromptText>(&piece);
+    if (text == nullptr) {
       if (!last_was_image) writer.AddSpecial(special.fake_image);
       writer.AddSpecial(special.image);
       writer.AddSpecial(special.fake_image);
@@ -65,10 +68,10 @@ TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptIt
           writer.AddText(kEndOfUtteranceLiteral, SpecialText::kNone);
         }
       }
-      writer.AddText(StripSpaces(item.text), item.policy);
+      writer.AddText(StripSpaces(text->text), text->special);
     }
-    last_was_image = item.is_image;
-    last_was_text = !item.is_image;
+    last_was_text = text != nullptr;
+    last_was_image = !last_was_text;
   }
   TokenizedPrompt prompt;
   prompt.tokens = writer.Finish();

@@ -9,33 +9,23 @@
 #include <vector>
 
 #include "predictor/text/tokenizer.h"
+#include "predictor/types.h"
 
 namespace idefics {
 
-struct PromptItem {
-  bool is_image = false;
-  std::string text;                          // of a text item
-  SpecialText policy = SpecialText::kTurns;  // of a text item
-
-  static PromptItem Image() { return {true, {}, SpecialText::kNone}; }
-  static PromptItem Text(std::string text, SpecialText policy) {
-    return {false, std::move(text), policy};
-  }
-};
-
 struct TokenizedPrompt {
   std::vector<int32_t> tokens;
-  // Per token: the image it sees, counted over the image items of the prompt; -1 = none. Generated
+  // Per token: the image it sees, counted over the images of the prompt; -1 = none. Generated
   // tokens see what the last token of the prompt sees.
   std::vector<int32_t> image_index;
 };
 
-// <s>, then the items: spaces (U+0020 only) at both ends of a text are dropped, images become
+// <s>, then the pieces: spaces (U+0020 only) at both ends of a text are dropped, images become
 // <fake><image><fake> (neighbouring ones share the <fake> between them), and texts without an image
 // between them are one string to the tokenizer.
 // `add_end_of_utterance`: put <end_of_utterance> between two neighbouring texts; a model without
 // that token gets the literal as ordinary text, as in transformers.
-TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptItem> items,
+TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
                             bool add_end_of_utterance);
 
 // Each token sees the last <image> at or before it. Tokens after </s> see none until the next

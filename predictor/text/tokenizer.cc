@@ -5,9 +5,9 @@
 #include <set>
 #include <utility>
 
+#include "common/utf8.h"
 #include "predictor/text/detokenizer.h"
 #include "predictor/text/sentencepiece_model.h"
-#include "predictor/text/utf8.h"
 
 namespace idefics {
 namespace {
@@ -132,21 +132,21 @@ bool Tokenizer::MayBeSpecial(int32_t id, SpecialText policy) const {
   return false;
 }
 
-// The text of all runs, and which run each byte belongs to.
-class Tokenizer::JoinedRuns {
+// All texts as one, and which of them each byte belongs to.
+class Tokenizer::JoinedTexts {
  public:
-  explicit JoinedRuns(std::span<const TextRun> runs) {
-    for (const TextRun& run : runs) {
-      if (run.text.empty()) continue;
-      text_ += run.text;
+  explicit JoinedTexts(std::span<const PromptText> texts) {
+    for (const PromptText& part : texts) {
+      if (part.text.empty()) continue;
+      text_ += part.text;
       ends_.push_back(text_.size());
-      policies_.push_back(run.policy);
+      policies_.push_back(part.special);
     }
   }
 
   std::string_view text() const { return text_; }
 
-  // The policies of the runs that hold bytes [begin, begin + length). REQUIRES: length > 0.
+  // The policies of the texts that hold bytes [begin, begin + length). REQUIRES: length > 0.
   std::span<const SpecialText> Policies(size_t begin, size_t length) const {
     const auto first = std::ranges::upper_bound(ends_, begin);
     const auto last = std::ranges::upper_bound(first, ends_.end(), begin + length - 1);
@@ -159,15 +159,15 @@ class Tokenizer::JoinedRuns {
   std::vector<SpecialText> policies_;
 };
 
-std::optional<Tokenizer::SpecialMatch> Tokenizer::FindSpecial(const JoinedRuns& runs,
+std::optional<Tokenizer::SpecialMatch> Tokenizer::FindSpecial(const JoinedTexts& joined,
                                                               size_t from) const {
-  const std::string_view text = runs.text();
+  const std::string_view text = joined.text();
   for (size_t begin = text.find_first_of(first_bytes_, from); begin != std::string_view::npos;
        begin = text.find_first_of(first_bytes_, begin + 1)) {
     SpecialMatch longest;
     for (const auto& [literal, id] : special_.all) {
       if (literal.size() <= longest.length || !text.substr(begin).starts_with(literal)) continue;
-      const auto policies = runs.Policies(begin, literal.size());
+      const auto policies = joined.Policies(begin, literal.size());
       if (std::ranges::all_of(policies, [this, token = id](SpecialText policy) {
             return MayBeSpecial(token, policy);
           })) {
@@ -180,12 +180,12 @@ std::optional<Tokenizer::SpecialMatch> Tokenizer::FindSpecial(const JoinedRuns& 
 }
 
 std::vector<int32_t> Tokenizer::Encode(std::string_view text, SpecialText policy) const {
-  const TextRun run{text, policy};
-  return Encode(std::span(&run, 1));
+  const PromptText only{std::string(text), policy};
+  return Encode(std::span(&only, 1));
 }
 
-std::vector<int32_t> Tokenizer::Encode(std::span<const TextRun> runs) const {
-  const JoinedRuns joined(runs);
+std::vector<int32_t> Tokenizer::Encode(std::span<const PromptText> texts) const {
+  const JoinedTexts joined(texts);
   const std::string_view text = joined.text();
   std::vector<int32_t> ids;
   size_t from = 0;

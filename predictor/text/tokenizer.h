@@ -19,11 +19,11 @@ namespace idefics {
 
 class SentencePieceModel;
 
-// A stretch of text and who wrote it. Neighbouring runs are one string to the tokenizer; a literal
-// that lies in several runs is special only where all of them allow it.
-struct TextRun {
-  std::string_view text;
-  SpecialText policy = SpecialText::kNone;
+// A stretch of a prompt's text and who wrote it. Neighbouring texts are one string to the
+// tokenizer; a literal that lies in several of them is special only where all of them allow it.
+struct PromptText {
+  std::string text;
+  SpecialText special = SpecialText::kNone;  // which literals in `text` become special tokens
 };
 
 // What one id adds to a text.
@@ -56,7 +56,7 @@ class Tokenizer {
   // between them is encoded on its own, each with its own leading "▁". Adds no <s>.
   // Bytes that are no UTF-8 count as one U+FFFD each.
   std::vector<int32_t> Encode(std::string_view text, SpecialText policy) const;
-  std::vector<int32_t> Encode(std::span<const TextRun> runs) const;
+  std::vector<int32_t> Encode(std::span<const PromptText> texts) const;
 
   // Always valid UTF-8: a maximal run of byte tokens that is no UTF-8 becomes one U+FFFD a byte.
   // One leading space of the whole is dropped. Ids without a token decode to nothing.
@@ -83,13 +83,13 @@ class Tokenizer {
     size_t length = 0;
     int32_t id = -1;
   };
-  class JoinedRuns;
+  class JoinedTexts;
 
   Tokenizer(std::unique_ptr<SentencePieceModel> model, SpecialTokens special);
   Status ReadPieces();
   Status ReadSpecialTokens();
   Status CheckText() const;
-  std::optional<SpecialMatch> FindSpecial(const JoinedRuns& runs, size_t from) const;
+  std::optional<SpecialMatch> FindSpecial(const JoinedTexts& joined, size_t from) const;
   bool MayBeSpecial(int32_t id, SpecialText policy) const;
 
   std::unique_ptr<SentencePieceModel> model_;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the HTTP shell: our server with the fake engine against the real coglet with the same fake engine in Python.
+"""Speed of the HTTP shell: our fake server against the real coglet with the same fake engine in Python.
 
 Both are started in turns (ours, coglet, ours, coglet …) and asked by one small C++ client over keep-alive connections for
 a trivial prediction: a picture of one pixel and the text "x". A round gives one figure; the table shows medians, the

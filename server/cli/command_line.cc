@@ -6,8 +6,8 @@
 #include <cstdlib>
 
 #include "common/version.h"
-#include "server/cog/input_table.h"
-#include "server/cog/openapi.h"
+#include "server/api/cog/input_table.h"
+#include "server/api/cog/openapi.h"
 
 namespace idefics {
 namespace {

@@ -6,10 +6,10 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "server/cli/predict_command.h"
-#include "server/cog/input_validation.h"
+#include "server/api/cog/input_validation.h"
 
 namespace idefics {
 namespace {
@@ -102,26 +102,24 @@ bool JsonlRun::NextLine(std::string* text, uint64_t* number) {
   return false;
 }
 
-json JsonlRun::Answer(const std::string& text, uint64_t number, const std::stop_token& stop) {
-  const auto start = std::chrono::steady_clock::now();
-  ModelAnswer answer;
+json JsonlRun::AnswerLine(const std::string& text, uint64_t number, const std::stop_token& stop) {
+  Answer answer;
   json id;
   json input = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!input.is_object()) {
-    answer.status = Status::InvalidInput("the line is no JSON object");
+    answer.outcome.status = Status::InvalidInput("the line is no JSON object");
   } else {
     if (input.contains("id")) id = std::move(input["id"]);
     input.erase("id");
     const ValidatedInput valid = ValidateInput(input, InputOrigin::kCommandLine);
-    if (!valid.errors.empty()) {
-      answer.status = Status::InvalidInput(ErrorSentence(valid.errors));
-    } else {
+    if (valid.errors.empty()) {
       answer =
           AnswerInput(valid.values, predictor_, images_, options_, stop, [](std::string_view) {});
+    } else {
+      answer.outcome.status = Status::InvalidInput(ErrorSentence(valid.errors));
     }
   }
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  json object = AnswerObject(answer, seconds.count(), paths_.details);
+  json object = AnswerObject(answer, paths_.details);
   object["line"] = number;
   if (!id.is_null()) object["id"] = std::move(id);
   return object;
@@ -144,7 +142,7 @@ void JsonlRun::Work(const std::stop_token& stop) {
   std::string text;
   uint64_t number = 0;
   while (!stop.stop_requested() && NextLine(&text, &number)) {
-    const json answer = Answer(text, number, stop);
+    const json answer = AnswerLine(text, number, stop);
     if (answer["status"] == "canceled") return;  // not an answer: the next run makes it
     Write(answer);
   }

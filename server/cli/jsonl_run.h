@@ -13,13 +13,13 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "common/progress.h"
-#include "server/cog/model_answer.h"
+#include "server/cli/answer.h"
 
 namespace idefics {
 
@@ -44,7 +44,7 @@ class JsonlRun {
   Status OpenFiles();
   bool NextLine(std::string* text, uint64_t* number);
   void Work(const std::stop_token& stop);
-  nlohmann::json Answer(const std::string& text, uint64_t number, const std::stop_token& stop);
+  nlohmann::json AnswerLine(const std::string& text, uint64_t number, const std::stop_token& stop);
   void Write(const nlohmann::json& answer);
   Status SortOutput() const;
 

@@ -8,25 +8,21 @@
 #endif
 
 namespace idefics {
-namespace {
-
-std::chrono::milliseconds Milliseconds(double seconds) {
-  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
-}
 
 #ifdef IDEFICS_WITH_TORCH
+namespace {
+
 VerifyHashes VerifyHashesFromFlag(const std::string& value) {
   if (value == "always") return VerifyHashes::kAlways;
   return value == "never" ? VerifyHashes::kNever : VerifyHashes::kChanged;
 }
-#endif
 
 }  // namespace
+#endif
 
 Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   if (flags.Text("model").empty()) {
-    return Status::InvalidInput(
-        "no model is named: give a bundle with --model (scripts/export.sh makes one)");
+    return Status::InvalidInput(kNoModel);
   }
 #ifdef IDEFICS_WITH_TORCH
   PredictorOptions options;
@@ -48,19 +44,8 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   options.show_progress = flags.Text("log-format") == "console" || isatty(STDERR_FILENO) == 1;
   return LoadModelPredictor(options);
 #else
-  return Status::InvalidInput(
-      "this build has no model runtime: build with -DIDEFICS_TORCH=ON, or use --engine fake");
+  return Status::InvalidInput("this build has no model runtime: build with -DIDEFICS_TORCH=ON");
 #endif
-}
-
-FetchOptions FetchOptionsFromFlags(const FlagValues& flags) {
-  FetchOptions options;
-  options.allow_private = flags.Bool("allow-private-urls");
-  options.max_bytes = static_cast<uint64_t>(flags.Integer("max-image-bytes"));
-  options.connect_time = Milliseconds(flags.Number("connect-timeout"));
-  options.total_time = Milliseconds(flags.Number("fetch-timeout"));
-  options.user_agent = flags.Text("user-agent");
-  return options;
 }
 
 }  // namespace idefics

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/cli/predict_command.h"
 
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
+#include "server/api/cog/input_validation.h"
+#include "server/api/json_body.h"
+#include "server/cli/answer.h"
+#include "server/cli/fetch_flags.h"
 #include "server/cli/interrupt.h"
 #include "server/cli/jsonl_run.h"
 #include "server/cli/load_model.h"
-#include "server/cog/input_validation.h"
-#include "server/cog/model_answer.h"
 
 namespace idefics {
 namespace {
@@ -70,9 +72,8 @@ FetchOptions CommandLineFetch(const FlagValues& flags, const std::filesystem::pa
 
 AnswerOptions CommandLineAnswer(const CommandLine& command) {
   AnswerOptions options;
-  options.max_images = static_cast<int>(command.flags.Integer("max-images"));
+  options.limits.max_images = static_cast<int>(command.flags.Integer("max-images"));
   options.num_logprobs = command.details ? kNumLogprobs : 0;
-  options.origin = InputOrigin::kCommandLine;
   return options;
 }
 
@@ -80,21 +81,16 @@ int RunOne(const CommandLine& command, const json& input, Predictor& predictor,
            Interrupt& interrupt) {
   ImageFetcher images(CommandLineFetch(command.flags, std::filesystem::current_path()));
   const bool to_terminal = command.output.empty() && !command.details;
-  const auto start = std::chrono::steady_clock::now();
-  const ModelAnswer answer = AnswerInput(input, predictor, images, CommandLineAnswer(command),
-                                         interrupt.token(), [&](std::string_view piece) {
-                                           if (!to_terminal) return;
-                                           std::fwrite(piece.data(), 1, piece.size(), stdout);
-                                           std::fflush(stdout);
-                                         });
-  const double seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  std::string text = answer.output;
-  if (command.details) {
-    text = AnswerObject(answer, seconds, true).dump(-1, ' ', false, json::error_handler_t::replace);
-  }
+  const Answer answer = AnswerInput(input, predictor, images, CommandLineAnswer(command),
+                                    interrupt.token(), [&](std::string_view piece) {
+                                      if (!to_terminal) return;
+                                      std::fwrite(piece.data(), 1, piece.size(), stdout);
+                                      std::fflush(stdout);
+                                    });
+  const Status& status = answer.outcome.status;
+  const std::string text = command.details ? JsonBytes(AnswerObject(answer, true)) : answer.output;
   if (to_terminal) {
-    if (answer.status.ok() || !answer.output.empty()) std::puts("");
+    if (status.ok() || !answer.output.empty()) std::puts("");
   } else if (command.output.empty()) {
     std::puts(text.c_str());
   } else {
@@ -102,8 +98,8 @@ int RunOne(const CommandLine& command, const json& input, Predictor& predictor,
     out << text << "\n";
     if (!out.flush()) return Fail("the answer cannot be written to '" + command.output + "'", 1);
   }
-  if (answer.status.ok()) return 0;
-  return Fail(answer.status.message(), interrupt.requested() ? 130 : 1);
+  if (status.ok()) return 0;
+  return Fail(status.message(), interrupt.requested() ? 130 : 1);
 }
 
 }  // namespace
@@ -118,22 +114,6 @@ Result<json> InputFromArguments(const std::vector<std::string>& arguments) {
     RETURN_IF_ERROR(SetInput(argument.substr(0, equals), argument.substr(equals + 1), &input));
   }
   return input;
-}
-
-json AnswerObject(const ModelAnswer& answer, double seconds, bool details) {
-  json object = {{"metrics", AnswerMetrics(answer)}};
-  object["metrics"]["predict_time"] = seconds;
-  const bool canceled = answer.status.code() == ErrorCode::kCanceled;
-  object["status"] = answer.status.ok() ? "succeeded" : canceled ? "canceled" : "failed";
-  if (answer.status.ok() || !answer.output.empty()) object["output"] = answer.output;
-  if (!answer.status.ok()) object["error"] = answer.status.message();
-  if (!details) return object;
-  object["prompt_token_ids"] = answer.result.prompt_token_ids;
-  object["token_ids"] = answer.result.token_ids;
-  json logprobs = json::array();
-  for (const TokenLogprobs& token : answer.result.logprobs) logprobs.push_back(token.top);
-  object["logprobs"] = std::move(logprobs);
-  return object;
 }
 
 int RunPredict(const CommandLine& command) {

@@ -4,6 +4,8 @@
 #pragma once
 
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
 #include "common/status.h"
 #include "server/cli/command_line.h"
@@ -11,11 +13,6 @@
 namespace idefics {
 
 int RunPredict(const CommandLine& command);
-
-// {"id":…, "status":…, "output":…, "error":…, "metrics":{…}}; with details also token ids and
-// logprobs.
-struct ModelAnswer;
-nlohmann::json AnswerObject(const ModelAnswer& answer, double seconds, bool details);
 
 // -i NAME=VALUE … -> the input object; files become file: references with absolute paths.
 Result<nlohmann::json> InputFromArguments(const std::vector<std::string>& arguments);

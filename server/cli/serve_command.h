@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `idefics-server serve`: builds the server, waits for its end. Returns the exit code.
+// `idefics-server serve`: the model of --model behind HTTP. Returns the exit code.
 #pragma once
 
 #include "server/cli/command_line.h"

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/fetch/image_fetcher.h"
 
-#include <curl/curl.h>
 #include <strings.h>
-#include <unistd.h>
 
 #include <array>
 #include <cerrno>
@@ -11,8 +9,8 @@
 #include <fstream>
 #include <map>
 
-#include "server/fetch/certificates.h"
 #include "server/fetch/data_uri.h"
+#include "server/fetch/outbound.h"
 #include "server/fetch/url_policy.h"
 
 namespace idefics {
@@ -29,20 +27,13 @@ bool IsFile(const std::string& reference) {
   return strncasecmp(reference.c_str(), kFilePrefix, std::strlen(kFilePrefix)) == 0;
 }
 
-struct MultiDeleter {
-  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
-};
-struct EasyDeleter {
-  void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
-};
-
 // One download. Lives until its easy handle is out of the multi handle.
 struct Transfer {
   std::string url;
   const FetchOptions* options = nullptr;
-  std::unique_ptr<CURL, EasyDeleter> easy;
+  AddressGuard guard;
+  EasyHandle easy;
   std::vector<uint8_t> body;
-  bool denied = false;
   bool too_large = false;
   bool done = false;
   steady_clock::time_point last_byte{};  // or when it was connected; unset before
@@ -60,16 +51,6 @@ size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
   return count;
 }
 
-// Sees the very address that is about to be connected, at every redirect.
-curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
-  auto& transfer = *static_cast<Transfer*>(user);
-  if (!transfer.options->allow_private && !IsPublicAddress(address->addr)) {
-    transfer.denied = true;
-    return CURL_SOCKET_BAD;
-  }
-  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
 int OnConnected(void* user, char*, char*, int, int) {
   static_cast<Transfer*>(user)->last_byte = steady_clock::now();
   return CURL_PREREQFUNC_OK;
@@ -80,25 +61,17 @@ size_t OnHeader(char*, size_t, size_t count, void* user) {
   return count;
 }
 
-void Configure(Transfer& transfer, milliseconds time_left) {
-  CURL* easy = transfer.easy.get();
+void Configure(Transfer& transfer) {
   const FetchOptions& options = *transfer.options;
-  curl_easy_setopt(easy, CURLOPT_URL, transfer.url.c_str());
+  transfer.guard.allow_private = options.allow_private;
+  transfer.easy = MakeOutbound(
+      {transfer.url, options.user_agent, kMaxRedirects, options.total_time}, &transfer.guard);
+  CURL* easy = transfer.easy.get();
   curl_easy_setopt(easy, CURLOPT_PRIVATE, &transfer);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, OnBytes);
   curl_easy_setopt(easy, CURLOPT_WRITEDATA, &transfer);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OnOpenSocket);
-  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &transfer);
-  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
-  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, kMaxRedirects);
   curl_easy_setopt(easy, CURLOPT_FAILONERROR, 1L);
-  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  TrustCertificatesOfEnvironment(easy);
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
   curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "");
-  curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                    static_cast<long>(options.connect_time.count()));
   // Not LOW_SPEED_TIME: it judges a mean of five seconds, and so starts five seconds late.
@@ -106,7 +79,6 @@ void Configure(Transfer& transfer, milliseconds time_left) {
   curl_easy_setopt(easy, CURLOPT_PREREQDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, OnHeader);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
-  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(time_left.count()));
   curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options.max_bytes));
 }
 
@@ -129,7 +101,7 @@ Status StatusOf(const Transfer& transfer) {
     if (status >= 200 && status < 300) return Status::Ok();
     return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
   }
-  if (transfer.denied) {
+  if (transfer.guard.denied) {
     return {ErrorCode::kForbiddenUrl,
             what + "leads to an address that is not public; --allow-private-urls permits it"};
   }
@@ -156,7 +128,7 @@ Status StatusOf(const Transfer& transfer) {
 // Runs all transfers on the calling thread. Stops at the first failure.
 class Batch {
  public:
-  explicit Batch(const FetchOptions& options) : options_(options), multi_(curl_multi_init()) {
+  explicit Batch(const FetchOptions& options) : options_(options), multi_(MakeMulti()) {
     curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, kMaxHostConnections);
   }
   ~Batch() {
@@ -172,8 +144,7 @@ class Batch {
     auto transfer = std::make_unique<Transfer>();
     transfer->url = url;
     transfer->options = &options_;
-    transfer->easy.reset(curl_easy_init());
-    Configure(*transfer, options_.total_time);
+    Configure(*transfer);
     curl_multi_add_handle(multi_.get(), transfer->easy.get());
     transfers_.push_back(std::move(transfer));
     return Status::Ok();
@@ -232,16 +203,13 @@ class Batch {
   }
 
   const FetchOptions& options_;
-  std::unique_ptr<CURLM, MultiDeleter> multi_;
+  MultiHandle multi_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
 };
 
 }  // namespace
 
-ImageFetcher::ImageFetcher(FetchOptions options) : options_(std::move(options)) {
-  static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
-  static_cast<void>(once);
-}
+ImageFetcher::ImageFetcher(FetchOptions options) : options_(std::move(options)) {}
 
 Result<ImageBytes> ImageFetcher::ReadFile(const std::string& reference) const {
   if (!options_.file_root) {

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "common/utf8.h"
+
 namespace idefics {
 namespace {
 
@@ -100,10 +102,7 @@ bool IsPublicAddress(const sockaddr& address) {
 
 std::string ShownUrl(const std::string& url) {
   constexpr size_t kShownBytes = 100;
-  if (url.size() <= kShownBytes) return url;
-  size_t end = kShownBytes;
-  while (end > 0 && (static_cast<unsigned char>(url[end]) & 0xc0) == 0x80) --end;
-  return url.substr(0, end) + "…";
+  return Abbreviate(url, kShownBytes);
 }
 
 }  // namespace idefics

@@ -37,9 +37,25 @@ Result<std::string> BodyReader::Read() {
   if (head_.expect_continue) {
     connection_.WriteAll("HTTP/1.1 100 Continue\r\n\r\n", std::chrono::seconds(5));
   }
+  return ReadFramed();
+}
+
+Result<std::string> BodyReader::ReadFramed() {
+  begun_ = true;
   auto body = head_.chunked ? ReadChunked() : ReadSized();
   finished_ = body.ok();
   return body;
+}
+
+void BodyReader::SkipShort() {
+  constexpr uint64_t kMaxSkippedBytes = 64 * 1024;
+  constexpr auto kSkipTime = std::chrono::milliseconds(100);
+  if (begun_ || finished() || head_.expect_continue) return;
+  if (!head_.chunked && head_.content_length > kMaxSkippedBytes) return;
+  limits_.max_bytes = std::min(limits_.max_bytes, kMaxSkippedBytes);
+  deadline_ = Connection::Clock::now() + kSkipTime;
+  // A body that is too long or too slow leaves the connection to be closed.
+  [[maybe_unused]] const Result<std::string> dropped = ReadFramed();
 }
 
 Status BodyReader::TooLarge() const {

@@ -26,10 +26,15 @@ class BodyReader {
   // used for another request.
   Result<std::string> Read();
 
+  // Reads and drops a short body that nobody has read, as far as it is there already or comes
+  // within a moment; a client that waits for "100 Continue" sends none.
+  void SkipShort();
+
   // The connection stands at the next request: the body is read whole, or there is none.
   bool finished() const { return finished_ || !head_.has_body(); }
 
  private:
+  Result<std::string> ReadFramed();
   Result<std::string> ReadSized();
   Result<std::string> ReadChunked();
   Status SkipTrailers();
@@ -41,6 +46,7 @@ class BodyReader {
   const RequestHead& head_;
   BodyLimits limits_;
   Connection::Clock::time_point deadline_;
+  bool begun_ = false;
   bool finished_ = false;
 };
 

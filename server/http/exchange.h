@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One request and its answer on a connection, run by a worker. The wall around cpp-httplib.
+// One request and its answer on a connection, run by a worker: the route reads the body through an
+// HttpPeer and makes the response, which is written back.
 #pragma once
 
 #include <chrono>
@@ -23,8 +24,5 @@ struct ExchangeOptions {
 // Routes the request and writes the answer. True: the connection stands at the next request.
 bool RunExchange(Connection& connection, const RequestHead& head, const Router& router,
                  const ExchangeOptions& options);
-
-// The bytes of a short plain-text answer that ends the connection.
-std::string RefusalBytes(int status, const std::string& message);
 
 }  // namespace idefics

@@ -21,10 +21,11 @@
 #include <vector>
 
 #include "common/log.h"
+#include "common/worker_pool.h"
 #include "server/http/connection.h"
 #include "server/http/exchange.h"
 #include "server/http/listener.h"
-#include "server/http/worker_pool.h"
+#include "server/http/response_writer.h"
 
 namespace idefics {
 namespace {

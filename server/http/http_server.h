@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The HTTP/1.1 server. A connection holds a thread only while one of its requests runs: one
 // event-loop thread owns all others (epoll), so thousands of idle or half-sent ones cost only a
-// descriptor each. cpp-httplib writes the answers; the wall around it is http_server.cc.
+// descriptor each. A request's way: http_server.cc (bytes arrive) -> request_head.cc (the head is
+// judged) -> a worker: exchange.cc -> router.cc -> the route -> response_writer.cc -> back to the
+// loop.
 #pragma once
 
 #include <chrono>

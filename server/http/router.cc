@@ -4,7 +4,7 @@
 #include <exception>
 
 #include "common/log.h"
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 #include "server/http/request_head.h"
 
 namespace idefics {

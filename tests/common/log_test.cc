@@ -7,7 +7,9 @@
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdio>
+#include <limits>
 #include <string>
+#include <vector>
 
 namespace idefics {
 namespace {
@@ -70,16 +72,23 @@ TEST_CASE("letters beyond ASCII and braces stand as they are", "[log]") {
   InitLog(LogLevel::kInfo, /*console=*/true);
 }
 
-TEST_CASE("fields join the line's object; an empty one adds nothing", "[log]") {
+TEST_CASE("fields join the line's object as JSON values; none add nothing", "[log]") {
+  const std::vector<LogField> fields = {{"id", std::string("a\"\nb")},
+                                        {"n", int64_t{1}},
+                                        {"s", 0.25},
+                                        {"nan", std::numeric_limits<double>::quiet_NaN()},
+                                        {"ok", true}};
   InitLog(LogLevel::kInfo, /*console=*/false);
-  const std::string with =
-      Captured([] { LogWithFields(LogLevel::kWarning, "m", R"({"id":"x","n":1})"); });
-  CHECK(WithoutTime(with, "\"message\":") == "\"m\",\"id\":\"x\",\"n\":1}\n");
+  const std::string with = Captured([&] { LogWithFields(LogLevel::kWarning, "m", fields); });
+  CHECK(WithoutTime(with, "\"message\":") ==
+        "\"m\",\"id\":\"a\\\"\\u000ab\",\"n\":1,\"s\":0.25,\"nan\":null,\"ok\":true}\n");
   CHECK(with.find("\"level\":\"WARN\",\"severity\":\"WARNING\"") != std::string::npos);
-  const std::string without = Captured([] { LogWithFields(LogLevel::kError, "m", "{}"); });
+  const std::string without = Captured([] { LogWithFields(LogLevel::kError, "m", {}); });
   CHECK(WithoutTime(without, "\"message\":") == "\"m\"}\n");
   InitLog(LogLevel::kInfo, /*console=*/true);
-  const std::string console = Captured([] { LogWithFields(LogLevel::kError, "m", R"({"n":1})"); });
+  const LogField one{"n", int64_t{1}};
+  const std::string console =
+      Captured([&] { LogWithFields(LogLevel::kError, "m", std::span(&one, 1)); });
   CHECK(WithoutTime(console, " ") == "error m {\"n\":1}\n");
 }
 

@@ -12,7 +12,7 @@ import table
 from cases import Case
 from client import Client
 from receiver import Hook, LocalServer, PictureHandler, WebhookHandler
-from targets import CogletTarget, OurTarget, Pool, Running, Target, UrlTarget
+from targets import OURS, CogletTarget, OurTarget, Pool, Running, Target, UrlTarget
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +56,7 @@ def target(request: pytest.FixtureRequest) -> Target:
         return CogletTarget()
     if name == "demo":
         bundle = os.environ.get("IDEFICS_DEMO_BUNDLE") or pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle")
-        return OurTarget(("--model", bundle))
+        return OurTarget((OURS, "serve", "--model", bundle))
     return OurTarget()
 
 

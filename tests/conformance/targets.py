@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cases are put to: our binary with the fake engine or the demo model, the real coglet, or a URL."""
+"""What the cases are put to: the fake server or our binary with the demo model, the real coglet, or a URL."""
 
 import contextlib
 import functools
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 VERSIONS = dict(line.split() for line in (ROOT / "VERSION").open())  # "cog-idefics" and "cog"
 OURS = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
+FAKE = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake-server")
 INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty", "decoding_strategy", "temperature", "top_p")
 
 
@@ -92,11 +93,11 @@ class Target(Protocol):
 
 
 class OurTarget:
-    """idefics-server serve, with the fake engine, or with the model of IDEFICS_DEMO_BUNDLE."""
+    """The fake server, or idefics-server with the model of IDEFICS_DEMO_BUNDLE."""
     name = "ours"
 
-    def __init__(self, engine: tuple[str, ...] = ("--engine", "fake")):
-        self.engine = engine
+    def __init__(self, program: tuple[str, ...] = (FAKE,)):
+        self.program = program
 
     @functools.cached_property
     def path(self) -> str:
@@ -106,13 +107,13 @@ class OurTarget:
         """Loopback is open to it: webhooks and pictures of the cases come from there."""
         if options.cog_start:
             return [*PYTHON_START, "--host", "127.0.0.1", *options.flags]
-        return [OURS, "serve", *self.engine, "--host", "127.0.0.1", "--webhook-hosts", "any",
+        return [*self.program, "--host", "127.0.0.1", "--webhook-hosts", "any",
                 "--allow-private-urls", "true", *options.flags, *options.tuning]
 
     def start(self, options: Options) -> Running:
         environment = {"COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)}
         if options.cog_start:
-            environment |= {"PATH": self.path, "IDEFICS_ENGINE": "fake"}
+            environment |= {"PATH": self.path, "IDEFICS_SERVER_PROGRAM": FAKE}
         return Running(self.command(options), {**environment, **dict(options.env)}, free_port())
 
 

@@ -15,7 +15,7 @@ import pytest
 from cases import case
 from client import ASYNC, request
 from patience import slowness, wait_until
-from targets import OURS, free_port
+from targets import FAKE, free_port
 
 AWAIT = ("--await-explicit-shutdown=true",)
 
@@ -147,7 +147,7 @@ def test_as_process_1(target):
     if target.name != "ours" or os.geteuid() != 0 or not shutil.which("unshare"):
         pytest.skip("needs root and unshare; scripts/container_test.sh stops a container by SIGTERM, there below tini")
     port = free_port()
-    process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", OURS, "serve", "--engine", "fake",
+    process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", FAKE,
                                 "--host", "127.0.0.1", "--port", str(port)], stderr=subprocess.PIPE)
     try:
         wait_until(lambda: can_connect(port), 10, "that it listens")

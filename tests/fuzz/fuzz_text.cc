@@ -9,11 +9,11 @@
 #include <vector>
 
 #include "common/check.h"
+#include "common/utf8.h"
 #include "predictor/text/detokenizer.h"
 #include "predictor/text/image_reference.h"
 #include "predictor/text/prompt.h"
 #include "predictor/text/stop_matcher.h"
-#include "predictor/text/utf8.h"
 #include "tests/text/vocabulary.h"
 
 namespace idefics {
@@ -21,20 +21,20 @@ namespace {
 
 // Items are separated by the byte 0xFE, which no UTF-8 holds; an empty item is an image.
 void FuzzPrompt(const Tokenizer& tokenizer, std::string_view input) {
-  std::vector<PromptItem> items;
+  std::vector<PromptPiece> items;
   int64_t num_images = 0;
   bool forgeable = false;
   while (!input.empty()) {
     const std::string_view item = input.substr(0, input.find('\xFE'));
     input.remove_prefix(std::min(item.size() + 1, input.size()));
     if (item.empty()) {
-      items.push_back(PromptItem::Image());
+      items.emplace_back(PromptImage{});
       ++num_images;
       continue;
     }
     const auto policy = static_cast<SpecialText>(static_cast<uint8_t>(item[0]) % 3);
     forgeable = forgeable || policy == SpecialText::kAll;
-    items.push_back(PromptItem::Text(std::string(item.substr(1)), policy));
+    items.emplace_back(PromptText{std::string(item.substr(1)), policy});
   }
   const TokenizedPrompt prompt = BuildPrompt(tokenizer, items, items.size() % 2 == 0);
   IDEFICS_CHECK_EQ(prompt.tokens.size(), prompt.image_index.size());

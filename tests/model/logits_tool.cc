@@ -54,17 +54,17 @@ GenerateRequest ReadPrompt(const json& request) {
   for (const json& part : request.at("prompt_parts")) {
     if (part.contains("text")) {
       const std::string special = part.value("special", "all");
-      result.prompt.push_back(PromptPart::Text(part["text"], special == "all" ? SpecialText::kAll
-                                                             : special == "turns"
-                                                                 ? SpecialText::kTurns
-                                                                 : SpecialText::kNone));
+      result.prompt.emplace_back(PromptText{part["text"], special == "all" ? SpecialText::kAll
+                                                          : special == "turns"
+                                                              ? SpecialText::kTurns
+                                                              : SpecialText::kNone});
       continue;
     }
     std::ifstream file(part.at("image").get<std::string>(), std::ios::binary);
     const std::vector<uint8_t> bytes(std::istreambuf_iterator<char>(file), {});
-    result.prompt.push_back(PromptPart::Image(
-        std::make_shared<const std::vector<uint8_t>>(bytes),
-        part.value("mode", "url") == "url" ? OpenMode::kUrl : OpenMode::kPillowObject));
+    result.prompt.emplace_back(PromptImage{
+        "", part.value("mode", "url") == "url" ? OpenMode::kUrl : OpenMode::kPillowObject,
+        std::make_shared<const std::vector<uint8_t>>(bytes)});
   }
   result.add_end_of_utterance = request.value("add_end_of_utterance", false);
   return result;
@@ -95,6 +95,12 @@ SamplingParams ReadSampling(const json& s) {
   p.num_logprobs = s.value("num_logprobs", 5);
   return p;
 }
+
+class TextCollector final : public GenerateObserver {
+ public:
+  void OnText(std::string_view piece) override { text += piece; }
+  std::string text;
+};
 
 class Tool {
  public:
@@ -135,13 +141,12 @@ class Tool {
   json Generate(const json& request) {
     GenerateRequest prompt = ReadPrompt(request);
     prompt.sampling = ReadSampling(request.at("sampling"));
-    std::string streamed;
-    const GenerateResult result =
-        predictor_->Generate(prompt, {}, [&](std::string_view piece) { streamed += piece; });
+    TextCollector streamed;
+    const GenerateResult result = predictor_->Generate(prompt, {}, streamed);
     json answer = {{"error", result.status.message()},
                    {"finish_reason", static_cast<int>(result.finish_reason)},
                    {"text", result.text},
-                   {"streamed", streamed},
+                   {"streamed", streamed.text},
                    {"full_text", result.full_text},
                    {"prompt_token_ids", result.prompt_token_ids},
                    {"token_ids", result.token_ids},
@@ -164,16 +169,18 @@ class Tool {
   std::vector<int32_t> PromptTokens(const GenerateRequest& prompt) {
     GenerateRequest one = prompt;
     one.sampling.max_new_tokens = 1;
-    return predictor_->Generate(one, {}, {}).prompt_token_ids;
+    TextCollector ignored;
+    return predictor_->Generate(one, {}, ignored).prompt_token_ids;
   }
 
   // Number of images, encoded to table rows 0, 1, ...
   Result<int32_t> EncodeImages(const GenerateRequest& prompt) {
     int32_t entry = 0;
-    for (const PromptPart& part : prompt.prompt) {
-      if (!part.is_image()) continue;
+    for (const PromptPiece& piece : prompt.prompt) {
+      const auto* shown = std::get_if<PromptImage>(&piece);
+      if (shown == nullptr) continue;
       ASSIGN_OR_RETURN(const ModelImage image,
-                       PreprocessImage(*part.image_file, part.open_mode, constants_, {}));
+                       PreprocessImage(*shown->file, shown->open_mode, constants_, {}));
       std::vector<float> pixels(image.rgb.size());
       NormalizePixels(image.rgb, constants_, pixels);
       RETURN_IF_ERROR(runner_->EncodeImage(pixels, entry));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cog's routes without a socket: a Router, a scripted predictor, a scripted client.
-#include "server/cog/cog_routes.h"
+#include "server/api/cog/cog_routes.h"
 
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 #include <thread>
 
-#include "server/cog/model_backend.h"
 #include "tests/server/doubles/scripted_images.h"
 #include "tests/server/doubles/scripted_predictor.h"
 
@@ -36,25 +36,24 @@ class CogFixture {
     predictor = made.get();
     auto source = std::make_unique<ScriptedImages>();
     images = source.get();
-    backend = std::make_unique<ModelBackend>(
-        [this, keep = std::make_shared<std::unique_ptr<Predictor>>(
-                   std::move(made))]() -> Result<std::unique_ptr<Predictor>> {
-          if (!load_error.ok()) return load_error;
+    JobServiceOptions options;
+    options.max_concurrency = 1;
+    options.stall_s = 60;
+    service = std::make_unique<JobService>(
+        options,
+        [keep = std::make_shared<std::unique_ptr<Predictor>>(std::move(made))](
+            const std::stop_token&) -> Result<std::unique_ptr<Predictor>> {
           return std::move(*keep);
         },
-        std::move(source), AnswerOptions(), /*stall_s=*/60);
-    runner = std::make_unique<Runner>(*backend, registry);
-    admission = std::make_unique<Admission>(
-        CogParts{*backend, registry, *runner, setup, webhooks, [this] { shutdown_asked = true; }},
-        AdmissionOptions());
-    routes = std::make_unique<CogRoutes>(*admission);
+        std::move(source));
+    admission = std::make_unique<Admission>(*service, webhooks, CogOptions());
+    routes = std::make_unique<CogRoutes>(*admission, [this] { shutdown_asked = true; });
     routes->AddTo(router);
   }
 
-  void GetReady(int slots = 1) {
-    REQUIRE(backend->Setup({}).ok());
-    registry.SetMaxSlots(slots);
-    setup.Succeed("");
+  void GetReady() {
+    service->SetUp({});
+    REQUIRE(service->setup().phase() == SetupState::Phase::kReady);
   }
 
   HttpResponse Send(const std::string& method, const std::string& path,
@@ -75,18 +74,15 @@ class CogFixture {
   }
 
   void WaitUntilFree() const {
-    while (registry.used_slots() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (service->queue().used_slots() > 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
 
-  Status load_error;
   ScriptedPredictor* predictor = nullptr;
   ScriptedImages* images = nullptr;
   std::atomic<bool> shutdown_asked{false};
-  std::unique_ptr<ModelBackend> backend;
-  Registry registry;
-  SetupState setup;
   WebhookSender webhooks{WebhookOptions()};
-  std::unique_ptr<Runner> runner;
+  std::unique_ptr<JobService> service;
   std::unique_ptr<Admission> admission;
   std::unique_ptr<CogRoutes> routes;
   Router router;
@@ -153,7 +149,7 @@ TEST_CASE_METHOD(CogFixture, "a failed download is a failed prediction", "[cog]"
   GetReady();
   images->failure = Status(ErrorCode::kFetchFailed, "HTTP status 404");
   const json body = json::parse(Send("POST", "/predictions", kGood).body);
-  CHECK(body["error"] == "HTTP status 404");
+  CHECK(body["error"] == "Input validation error: HTTP status 404");
 }
 
 TEST_CASE_METHOD(CogFixture, "bodies get coglet's statuses", "[cog]") {
@@ -168,6 +164,7 @@ TEST_CASE_METHOD(CogFixture, "bodies get coglet's statuses", "[cog]") {
   CHECK(status(std::string(200, '['), json_type) == 400);
   CHECK(status("\"\xff\"", json_type) == 400);
   CHECK(status(kGood + std::string("\0garbage", 8), json_type) == 400);
+  CHECK(status("\xEF\xBB\xBF" + std::string(kGood), json_type) == 400);
   CHECK(status("x", {{"Content-Type", "text/plain"}}) == 415);
   CHECK(status("x", {{"Content-Type", "application/x-www-form-urlencoded"}}) == 415);
   CHECK(status(kGood, {{"Content-Type", "application/json; charset=utf-8"}}) == 200);
@@ -210,8 +207,8 @@ TEST_CASE_METHOD(CogFixture, "before set-up has ended valid requests get 503, in
 }
 
 TEST_CASE_METHOD(CogFixture, "a failed set-up is shown and the server stays", "[cog]") {
-  setup.Fail("bundle.json is missing");
-  setup.Succeed("too late");
+  service->setup().Fail("bundle.json is missing");
+  service->setup().Succeed("too late");
   const json health = json::parse(Send("GET", "/health-check").body);
   CHECK(health["status"] == "SETUP_FAILED");
   CHECK(health["setup"]["logs"] == "bundle.json is missing");
@@ -220,7 +217,7 @@ TEST_CASE_METHOD(CogFixture, "a failed set-up is shown and the server stays", "[
 
 TEST_CASE_METHOD(CogFixture, "a full server is BUSY and answers 409, and 202 to the running id",
                  "[cog]") {
-  GetReady(1);
+  GetReady();
   predictor->pause = std::chrono::milliseconds(100);
   const HttpHeaders async = {{"Content-Type", "application/json"}, {"Prefer", "respond-async"}};
   const HttpResponse first = Send("PUT", "/predictions/a%2Fb", kGood, async);
@@ -241,7 +238,7 @@ TEST_CASE_METHOD(CogFixture, "a full server is BUSY and answers 409, and 202 to 
 }
 
 TEST_CASE_METHOD(CogFixture, "two hundred racing PUTs with one id run once", "[cog]") {
-  GetReady(1);
+  GetReady();
   std::atomic<int> answered{0};
   std::atomic<int> conflicts{0};
   predictor->on_generate = [&] {  // the one run lasts until all others have their answers
@@ -284,7 +281,7 @@ TEST_CASE_METHOD(CogFixture, "a client that leaves cancels its synchronous predi
   peer.gone = true;
   const HttpResponse response = SendFrom(peer, "POST", "/predictions");
   CHECK(json::parse(response.body)["status"] == "canceled");
-  CHECK(registry.used_slots() == 0);
+  CHECK(service->queue().used_slots() == 0);
 }
 
 class CollectingWriter final : public BodyWriter {
@@ -362,7 +359,7 @@ TEST_CASE_METHOD(CogFixture, "after a stop was asked for new predictions get 503
   GetReady();
   CHECK(Send("POST", "/shutdown").body == "{}");
   CHECK(shutdown_asked);
-  CHECK(registry.Close(std::chrono::milliseconds(100)));
+  CHECK(service->queue().Drain(std::chrono::milliseconds(100)));
   CHECK(Send("POST", "/predictions", kGood).status == 503);
 }
 

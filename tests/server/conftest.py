@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts the real server: with the fake engine (always) and with the demo model (IDEFICS_DEMO_BUNDLE)."""
+"""Starts servers: the fake one (always) and the real one with the demo model (IDEFICS_DEMO_BUNDLE)."""
 
 import base64
 import http.client
@@ -18,6 +18,7 @@ from patience import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
+FAKE_SERVER = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake-server")
 ASSETS = ROOT / "tests/assets"
 PICTURES = ASSETS / "pixels"
 
@@ -27,11 +28,14 @@ def data_uri(path: Path) -> str:
 
 
 class Server:
+    """The fake server; the real one where --model is among the flags."""
+
     def __init__(self, *flags, **environment):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [SERVER, "serve", "--host", "127.0.0.1", "--port", str(self.port), *flags]
+        program = [SERVER, "serve"] if "--model" in flags else [FAKE_SERVER]
+        command = [*program, "--host", "127.0.0.1", "--port", str(self.port), *flags]
         self.process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE)
         self.log = []
         threading.Thread(target=self._read_log, daemon=True).start()
@@ -92,7 +96,7 @@ def start():
 
 @pytest.fixture(scope="session")
 def fake():
-    server = Server("--engine", "fake", "--max-concurrency", "2", "--allow-private-urls")
+    server = Server("--max-concurrency", "2", "--allow-private-urls")
     server.wait_until("READY")
     yield server
     assert server.stop() == 0

@@ -219,6 +219,28 @@ TEST_CASE_METHOD(HttpFixture, "an unread body is not taken for the next request"
   CHECK(answer.find("fine;") == std::string::npos);
 }
 
+TEST_CASE_METHOD(HttpFixture, "a short body that a route did not read does not cost the connection",
+                 "[http]") {
+  for (const char* body : {"Content-Length: 3\r\n\r\nabc",
+                           "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"}) {
+    const std::string answer = Ask("POST /ignore HTTP/1.1\r\n" + std::string(body) +
+                                   "GET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+    CHECK(answer.find("ignored;") != std::string::npos);
+    CHECK(answer.find("fine;") != std::string::npos);
+  }
+}
+
+TEST_CASE_METHOD(HttpFixture, "a long body that a route did not read ends the connection",
+                 "[http]") {
+  for (const std::string& head :
+       {std::string("Content-Length: 100000\r\n\r\n"),
+        std::string("Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")}) {
+    const std::string answer = Ask("POST /ignore HTTP/1.1\r\n" + head);
+    CHECK(answer.find("Connection: close") != std::string::npos);
+    CHECK(answer.find("100 Continue") == std::string::npos);
+  }
+}
+
 TEST_CASE_METHOD(HttpFixture, "Expect: 100-continue is answered before the body", "[http]") {
   RawClient client(server->port());
   client.Send("POST /echo HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");

@@ -6,6 +6,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sstream>
 #include <thread>
 
@@ -24,7 +25,6 @@ class JsonlFixture {
                 ("idefics-jsonl-" + std::to_string(getpid()))) {
     std::filesystem::create_directories(folder_);
     std::filesystem::remove(Path("out"));
-    options.origin = InputOrigin::kCommandLine;
   }
   ~JsonlFixture() { std::filesystem::remove_all(folder_); }
   JsonlFixture(const JsonlFixture&) = delete;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "server/cog/openapi.h"
+#include "server/api/cog/openapi.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <nlohmann/json.hpp>
 
-#include "server/cog/input_table.h"
+#include "server/api/cog/input_table.h"
 
 namespace idefics {
 namespace {
@@ -62,7 +63,7 @@ TEST_CASE("the output's schema follows its kind", "[cog]") {
   const json text = OpenApiDocument(OutputKind::kString);
   CHECK(Schemas(text)["Output"] == json::parse(R"({"title":"Output","type":"string"})"));
   CHECK_FALSE(text["paths"]["/predictions"]["post"].contains("x-cog-streaming"));
-  const json stream = OpenApiDocument(OutputKind::kStream);
+  const json stream = OpenApiDocument(OutputKind::kList);
   CHECK(Schemas(stream)["Output"] ==
         json::parse(R"({"items":{"type":"string"},"title":"Output","type":"array",
                         "x-cog-array-display":"concatenate","x-cog-array-type":"iterator"})"));

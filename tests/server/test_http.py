@@ -72,7 +72,7 @@ def test_a_bad_image_url_fails_the_prediction_with_the_reason(fake, pictures, pa
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
 def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
-    server = start("--engine", "fake")
+    server = start()
     server.wait_until("READY")
     port = pictures.url.rsplit(":", 1)[1]
     body = server.predict(image=f"http://{host}:{port}/{NAME}", text="hi")[1]
@@ -81,7 +81,7 @@ def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
 
 
 def test_a_stalled_image_server_is_given_up(start, pictures):
-    server = start("--engine", "fake", "--allow-private-urls", "--connect-timeout", "1")
+    server = start("--allow-private-urls", "--connect-timeout", "1")
     server.wait_until("READY")
     limit = 2.5 * slowness(server.health)
     begun = time.monotonic()
@@ -108,7 +108,7 @@ def test_a_client_that_leaves_frees_its_slot(fake):
 
 
 def test_back_to_back_predictions_never_meet_a_taken_slot(start):
-    server = start("--engine", "fake", "--max-concurrency", "1")
+    server = start("--max-concurrency", "1")
     server.wait_until("READY")
     assert all(server.predict(prompt=["x"])[0] == 200 for _ in range(200))
 
@@ -120,7 +120,7 @@ def test_a_long_data_uri_is_accepted_and_not_sent_back(fake):
 
 
 def test_the_stream_variant_has_a_list_for_output(start):
-    server = start("--engine", "fake", COG_IDEFICS_OUTPUT="stream")
+    server = start(COG_IDEFICS_OUTPUT="stream")
     server.wait_until("READY")
     assert server.predict(prompt=["[chunks=2]x"])[1]["output"] == ["x-0", "x-1"]
     assert server.predict(prompt=["[chunks=0]x"])[1]["output"] == []
@@ -128,7 +128,7 @@ def test_the_stream_variant_has_a_list_for_output(start):
 
 
 def test_setup_states_are_shown_and_a_failed_setup_keeps_serving(start):
-    server = start("--engine", "fake", FAKE_SETUP_DELAY="0.5", FAKE_SETUP_FAIL="no weights")
+    server = start(FAKE_SETUP_DELAY="0.5", FAKE_SETUP_FAIL="no weights")
     server.wait_until("STARTING")
     assert server.predict(prompt=["x"])[0] == 503
     assert server.predict()[0] == 422
@@ -138,14 +138,14 @@ def test_setup_states_are_shown_and_a_failed_setup_keeps_serving(start):
 
 
 def test_a_setup_that_takes_too_long_fails(start):
-    server = start("--engine", "fake", FAKE_SETUP_DELAY="30", COG_SETUP_TIMEOUT="1")
+    server = start(FAKE_SETUP_DELAY="30", COG_SETUP_TIMEOUT="1")
     server.wait_until("SETUP_FAILED", 5)
     assert "timed out" in server.ask("GET", "/health-check")[1]["setup"]["logs"]
     assert server.stop() == 0
 
 
 def test_sigterm_lets_a_running_prediction_answer_and_exits_0(start):
-    server = start("--engine", "fake")
+    server = start()
     server.wait_until("READY")
     connection = server.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": ["[sleep=1]done"]}}),
@@ -158,7 +158,7 @@ def test_sigterm_lets_a_running_prediction_answer_and_exits_0(start):
 
 def test_sigterm_while_idle_or_starting_is_quick(start):
     for environment in ({}, {"FAKE_SETUP_DELAY": "60"}):
-        server = start("--engine", "fake", **environment)
+        server = start(**environment)
         server.wait_until("STARTING" if environment else "READY")
         limit = 3 * slowness(server.health)
         begun = time.monotonic()
@@ -167,7 +167,7 @@ def test_sigterm_while_idle_or_starting_is_quick(start):
 
 
 def test_await_explicit_shutdown_ignores_sigterm(start):
-    server = start("--engine", "fake", "--await-explicit-shutdown", "true")
+    server = start("--await-explicit-shutdown", "true")
     server.wait_until("READY")
     server.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
@@ -177,13 +177,13 @@ def test_await_explicit_shutdown_ignores_sigterm(start):
 
 
 def test_a_port_in_use_is_exit_1_with_a_sentence(fake, start):
-    second = start("--engine", "fake", "--port", str(fake.port))
+    second = start("--port", str(fake.port))
     assert second.process.wait(timeout=10) == 1
     wait_until(lambda: f"cannot listen on 127.0.0.1:{fake.port}" in "".join(second.log), 2)
 
 
 def test_log_lines_are_json_and_hold_nothing_of_the_input(start):
-    server = start("--engine", "fake", LOG_FORMAT="json")
+    server = start(LOG_FORMAT="json")
     server.wait_until("READY")
     server.predict(prompt=["a secret question"])
     assert server.stop() == 0

@@ -35,7 +35,7 @@ def server(start, fake):
     if hard < 10_000:
         pytest.skip(f"{hard} descriptors are allowed, the test needs 10000")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    server = start("--engine", "fake", "--max-concurrency", "4", "--queue", "1000", "--body-timeout", "1.5")
+    server = start("--max-concurrency", "4", "--queue", "1000", "--body-timeout", "1.5")
     server.wait_until("READY")
     server.idle = fake
     yield server

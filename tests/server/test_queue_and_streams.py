@@ -21,7 +21,7 @@ def state(server, name):
 
 @pytest.fixture
 def queued(start):
-    server = start("--engine", "fake", "--max-concurrency", "1", "--queue", "2")
+    server = start("--max-concurrency", "1", "--queue", "2")
     server.wait_until("READY")
     return server
 
@@ -102,7 +102,7 @@ def events(response):
 
 
 def fake_with(start, **environment):
-    server = start("--engine", "fake", "--max-concurrency", "4", **environment)
+    server = start("--max-concurrency", "4", **environment)
     server.wait_until("READY")
     return server
 

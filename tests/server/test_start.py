@@ -45,7 +45,7 @@ def test_the_fake_engine_is_ready_within_a_tenth_of_a_second(start):
     times = []
     for _ in range(5):
         begun = time.monotonic()
-        server = start("--engine", "fake")
+        server = start()
         times.append(seconds_until("READY", server, begun)[0])
         server.stop()
     assert min(times) < limit, times
@@ -55,7 +55,7 @@ def test_help_does_not_load_the_model_runtime():
     traced = subprocess.run([SERVER, "serve", "--help"], env={**os.environ, "LD_DEBUG": "files"},
                             capture_output=True, text=True, check=True)
     assert "libcurl" in traced.stderr and "libc10" not in traced.stderr
-    assert "--engine" in traced.stdout
+    assert "--model" in traced.stdout
 
 
 def test_a_server_that_loads_a_model_answers_starting_at_once():

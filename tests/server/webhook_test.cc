@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Webhooks against a receiver on loopback.
-#include "server/cog/webhook.h"
+#include "server/api/cog/webhook.h"
 
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <thread>
 
+#include "server/api/cog/prediction_object.h"
 #include "server/http/http_server.h"
 
 namespace idefics {
@@ -40,24 +42,27 @@ class WebhookFixture {
     server = std::make_unique<HttpServer>(http, router);
     REQUIRE(server->Start().ok());
     options.allow_private = true;
-    options.interval = milliseconds(50);
   }
 
-  std::shared_ptr<Prediction> Make(std::vector<std::string> events = {"start", "output", "logs",
-                                                                      "completed"},
-                                   OutputKind kind = OutputKind::kStream) {
-    PredictionRequest request;
-    request.id = "w1";
-    request.input = {{"text", "hi"}};
-    request.webhook = "http://127.0.0.1:" + std::to_string(server->port()) + "/hook";
-    request.webhook_events = std::move(events);
-    request.trace = {{"traceparent", "00-aa-bb-01"}};
-    return std::make_shared<Prediction>(std::move(request), kind);
+  std::string Url() const { return "http://127.0.0.1:" + std::to_string(server->port()) + "/hook"; }
+
+  static std::shared_ptr<Job> Make(std::string url, WebhookEvents events = {},
+                                   OutputKind kind = OutputKind::kList) {
+    auto context = std::make_shared<CogContext>();
+    context->echo = {{"text", "hi"}};
+    context->output = kind;
+    context->webhook = std::move(url);
+    context->webhook_events = events;
+    context->trace_headers = {"traceparent: 00-aa-bb-01"};
+    return std::make_shared<Job>(JobSpec{"w1", Task(), std::move(context)}, 1024);
   }
 
-  static void End(Prediction& prediction, const Status& status = Status::Ok()) {
-    prediction.SetTerminal(status);
-    prediction.AnnounceTerminal();
+  // As the admission does it.
+  void Watch(WebhookSender& sender, const std::shared_ptr<Job>& job) const {
+    auto source = MakeWebhook(job, interval);
+    if (source == nullptr) return;
+    job->log().SetListener([&sender] { sender.Wake(); });
+    sender.Add(std::move(source));
   }
 
   std::vector<ReceivedPost> Posts() const {
@@ -68,6 +73,7 @@ class WebhookFixture {
   Router router;
   std::unique_ptr<HttpServer> server;
   WebhookOptions options;
+  milliseconds interval{50};
   int failures = 0;
   int failure_status = 500;
   milliseconds delay{0};
@@ -77,38 +83,42 @@ class WebhookFixture {
   std::vector<ReceivedPost> posts_;
 };
 
+constexpr WebhookEvents kNone{false, false, false, false};
+constexpr WebhookEvents kOnlyStart{true, false, false, false};
+constexpr WebhookEvents kOnlyLogs{false, false, true, false};
+constexpr WebhookEvents kOnlyCompleted{false, false, false, true};
+
 TEST_CASE_METHOD(WebhookFixture, "the last log lines are posted though completed is not wanted",
                  "[webhook]") {
+  interval = std::chrono::hours(1);  // the second post would be due after it
   WebhookSender sender(options);
-  const auto prediction = Make({"logs"});
-  sender.Watch(prediction);
-  prediction->Begin();
-  prediction->Log("stdout", "first\n");
-  std::this_thread::sleep_for(milliseconds(20));
-  prediction->Log("stdout", "last\n");  // within the interval
-  End(*prediction);
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
-  const auto posts = Posts();
-  REQUIRE_FALSE(posts.empty());
-  CHECK(posts.back().body["logs"] == "first\nlast\n");
+  const auto job = Make(Url(), kOnlyLogs);
+  Watch(sender, job);
+  job->log().Start();
+  job->log().AddLog(LogSource::kStdout, "first\n");
+  while (Posts().empty()) std::this_thread::sleep_for(milliseconds(1));
+  job->log().AddLog(LogSource::kStdout, "last\n");  // within the interval
+  job->log().Finish(Status::Ok());
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
+  CHECK(Posts().back().body["logs"] == "first\nlast\n");
 }
 
 TEST_CASE_METHOD(WebhookFixture, "posts come in order: start, growing output, completed",
                  "[webhook]") {
   options.bearer_token = "secret";
   WebhookSender sender(options);
-  const auto prediction = Make();
+  const auto job = Make(Url());
   delay = milliseconds(20);  // a slow receiver must not reorder them
-  sender.Watch(prediction);
-  prediction->Begin();
+  Watch(sender, job);
+  job->log().Start();
   for (int i = 0; i < 20; ++i) {
-    prediction->Output("p" + std::to_string(i));
+    job->log().AddText("p" + std::to_string(i));
     std::this_thread::sleep_for(milliseconds(10));
   }
-  End(*prediction);
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  job->log().Finish(Status::Ok());
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
   const auto posts = Posts();
-  REQUIRE(posts.size() >= 4);
+  REQUIRE(posts.size() >= 3);
   CHECK(posts.size() < 20);  // coalesced
   CHECK(posts.front().body["status"] == "processing");
   CHECK_FALSE(posts.front().body.contains("output"));
@@ -124,23 +134,47 @@ TEST_CASE_METHOD(WebhookFixture, "posts come in order: start, growing output, co
   CHECK(posts.back().body["output"].size() == 20);
   CHECK(posts.back().body["input"]["text"] == "hi");
   for (const ReceivedPost& post : posts) {
-    CHECK(FindHeader(post.headers, "User-Agent")->rfind("coglet/", 0) == 0);
+    CHECK(*FindHeader(post.headers, "User-Agent") == "cog-idefics");
     CHECK(*FindHeader(post.headers, "Authorization") == "Bearer secret");
     CHECK(*FindHeader(post.headers, "traceparent") == "00-aa-bb-01");
     CHECK(*FindHeader(post.headers, "Content-Type") == "application/json");
   }
 }
 
-TEST_CASE_METHOD(WebhookFixture, "a string output is posted once, as a list of one", "[webhook]") {
+TEST_CASE_METHOD(WebhookFixture, "a post before the end shows nothing of the end", "[webhook]") {
+  interval = milliseconds(0);
   WebhookSender sender(options);
-  const auto prediction = Make({"output", "completed"}, OutputKind::kString);
-  sender.Watch(prediction);
-  prediction->Begin();
-  prediction->Output("A");
+  const auto job = Make(Url());
+  job->log().Start();
+  job->log().AddLog(LogSource::kStdout, "line\n");
+  job->log().AddText("x");
+  job->log().Finish(Status::InvalidInput("no"));
+  Watch(sender, job);  // late: all of it has happened
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
+  const auto posts = Posts();
+  REQUIRE(posts.size() == 3);
+  CHECK(posts[0].body["logs"] == "");
+  CHECK_FALSE(posts[0].body.contains("output"));
+  CHECK(posts[1].body["output"] == json::array({"x"}));
+  for (size_t i : {0, 1}) {
+    CHECK(posts[i].body["status"] == "processing");
+    for (const char* later : {"completed_at", "error"}) CHECK_FALSE(posts[i].body.contains(later));
+    CHECK_FALSE(posts[i].body["metrics"].contains("predict_time"));
+  }
+  CHECK(posts[2].body["error"] == "no");
+}
+
+TEST_CASE_METHOD(WebhookFixture, "a string output is posted once, as a list of one", "[webhook]") {
+  interval = milliseconds(0);
+  WebhookSender sender(options);
+  const auto job = Make(Url(), {false, true, false, true}, OutputKind::kString);
+  Watch(sender, job);
+  job->log().Start();
+  job->log().AddText("A");
   std::this_thread::sleep_for(milliseconds(150));
-  prediction->Output(" dog");
-  End(*prediction);
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  job->log().AddText(" dog");
+  job->log().Finish(Status::Ok());
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
   const auto posts = Posts();
   REQUIRE(posts.size() == 2);
   CHECK(posts[0].body["output"] == json::array({"A dog"}));
@@ -149,19 +183,15 @@ TEST_CASE_METHOD(WebhookFixture, "a string output is posted once, as a list of o
 
 TEST_CASE_METHOD(WebhookFixture, "only the wanted events are posted", "[webhook]") {
   WebhookSender sender(options);
-  for (const char* event : {"start", "completed"}) {
-    const auto prediction = Make({event});
-    sender.Watch(prediction);
-    prediction->Begin();
-    prediction->Output("x");
-    prediction->Log("stdout", "line\n");
-    End(*prediction);
+  for (const WebhookEvents& events : {kOnlyStart, kOnlyCompleted, kNone}) {
+    const auto job = Make(Url(), events);
+    Watch(sender, job);
+    job->log().Start();
+    job->log().AddText("x");
+    job->log().AddLog(LogSource::kStdout, "line\n");
+    job->log().Finish(Status::Ok());
   }
-  const auto none = Make({});
-  sender.Watch(none);
-  none->Begin();
-  End(*none);
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
   CHECK(Posts().size() == 2);
 }
 
@@ -169,11 +199,11 @@ TEST_CASE_METHOD(WebhookFixture, "completed is tried again after a 500, start is
                  "[webhook]") {
   WebhookSender sender(options);
   failures = 2;  // start, and the first completed
-  const auto prediction = Make({"start", "completed"});
-  sender.Watch(prediction);
-  prediction->Begin();
-  End(*prediction, Status::InvalidInput("no"));
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  const auto job = Make(Url(), {true, false, false, true});
+  Watch(sender, job);
+  job->log().Start();
+  job->log().Finish(Status::InvalidInput("no"));
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
   const auto posts = Posts();
   REQUIRE(posts.size() == 3);
   CHECK(posts[1].body["status"] == "failed");
@@ -185,31 +215,26 @@ TEST_CASE_METHOD(WebhookFixture, "completed is given up after a 404 and for a ta
   WebhookSender sender(options);
   failures = 1;
   failure_status = 404;
-  const auto prediction = Make({"completed"});
-  sender.Watch(prediction);
-  prediction->Begin();
-  End(*prediction);
-  for (const char* url : {"notaurl://", "ftp://x/", ""}) {
-    PredictionRequest request;
-    request.id = url;
-    request.webhook = url;
-    const auto bad = std::make_shared<Prediction>(std::move(request), OutputKind::kString);
-    sender.Watch(bad);
-    bad->Begin();
-    End(*bad);
+  for (const std::string& url :
+       {Url(), std::string("notaurl://"), std::string("ftp://x/"), std::string()}) {
+    const auto job = Make(url, kOnlyCompleted);
+    Watch(sender, job);
+    job->log().Start();
+    job->log().Finish(Status::Ok());
   }
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
   CHECK(Posts().size() == 1);
 }
 
-TEST_CASE_METHOD(WebhookFixture, "loopback is refused by default", "[webhook]") {
+TEST_CASE_METHOD(WebhookFixture, "loopback is refused by default, and not tried again",
+                 "[webhook]") {
   options.allow_private = false;
   WebhookSender sender(options);
-  const auto prediction = Make({"start"});
-  sender.Watch(prediction);
-  prediction->Begin();
-  End(*prediction);
-  REQUIRE(sender.Drain(std::chrono::seconds(10)));
+  const auto job = Make(Url());
+  Watch(sender, job);
+  job->log().Start();
+  job->log().Finish(Status::Ok());
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));  // twelve retries would take 409 s
   CHECK(Posts().empty());
 }
 

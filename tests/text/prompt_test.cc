@@ -11,12 +11,12 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-PromptItem Turn(std::string text) { return PromptItem::Text(std::move(text), SpecialText::kTurns); }
-PromptItem Plain(std::string text) { return PromptItem::Text(std::move(text), SpecialText::kNone); }
-PromptItem Image() { return PromptItem::Image(); }
+PromptPiece Turn(std::string text) { return PromptText{std::move(text), SpecialText::kTurns}; }
+PromptPiece Plain(std::string text) { return PromptText{std::move(text), SpecialText::kNone}; }
+PromptPiece Image() { return PromptImage{}; }
 
 // The prompt as transformers would write it, with the literals of special tokens.
-std::string Shown(const std::vector<PromptItem>& items, bool add_end_of_utterance = false,
+std::string Shown(const std::vector<PromptPiece>& items, bool add_end_of_utterance = false,
                   bool instruct = true) {
   const auto tokenizer = TinyTokenizer(instruct);
   std::string shown;
@@ -37,7 +37,7 @@ std::string Shown(const std::vector<PromptItem>& items, bool add_end_of_utteranc
 TEST_CASE("the prompt of the Hugging Face example has the published ids", "[prompt]") {
   const auto tokenizer = LlamaTokenizer();
   if (!tokenizer) SKIP(kNoLlamaTokenizer);
-  const auto tokens = [&](const std::vector<PromptItem>& items) {
+  const auto tokens = [&](const std::vector<PromptPiece>& items) {
     return BuildPrompt(*tokenizer, items, false).tokens;
   };
   CHECK(tokens({Turn("User: What is in this image?"), Image(), Turn("<end_of_utterance>"),
@@ -89,7 +89,7 @@ TEST_CASE("a base model gets the end of utterance as ordinary text", "[prompt]")
 
 TEST_CASE("texts without an image between them are one string", "[prompt]") {
   const auto tokenizer = TinyTokenizer();
-  const auto tokens = [&](const std::vector<PromptItem>& items) {
+  const auto tokens = [&](const std::vector<PromptPiece>& items) {
     return BuildPrompt(*tokenizer, items, false).tokens;
   };
   CHECK(tokens({Turn("user: th"), Plain("e"), Turn(" x")}) ==
@@ -129,7 +129,8 @@ TEST_CASE("each token sees the last image at or before it, none after </s>", "[p
 TEST_CASE("transformers' literal <image> takes the place of a real one", "[prompt]") {
   const auto tokenizer = TinyTokenizer();
   const auto built = BuildPrompt(
-      *tokenizer, std::vector{PromptItem::Text("<image>a", SpecialText::kAll), Image(), Turn("a")},
+      *tokenizer,
+      std::vector<PromptPiece>{PromptText{"<image>a", SpecialText::kAll}, Image(), Turn("a")},
       false);
   REQUIRE(built.tokens.size() == 7);
   CHECK(built.image_index == Ids{-1, 0, 0, 0, -1, -1, -1});

@@ -4,7 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <random>
 
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 
 namespace idefics {
 namespace {

@@ -34,12 +34,15 @@ json Answer(const Tokenizer& tokenizer, const json& request) {
     const auto looks = LooksLikeUrl(request["url"].get<std::string>());
     return looks.ok() ? json(*looks) : json("error");
   }
-  std::vector<PromptItem> items;
+  std::vector<PromptPiece> pieces;
   for (const json& item : request.at("prompt")) {
-    items.push_back(item.is_null() ? PromptItem::Image()
-                                   : PromptItem::Text(item, SpecialText::kAll));
+    if (item.is_null()) {
+      pieces.emplace_back(PromptImage{});
+    } else {
+      pieces.emplace_back(PromptText{item, SpecialText::kAll});
+    }
   }
-  const auto prompt = BuildPrompt(tokenizer, items, request.at("add_end_of_utterance"));
+  const auto prompt = BuildPrompt(tokenizer, pieces, request.at("add_end_of_utterance"));
   return json::array({prompt.tokens, prompt.image_index});
 }
 

@@ -9,7 +9,7 @@
 #include <sstream>
 #include <thread>
 
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 #include "tests/text/vocabulary.h"
 
 namespace idefics {
@@ -113,7 +113,7 @@ TEST_CASE("who wrote a literal decides whether it is special", "[tokenizer]") {
 TEST_CASE("neighbouring runs are one text, and a literal needs the leave of every run it lies in",
           "[tokenizer]") {
   const auto tokenizer = TinyTokenizer();
-  const auto encode = [&](std::vector<TextRun> runs) { return tokenizer->Encode(runs); };
+  const auto encode = [&](std::vector<PromptText> texts) { return tokenizer->Encode(texts); };
   CHECK(encode({{"th", SpecialText::kTurns},
                 {"e c", SpecialText::kNone},
                 {"at", SpecialText::kAll}}) == tokenizer->Encode("the cat", SpecialText::kNone));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "predictor/text/utf8.h"
+#include "common/utf8.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <string>

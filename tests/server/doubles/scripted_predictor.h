@@ -16,11 +16,9 @@ namespace idefics {
 class ScriptedPredictor final : public Predictor {
  public:
   ScriptedPredictor() {
-    info_.name = "scripted";
-    info_.vocab_size = 100;
-    info_.has_end_of_utterance = true;
-    info_.default_eos_token_ids = {99};
-    info_.default_bad_words_ids = {{98}, {97}};
+    info_.prompt_eos_token_ids = {99};
+    info_.question_eos_token_ids = {2, 99};
+    info_.banned_words_ids = {{98}, {97}};
     info_.max_images = 8;
     info_.max_concurrency = 4;
   }
@@ -28,7 +26,7 @@ class ScriptedPredictor final : public Predictor {
   const ModelInfo& info() const override { return info_; }
 
   GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
-                          const TextCallback& on_text) override {
+                          GenerateObserver& observer) override {
     {
       const std::lock_guard lock(mutex_);
       requests_.push_back(request);
@@ -43,7 +41,7 @@ class ScriptedPredictor final : public Predictor {
         return result;
       }
       result.text += piece;
-      if (on_text) on_text(piece);
+      observer.OnText(piece);
     }
     result.status = status;
     result.full_text = full_text_prefix + result.text;

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/worker_pool.h"
+
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+namespace idefics {
+namespace {
+constexpr auto kIdleTime = std::chrono::seconds(10);
+}  // namespace
+
+WorkerPool::WorkerPool(int keep, int max_threads) : keep_(keep), max_threads_(max_threads) {}
+
+WorkerPool::~WorkerPool() {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  work_.notify_all();
+  // Threads are detached, so that an idle one can end by itself; here all of them are awaited.
+  all_ended_.wait(lock, [this] { return threads_ == 0; });
+}
+
+bool WorkerPool::Run(std::function<void()> job) {
+  std::unique_lock lock(mutex_);
+  if (static_cast<int>(jobs_.size()) >= idle_ && threads_ < max_threads_) {
+    try {
+      std::thread([this] { Work(); }).detach();
+      ++threads_;
+      ++idle_;  // it is about to take a job
+    } catch (const std::system_error&) {
+      if (threads_ == 0) return false;  // the operating system gives no thread: wait for another
+    }
+  }
+  if (static_cast<int>(jobs_.size()) >= max_threads_) return false;
+  jobs_.push_back(std::move(job));
+  work_.notify_one();
+  return true;
+}
+
+void WorkerPool::Work() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    const bool woken =
+        work_.wait_for(lock, kIdleTime, [this] { return stopping_ || !jobs_.empty(); });
+    if (jobs_.empty()) {
+      if (!stopping_ && (woken || threads_ <= keep_)) continue;
+      --idle_;
+      --threads_;
+      all_ended_.notify_all();
+      return;
+    }
+    --idle_;
+    {
+      std::function<void()> job = std::move(jobs_.front());
+      jobs_.pop_front();
+      lock.unlock();
+      job();
+    }
+    lock.lock();
+    ++idle_;
+  }
+}
+
+}  // namespace idefics

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "scripts/fake_server/fake_predictor.h"
+
+#include <cstdlib>
+#include <utility>
+
+#include "scripts/fake_server/fake_run.h"
+
+namespace idefics {
+namespace {
+
+// Hands the text on and keeps it.
+class KeepingObserver final : public GenerateObserver {
+ public:
+  KeepingObserver(GenerateObserver& observer, std::string* text)
+      : observer_(observer), text_(*text) {}
+  void OnText(std::string_view piece) override {
+    text_ += piece;
+    observer_.OnText(piece);
+  }
+  void OnLog(LogSource source, std::string_view text) override { observer_.OnLog(source, text); }
+  void OnMetric(Metric metric) override { observer_.OnMetric(std::move(metric)); }
+
+ private:
+  GenerateObserver& observer_;
+  std::string& text_;
+};
+
+}  // namespace
+
+FakeOptions FakeOptionsFromEnvironment() {
+  const auto read = [](const char* name) {
+    const char* value = std::getenv(name);
+    return std::string(value == nullptr ? "" : value);
+  };
+  FakeOptions options;
+  options.setup_delay_s = FakeSeconds(read("FAKE_SETUP_DELAY"));
+  options.setup_fail = read("FAKE_SETUP_FAIL");
+  options.health = read("FAKE_HEALTH");
+  return options;
+}
+
+Status FakeSetup(const FakeOptions& options, const std::stop_token& stop) {
+  if (options.setup_delay_s > 0 && !FakeSleep(options.setup_delay_s, stop)) {
+    return {ErrorCode::kCanceled, "canceled"};
+  }
+  return options.setup_fail.empty() ? Status::Ok() : Status::InvalidInput(options.setup_fail);
+}
+
+FakePredictor::FakePredictor(FakeOptions options) : options_(std::move(options)) {
+  info_.max_concurrency = 1;
+  info_.is_model = false;
+}
+
+GenerateResult FakePredictor::Generate(const GenerateRequest& request, std::stop_token stop,
+                                       GenerateObserver& observer) {
+  GenerateResult result;
+  KeepingObserver keeping(observer, &result.text);
+  result.status = RunDirectives(request, stop, keeping);
+  if (result.status.code() == ErrorCode::kNotReady) crashed_ = true;
+  return result;
+}
+
+PredictorHealth FakePredictor::health() const {
+  PredictorHealth health;
+  const std::string prefix = "Healthcheck failed: ";
+  if (crashed_) {
+    health.broken = true;
+    health.complaint = "The engine crashed and cannot go on: restart the server.";
+  } else if (options_.health == "false") {
+    health.complaint = prefix + "user-defined healthcheck returned False";
+  } else if (options_.health == "raise") {
+    health.complaint = prefix + "RuntimeError: gpu is on fire";
+  } else if (options_.health == "hang") {
+    // The hook itself would hang; what is shown is its outcome (docs/cog-api.md#health-check).
+    health.complaint = prefix + "user-defined healthcheck timed out after 5.0 seconds";
+  }
+  return health;
+}
+
+}  // namespace idefics

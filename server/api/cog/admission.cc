@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/api/cog/admission.h"
+
+#include <utility>
+
+#include "common/log.h"
+#include "server/api/cog/input_parser.h"
+#include "server/api/cog/input_validation.h"
+#include "server/api/cog/prediction_object.h"
+#include "server/api/cog/webhook.h"
+
+namespace idefics {
+
+std::variant<JobService::Submitted, Rejection> Admission::Admit(HttpRequest& request,
+                                                                const Call& call) {
+  auto read = ReadCogRequest(request);
+  if (auto* refused = std::get_if<Rejection>(&read)) return std::move(*refused);
+  auto& wanted = std::get<CogRequest>(read);
+  if (call.path_id != nullptr) {
+    if (!wanted.id.empty() && wanted.id != *call.path_id) {
+      return Rejection::Invalid({{"id"}, "prediction ID must match the ID supplied in the URL"});
+    }
+    wanted.id = *call.path_id;
+    if (auto running = service_.queue().FindInFlight(wanted.id)) {
+      return JobService::Submitted{std::move(running), false, false};
+    }
+  }
+  auto spec = MakeSpec(std::move(wanted), request, call);
+  if (auto* refused = std::get_if<Rejection>(&spec)) return std::move(*refused);
+  auto result = service_.Submit(std::move(std::get<JobSpec>(spec)));
+  if (const auto* submitted = std::get_if<JobService::Submitted>(&result)) {
+    if (!submitted->is_new && call.path_id == nullptr) {
+      return Rejection{Rejection::Kind::kIdInFlight, "", {}};
+    }
+    if (submitted->is_new) WatchForWebhook(submitted->job);
+  }
+  return result;
+}
+
+std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, const HttpRequest& request,
+                                                     const Call& call) const {
+  ValidatedInput input = ValidateInput(wanted.input, InputOrigin::kHttp);
+  if (!input.errors.empty()) {
+    return Rejection{Rejection::Kind::kInvalid, "", std::move(input.errors)};
+  }
+  if (!input.dropped.empty()) {
+    LogWarning("A request has " + std::to_string(input.dropped.size()) +
+               " unknown inputs; they are ignored.");
+  }
+  auto context = std::make_shared<CogContext>();
+  context->echo = ShortenDataUris(input.values);
+  context->output = options_.output;
+  context->created_at = std::move(wanted.created_at);
+  context->version = std::move(wanted.version);
+  if (!call.model.empty()) context->model = call.model;
+  context->webhook = std::move(wanted.webhook);
+  context->webhook_events = wanted.webhook_events;
+  context->from_stream = call.from_stream;
+  for (const std::string name : {"traceparent", "tracestate"}) {
+    if (const std::string* value = request.Header(name)) {
+      context->trace_headers.push_back(name + ": " + *value);
+    }
+  }
+  std::string id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
+  return JobSpec{std::move(id), ParseInput(input.values, InputOrigin::kHttp), std::move(context)};
+}
+
+void Admission::WatchForWebhook(const std::shared_ptr<Job>& job) {
+  auto source = MakeWebhook(job, options_.webhook_interval);
+  if (source == nullptr) return;
+  job->log().SetListener([&webhooks = webhooks_] { webhooks.Wake(); });
+  webhooks_.Add(std::move(source));
+}
+
+}  // namespace idefics

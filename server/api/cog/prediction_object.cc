@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/api/cog/prediction_object.h"
+
+#include <utility>
+
+#include "common/check.h"
+#include "common/rfc3339.h"
+#include "common/utf8.h"
+#include "server/fetch/data_uri.h"
+
+namespace idefics {
+namespace {
+
+using nlohmann::json;
+
+// "time.load" = 1 -> {"time": {"load": 1}}; only events keep the dots.
+void SetNested(std::string_view name, const json& value, json* object) {
+  if (!object->is_object()) *object = json::object();
+  const size_t dot = name.find('.');
+  json& member = (*object)[std::string(name.substr(0, dot))];
+  if (dot == std::string_view::npos) {
+    member = value;
+  } else {
+    SetNested(name.substr(dot + 1), value, &member);
+  }
+}
+
+// What a client reads of a failure. Internal ones may name files or devices: those go to the log.
+std::string ClientMessage(const Status& failure) {
+  switch (failure.code()) {
+    case ErrorCode::kInternal:
+      return "The prediction failed inside the server; its log says why.";
+    case ErrorCode::kFetchFailed:
+    case ErrorCode::kForbiddenUrl:
+      return "Input validation error: " + failure.message();  // coglet's words
+    default:
+      return failure.message();
+  }
+}
+
+size_t NumBytes(const json& value) {
+  size_t bytes = sizeof(json);
+  if (value.is_string()) bytes += value.get_ref<const std::string&>().size();
+  if (!value.is_structured()) return bytes;
+  for (const auto& [key, item] : value.items()) bytes += key.size() + NumBytes(item);
+  return bytes;
+}
+
+size_t NumBytes(const std::optional<std::string>& text) { return text ? text->size() : 0; }
+
+}  // namespace
+
+size_t CogContext::num_bytes() const {
+  size_t bytes = sizeof(CogContext) + NumBytes(echo) + NumBytes(created_at) + NumBytes(version) +
+                 NumBytes(model) + NumBytes(webhook);
+  for (const std::string& header : trace_headers) bytes += header.size();
+  return bytes;
+}
+
+const CogContext* CogContextOf(const Job& job) {
+  return dynamic_cast<const CogContext*>(job.context());
+}
+
+json ShortenDataUris(const json& input) {
+  constexpr size_t kLongBytes = 1024;
+  constexpr size_t kShownBytes = 64;
+  if (input.is_string()) {
+    const auto& text = input.get_ref<const std::string&>();
+    if (text.size() <= kLongBytes || !IsDataUri(text)) return input;
+    return Abbreviate(text, kShownBytes) + " (" + std::to_string(text.size()) + " bytes)";
+  }
+  if (!input.is_structured()) return input;
+  json shortened = input.is_array() ? json::array() : json::object();
+  for (const auto& [key, value] : input.items()) {
+    if (input.is_array()) {
+      shortened.push_back(ShortenDataUris(value));
+    } else {
+      shortened[key] = ShortenDataUris(value);
+    }
+  }
+  return shortened;
+}
+
+json MetricJson(const MetricValue& value) {
+  return std::visit([](const auto& plain) { return json(plain); }, value);
+}
+
+json PredictionObject(const Job& job, const JobView& view) {
+  const CogContext* context = CogContextOf(job);
+  IDEFICS_CHECK(context != nullptr);
+  json metrics = json::object();
+  for (const Metric& metric : view.metrics) {
+    SetNested(metric.name, MetricJson(metric.value), &metrics);
+  }
+  if (IsTerminal(view.state)) metrics["predict_time"] = view.run_s;
+  json object = {{"id", job.id()},
+                 {"status", JobStateName(view.state)},
+                 {"input", context->echo},
+                 {"logs", view.logs},
+                 {"metrics", std::move(metrics)},
+                 {"created_at", context->created_at.value_or(Rfc3339(job.received_at()))}};
+  if (view.started_at) object["started_at"] = Rfc3339(*view.started_at);
+  if (view.completed_at) object["completed_at"] = Rfc3339(*view.completed_at);
+  if (view.state == JobState::kFailed) object["error"] = ClientMessage(view.failure);
+  if (context->version) object["version"] = *context->version;
+  // While it runs the output is the list of pieces in both kinds, as coglet shows it.
+  const bool succeeded = view.state == JobState::kSucceeded;
+  if (IsTerminal(view.state) && context->output == OutputKind::kString) {
+    std::string text = view.Text();
+    if (succeeded || !text.empty()) object["output"] = std::move(text);
+  } else if (succeeded || !view.pieces.empty()) {
+    object["output"] = view.pieces;
+  }
+  return object;
+}
+
+}  // namespace idefics

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/cli/serve.h"
+
+#include <malloc.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "common/log.h"
+#include "common/version.h"
+#include "server/api/cog/cog_routes.h"
+#include "server/api/cog/health.h"
+#include "server/api/replicate/replicate_routes.h"
+#include "server/cli/fetch_flags.h"
+#include "server/cli/signals.h"
+#include "server/http/http_server.h"
+
+namespace idefics {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+using Event = StopSignals::Event;
+
+JobServiceOptions ServiceOptions(const FlagValues& flags) {
+  JobServiceOptions options;
+  options.max_concurrency = static_cast<int>(flags.Integer("max-concurrency"));
+  options.max_queued = static_cast<int>(flags.Integer("queue"));
+  options.stall_s = flags.Number("stall-timeout");
+  options.replay_capacity = static_cast<size_t>(flags.Integer("stream-history"));
+  options.limits.max_images = static_cast<int>(flags.Integer("max-images"));
+  return options;
+}
+
+WebhookOptions WebhookFlags(const FlagValues& flags) {
+  WebhookOptions options;
+  options.user_agent = std::string("coglet/") + kCogVersion + " cog-idefics";
+  options.allow_private = flags.Text("webhook-hosts") == "any";
+  const char* token = std::getenv("WEBHOOK_AUTH_TOKEN");  // no flag: secrets are not for argv
+  if (token != nullptr) options.bearer_token = token;
+  return options;
+}
+
+CogOptions CogFlags(const FlagValues& flags) {
+  CogOptions options;
+  if (flags.Text("output") == "stream") options.output = OutputKind::kList;
+  options.webhook_interval = Milliseconds(flags.Number("throttle-interval"));
+  return options;
+}
+
+HttpServerOptions HttpFlags(const FlagValues& flags) {
+  HttpServerOptions options;
+  options.host = flags.Text("host");
+  options.port = static_cast<int>(flags.Integer("port"));
+  options.body.max_bytes = static_cast<uint64_t>(flags.Integer("max-body-bytes"));
+  options.body.time = Milliseconds(flags.Number("body-timeout"));
+  return options;
+}
+
+// The object graph of one server, in the order of dependence.
+class Server {
+ public:
+  Server(const FlagValues& flags, JobService::Loader loader, const StopSignals& signals)
+      : flags_(flags),
+        webhooks_(WebhookFlags(flags)),
+        service_(ServiceOptions(flags), std::move(loader),
+                 std::make_unique<ImageFetcher>(FetchOptionsFromFlags(flags))),
+        admission_(service_, webhooks_, CogFlags(flags)),
+        cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),
+        replicate_routes_(admission_) {
+    cog_routes_.AddTo(router_);
+    replicate_routes_.AddTo(router_);
+    http_ = std::make_unique<HttpServer>(HttpFlags(flags), router_);
+  }
+
+  Status Start() {
+    RETURN_IF_ERROR(http_->Start());
+    LogInfo("Starting coglet server on " + flags_.Text("host") + ":" +
+            std::to_string(http_->port()));
+    setup_thread_ = std::jthread([this](std::stop_token stop) { SetUp(stop); });
+    return Status::Ok();
+  }
+
+  void CheckSetupTime() {
+    const double limit_s = flags_.Number("setup-timeout");
+    if (limit_s > 0 && steady_clock::now() - started_ > Milliseconds(limit_s)) {
+      constexpr const char* kTimedOut = "worker setup timed out";
+      if (service_.setup().Fail(kTimedOut)) LogError(std::string("Setup failed: ") + kTimedOut);
+    }
+  }
+
+  // glibc keeps what large inputs and answers took, one heap a thread; an idle server gives it
+  // back.
+  void TrimMemory() {
+    constexpr auto kBetween = std::chrono::seconds(2);
+    constexpr size_t kKeptBytes = 128 << 20;
+    if (service_.queue().used_slots() > 0 || steady_clock::now() - trimmed_ < kBetween) return;
+    trimmed_ = steady_clock::now();
+    if (mallinfo2().fordblks > kKeptBytes) malloc_trim(0);
+  }
+
+  // Blocks until running predictions have ended, at most --drain-timeout and a little.
+  void Drain() {
+    setup_thread_.request_stop();
+    const milliseconds time = Milliseconds(flags_.Number("drain-timeout"));
+    std::thread close([&] {
+      if (service_.queue().Drain(time)) return;
+      LogError("Stopped although predictions did not end when they were canceled.");
+      std::fflush(nullptr);
+      std::_Exit(1);
+    });
+    constexpr auto kAnswerTime = std::chrono::seconds(6);  // canceled ones still answer
+    http_->Stop(time + kAnswerTime);
+    close.join();
+    if (!webhooks_.Drain(time)) LogWarning("Some webhooks were not delivered before the stop.");
+    // A model that is still loading cannot be interrupted, and nothing of it needs to be saved.
+    if (!setup_ended_) {
+      std::fflush(nullptr);
+      std::_Exit(0);
+    }
+  }
+
+ private:
+  void SetUp(const std::stop_token& stop) {
+    service_.SetUp(stop);
+    if (service_.setup().phase() == SetupState::Phase::kReady) WriteReadinessFile();
+    setup_ended_ = true;
+  }
+
+  const FlagValues flags_;
+  const steady_clock::time_point started_ = steady_clock::now();
+  steady_clock::time_point trimmed_ = started_;
+  WebhookSender webhooks_;  // before the jobs, which wake it
+  JobService service_;
+  Admission admission_;
+  CogRoutes cog_routes_;
+  ReplicateRoutes replicate_routes_;
+  Router router_;
+  std::unique_ptr<HttpServer> http_;
+  std::atomic<bool> setup_ended_{false};
+  std::jthread setup_thread_;
+};
+
+}  // namespace
+
+int Serve(const FlagValues& flags, JobService::Loader loader) {
+  StopSignals signals;
+  Server server(flags, std::move(loader), signals);
+  const Status started = server.Start();
+  if (!started.ok()) {
+    LogError(started.message());
+    return 1;
+  }
+  constexpr auto kTick = milliseconds(200);
+  for (;;) {
+    const Event event = signals.Wait(kTick);
+    server.CheckSetupTime();
+    server.TrimMemory();
+    if (event == Event::kNone) continue;
+    if (event == Event::kTerminate && flags.Bool("await-explicit-shutdown")) {
+      LogInfo("SIGTERM is ignored: --await-explicit-shutdown waits for POST /shutdown.");
+      continue;
+    }
+    break;
+  }
+  LogInfo("Stopping: running predictions may end.");
+  std::atomic<bool> drained{false};
+  std::thread drain([&] {
+    server.Drain();
+    drained = true;
+  });
+  while (!drained) {
+    const Event event = signals.Wait(milliseconds(20));
+    if (event == Event::kTerminate || event == Event::kInterrupt) {
+      LogWarning("Stopped by a second signal before the running predictions ended.");
+      std::_Exit(1);
+    }
+  }
+  drain.join();
+  return 0;
+}
+
+}  // namespace idefics

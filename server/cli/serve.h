@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// The server as a process: the object graph of one server, its start, its signals, its end.
+#pragma once
+
+#include "common/flags.h"
+#include "server/jobs/job_service.h"
+
+namespace idefics {
+
+// Serves until a signal or POST /shutdown ends it; running jobs may end first. Returns the exit
+// code. `loader` makes the predictor while the port is open already.
+int Serve(const FlagValues& flags, JobService::Loader loader);
+
+}  // namespace idefics

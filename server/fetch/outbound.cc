@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/fetch/outbound.h"
+
+#include <sys/socket.h>
+
+#include <cstdlib>
+
+#include "server/fetch/url_policy.h"
+
+namespace idefics {
+namespace {
+
+curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
+  auto& guard = *static_cast<AddressGuard*>(user);
+  if (!guard.allow_private && !IsPublicAddress(address->addr)) {
+    guard.denied = true;
+    return CURL_SOCKET_BAD;
+  }
+  return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
+void InitCurlOnce() {
+  static const CURLcode once = curl_global_init(CURL_GLOBAL_DEFAULT);
+  static_cast<void>(once);
+}
+
+// SSL_CERT_FILE and SSL_CERT_DIR, which OpenSSL's other users obey and libcurl does not.
+void TrustCertificatesOfEnvironment(CURL* easy) {
+  const char* file = std::getenv("SSL_CERT_FILE");
+  if (file != nullptr && *file != '\0') curl_easy_setopt(easy, CURLOPT_CAINFO, file);
+  const char* folder = std::getenv("SSL_CERT_DIR");
+  if (folder != nullptr && *folder != '\0') curl_easy_setopt(easy, CURLOPT_CAPATH, folder);
+}
+
+}  // namespace
+
+MultiHandle MakeMulti() {
+  InitCurlOnce();
+  return MultiHandle(curl_multi_init());
+}
+
+EasyHandle MakeOutbound(const OutboundOptions& options, AddressGuard* guard) {
+  InitCurlOnce();
+  EasyHandle handle(curl_easy_init());
+  CURL* easy = handle.get();
+  curl_easy_setopt(easy, CURLOPT_URL, options.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OnOpenSocket);
+  curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, guard);
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, options.max_redirects);
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(options.total_time.count()));
+  TrustCertificatesOfEnvironment(easy);
+  return handle;
+}
+
+}  // namespace idefics

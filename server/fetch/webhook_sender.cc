@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/fetch/webhook_sender.h"
+
+#include <algorithm>
+#include <list>
+#include <utility>
+
+#include "common/log.h"
+#include "common/mutex.h"
+#include "server/fetch/outbound.h"
+
+namespace idefics {
+namespace {
+
+using Clock = WebhookSource::Clock;
+using std::chrono::milliseconds;
+
+constexpr int kMaxRetries = 12;
+constexpr milliseconds kPostTime{30'000};
+constexpr long kMaxRedirects = 5;
+constexpr int kPollMs = 100;
+
+struct ListDeleter {
+  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
+};
+
+size_t Discard(char*, size_t, size_t count, void*) { return count; }
+
+// A source and its post that is under way or waits to be tried again. Loop thread only.
+struct Watched {
+  std::unique_ptr<WebhookSource> source;
+  std::optional<WebhookPost> post;
+  int num_attempts = 0;          // of `post`
+  Clock::time_point next_try{};  // of `post`, while it is not under way
+  AddressGuard guard;
+  EasyHandle easy;  // set: it is under way
+  std::unique_ptr<curl_slist, ListDeleter> headers;
+
+  bool finished() const { return !post && source->finished(); }
+};
+
+}  // namespace
+
+double WebhookBackoffSeconds(int attempt) {
+  constexpr double kFirst = 0.1;
+  constexpr int kMaxDoublings = 10;
+  return kFirst * static_cast<double>(1 << std::min(attempt, kMaxDoublings));
+}
+
+bool IsRetriedWebhookStatus(long status) {
+  for (const long retried : {0L, 429L, 500L, 502L, 503L, 504L}) {
+    if (status == retried) return true;
+  }
+  return false;
+}
+
+class WebhookSender::Loop {
+ public:
+  explicit Loop(WebhookOptions options) : options_(std::move(options)), multi_(MakeMulti()) {}
+  ~Loop() {
+    for (Watched& watched : watched_) {
+      if (watched.easy) curl_multi_remove_handle(multi_.get(), watched.easy.get());
+    }
+  }
+  Loop(const Loop&) = delete;
+  Loop& operator=(const Loop&) = delete;
+
+  void Add(std::unique_ptr<WebhookSource> source) {
+    {
+      const MutexLock lock(mutex_);
+      added_.push_back(std::move(source));
+      ++num_unfinished_;
+    }
+    Wake();
+  }
+
+  bool Drain(milliseconds time) {
+    MutexLock lock(mutex_);
+    return idle_.WaitFor(lock, time,
+                         [this]() IDEFICS_REQUIRES(mutex_) { return num_unfinished_ == 0; });
+  }
+
+  void Wake() const { curl_multi_wakeup(multi_.get()); }
+
+  void Run(const std::stop_token& stop) {
+    const std::stop_callback wake(stop, [this] { Wake(); });
+    while (!stop.stop_requested()) {
+      TakeAdded();
+      for (Watched& watched : watched_) Advance(watched);
+      int running = 0;
+      curl_multi_perform(multi_.get(), &running);
+      TakeAnswers();
+      DropFinished();
+      curl_multi_poll(multi_.get(), nullptr, 0, watched_.empty() ? kPollMs * 10 : kPollMs, nullptr);
+    }
+  }
+
+ private:
+  void TakeAdded() {
+    std::list<std::unique_ptr<WebhookSource>> added;
+    {
+      const MutexLock lock(mutex_);
+      added.swap(added_);
+    }
+    for (auto& source : added) watched_.emplace_back().source = std::move(source);
+  }
+
+  void Advance(Watched& watched) {
+    if (watched.easy) return;
+    const auto now = Clock::now();
+    if (!watched.post) {
+      watched.post = watched.source->Next(now);
+      watched.num_attempts = 0;
+      watched.next_try = now;
+    }
+    if (watched.post && now >= watched.next_try) Send(watched);
+  }
+
+  void Send(Watched& watched) {
+    const WebhookTarget& target = watched.source->target();
+    const std::string& body = watched.post->body;
+    const auto add = [&](const std::string& line) {
+      watched.headers.reset(curl_slist_append(watched.headers.release(), line.c_str()));
+    };
+    watched.headers.reset();
+    add("Content-Type: application/json");
+    add("Expect:");
+    if (!options_.bearer_token.empty()) add("Authorization: Bearer " + options_.bearer_token);
+    for (const std::string& header : target.headers) add(header);
+    watched.guard = {options_.allow_private, false};
+    watched.easy =
+        MakeOutbound({target.url, options_.user_agent, kMaxRedirects, kPostTime}, &watched.guard);
+    CURL* easy = watched.easy.get();
+    curl_easy_setopt(easy, CURLOPT_PRIVATE, &watched);
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body.data());
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body.size()));
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, watched.headers.get());
+    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, Discard);
+    curl_easy_setopt(easy, CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
+    ++watched.num_attempts;
+    curl_multi_add_handle(multi_.get(), easy);
+  }
+
+  void TakeAnswers() {
+    int left = 0;
+    while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
+      char* user = nullptr;
+      curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
+      auto& watched = *reinterpret_cast<Watched*>(user);
+      long status = 0;
+      if (message->data.result == CURLE_OK) {
+        curl_easy_getinfo(message->easy_handle, CURLINFO_RESPONSE_CODE, &status);
+      }
+      const bool hopeless = message->data.result == CURLE_URL_MALFORMAT ||
+                            message->data.result == CURLE_UNSUPPORTED_PROTOCOL ||
+                            watched.guard.denied;
+      curl_multi_remove_handle(multi_.get(), message->easy_handle);
+      watched.easy.reset();
+      TakeAnswer(watched, status, hopeless);
+    }
+  }
+
+  static void TakeAnswer(Watched& watched, long status, bool hopeless) {
+    const bool good = status >= 200 && status < 300;
+    const bool again = !good && !hopeless && watched.post->retried &&
+                       IsRetriedWebhookStatus(status) && watched.num_attempts <= kMaxRetries;
+    if (again) {
+      const double pause_s = WebhookBackoffSeconds(watched.num_attempts);
+      watched.next_try = Clock::now() + milliseconds(static_cast<int>(1000 * pause_s));
+    } else {
+      watched.post.reset();
+    }
+    if (good) return;
+    LogWarning("A webhook post of prediction " + watched.source->target().name + " failed " +
+               (watched.guard.denied ? "because its address is not public (--webhook-hosts)"
+                                     : "with status " + std::to_string(status)) +
+               (again ? "; it is tried again." : "; it is given up."));
+  }
+
+  void DropFinished() {
+    for (auto it = watched_.begin(); it != watched_.end();) {
+      if (!it->finished()) {
+        ++it;
+        continue;
+      }
+      it = watched_.erase(it);
+      const MutexLock lock(mutex_);
+      if (--num_unfinished_ == 0) idle_.NotifyAll();
+    }
+  }
+
+  const WebhookOptions options_;
+  const MultiHandle multi_;
+  std::list<Watched> watched_;  // loop thread; a list, for curl keeps their addresses
+  Mutex mutex_;
+  CondVar idle_;
+  std::list<std::unique_ptr<WebhookSource>> added_ IDEFICS_GUARDED_BY(mutex_);
+  int num_unfinished_ IDEFICS_GUARDED_BY(mutex_) = 0;
+};
+
+WebhookSender::WebhookSender(WebhookOptions options)
+    : loop_(std::make_unique<Loop>(std::move(options))),
+      thread_([this](const std::stop_token& stop) { loop_->Run(stop); }) {}
+
+WebhookSender::~WebhookSender() = default;
+
+void WebhookSender::Add(std::unique_ptr<WebhookSource> source) { loop_->Add(std::move(source)); }
+void WebhookSender::Wake() const { loop_->Wake(); }
+bool WebhookSender::Drain(milliseconds time) { return loop_->Drain(time); }
+
+}  // namespace idefics

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/jobs/executor.h"
+
+#include <exception>
+#include <utility>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace idefics {
+namespace {
+
+constexpr int kKeptThreads = 4;
+constexpr int kMaxThreads = 4096;  // slots are the real limit
+
+class LogObserver final : public GenerateObserver {
+ public:
+  explicit LogObserver(EventLog& log) : log_(log) {}
+  void OnText(std::string_view piece) override { log_.AddText(piece); }
+  void OnLog(LogSource source, std::string_view text) override { log_.AddLog(source, text); }
+  void OnMetric(Metric metric) override { log_.AddMetric(std::move(metric)); }
+
+ private:
+  EventLog& log_;
+};
+
+// One line a job, with nothing of its content.
+void LogEnd(const Job& job, const Status& status) {
+  const JobView view = job.log().End();
+  std::vector<LogField> fields;
+  for (const Metric& metric : view.metrics) fields.push_back({metric.name, metric.value});
+  fields.push_back({"predict_time", view.run_s});
+  fields.push_back({"prediction_id", job.id()});
+  fields.push_back({"status", std::string(JobStateName(view.state))});
+  if (!status.ok()) fields.push_back({"code", std::string(ErrorCodeName(status.code()))});
+  const bool is_bug = status.code() == ErrorCode::kInternal;
+  LogWithFields(is_bug ? LogLevel::kError : LogLevel::kInfo,
+                is_bug ? "Prediction failed: " + status.message() : "Prediction ended", fields);
+}
+
+}  // namespace
+
+Executor::Executor(JobQueue& queue, ImageSource& images, TaskLimits limits)
+    : queue_(queue), images_(images), limits_(limits), threads_(kKeptThreads, kMaxThreads) {}
+
+void Executor::Start(std::shared_ptr<Job> job) {
+  const bool started = threads_.Run([this, job] {
+    for (auto next = job; next != nullptr;) next = Run(next);
+  });
+  if (started) return;
+  const Status no_thread(ErrorCode::kOverloaded, "the system gives no more threads; try again");
+  for (auto next = std::move(job); next != nullptr;) next = queue_.Complete(next, no_thread);
+}
+
+void Executor::RunHere(const std::shared_ptr<Job>& job) {
+  if (auto next = Run(job)) Start(std::move(next));
+}
+
+TaskOutcome Executor::RunTaskOf(Job& job) {
+  LogObserver observer(job.log());
+  const TaskRunner runner(*predictor_, images_, limits_);
+  TaskOutcome outcome = runner.Run(job.TakeTask(), job.received(), job.stop_token(), observer);
+  if (predictor_->info().is_model) {
+    for (Metric& metric : MetricsOf(outcome)) job.log().AddMetric(std::move(metric));
+  }
+  return outcome;
+}
+
+// Returns the one to run next, or nullptr.
+std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
+  IDEFICS_CHECK(predictor_ != nullptr);
+  Status status(ErrorCode::kCanceled, "canceled before it began");
+  if (!job->stop_token().stop_requested()) {
+    job->log().Start();
+    try {
+      status = RunTaskOf(*job).status;
+    } catch (const std::exception& e) {
+      status = Status::Internal(e.what());
+    }
+  }
+  auto next = queue_.Complete(job, status);
+  LogEnd(*job, status);
+  return next;
+}
+
+}  // namespace idefics

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// One request on its way through the server, from its acceptance to its end. Shared by the thread
+// that runs it and those that look at it; thread safe.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <stop_token>
+#include <string>
+#include <utility>
+
+#include "server/jobs/event_log.h"
+#include "server/jobs/task.h"
+
+namespace idefics {
+
+// What the API that made a job needs to answer for it. The jobs know only its cost.
+class ApiContext {
+ public:
+  virtual ~ApiContext() = default;
+  virtual size_t num_bytes() const = 0;
+};
+
+// What an API makes of a request.
+struct JobSpec {
+  std::string id;  // not empty
+  Task task;
+  std::shared_ptr<const ApiContext> context;
+};
+
+class Job {
+ public:
+  // `replay_capacity`: of its event log.
+  Job(JobSpec spec, size_t replay_capacity)
+      : id_(std::move(spec.id)),
+        context_(std::move(spec.context)),
+        log_(replay_capacity),
+        task_(std::move(spec.task)) {}
+
+  const std::string& id() const { return id_; }
+  const ApiContext* context() const { return context_.get(); }
+  EventLog& log() { return log_; }
+  const EventLog& log() const { return log_; }
+
+  // When it was received.
+  TaskClocks::Clock::time_point received() const { return received_; }
+  JobView::WallTime received_at() const { return received_at_; }
+
+  // It may be long and is not kept once it was taken. REQUIRES: called once, by who runs it.
+  Task TakeTask() { return std::move(task_); }
+
+  // Only asks; JobQueue::Cancel also ends a job that still waits.
+  void RequestStop() { stop_.request_stop(); }
+  std::stop_token stop_token() const { return stop_.get_token(); }
+
+  // Event streams that show it now. Remove: true when it was the last one.
+  void AddWatcher() { ++num_watchers_; }
+  bool RemoveWatcher() { return --num_watchers_ == 0; }
+
+  // Roughly what keeping it costs, its task aside.
+  size_t num_bytes() const {
+    return sizeof(Job) + id_.size() + log_.num_bytes() +
+           (context_ == nullptr ? 0 : context_->num_bytes());
+  }
+
+ private:
+  const std::string id_;
+  const std::shared_ptr<const ApiContext> context_;
+  const TaskClocks::Clock::time_point received_ = TaskClocks::Clock::now();
+  const JobView::WallTime received_at_ = std::chrono::system_clock::now();
+  EventLog log_;
+  Task task_;  // until TakeTask
+  std::stop_source stop_;
+  std::atomic<int> num_watchers_{0};
+};
+
+}  // namespace idefics

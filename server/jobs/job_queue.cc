@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/jobs/job_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace idefics {
+namespace {
+
+constexpr size_t kMaxFinished = 256;
+constexpr size_t kMaxFinishedBytes = 64 << 20;
+constexpr auto kFinishedTime = std::chrono::minutes(5);
+constexpr auto kCancelTime = std::chrono::seconds(5);  // for canceled jobs to end
+
+}  // namespace
+
+JobQueue::Claim JobQueue::Enter(std::shared_ptr<Job> job) {
+  const MutexLock lock(mutex_);
+  const auto found = in_flight_.find(job->id());
+  if (found != in_flight_.end()) return {Place::kInFlight, found->second};
+  if (closed_) return {Place::kClosed, nullptr};
+  const bool has_slot = used_slots_ < max_slots_;
+  if (!has_slot && num_queued() >= max_queued_) return {Place::kFull, nullptr};
+  in_flight_[job->id()] = job;
+  if (has_slot) {
+    ++used_slots_;
+    return {Place::kSlot, std::move(job)};
+  }
+  queue_.push_back(job);
+  ++num_queued_;
+  return {Place::kQueued, std::move(job)};
+}
+
+// REQUIRES: the job's slot, or its place in the queue, is free again.
+JobQueue::Dropped JobQueue::Retire(const std::shared_ptr<Job>& job, const Status& status) {
+  in_flight_.erase(job->id());
+  job->log().Finish(status);
+  finished_.push_back({job, job->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
+  finished_bytes_ += finished_.back().num_bytes;
+  if (in_flight_.empty()) drained_.NotifyAll();
+  return DropOld();
+}
+
+std::shared_ptr<Job> JobQueue::Complete(const std::shared_ptr<Job>& job, const Status& status) {
+  std::shared_ptr<Job> next;
+  Dropped dropped;  // destroyed after the lock
+  const MutexLock lock(mutex_);
+  if (queue_.empty()) {
+    --used_slots_;
+  } else {
+    next = std::move(queue_.front());
+    queue_.pop_front();
+    --num_queued_;
+  }
+  dropped = Retire(job, status);
+  return next;
+}
+
+void JobQueue::Cancel(const std::shared_ptr<Job>& job) {
+  job->RequestStop();
+  Dropped dropped;  // destroyed after the lock
+  const MutexLock lock(mutex_);
+  const auto found = std::find(queue_.begin(), queue_.end(), job);
+  if (found == queue_.end()) return;
+  queue_.erase(found);
+  --num_queued_;
+  dropped = Retire(job, Status(ErrorCode::kCanceled, "canceled before it began"));
+}
+
+JobQueue::Dropped JobQueue::DropOld() {
+  Dropped dropped;
+  const auto now = std::chrono::steady_clock::now();
+  while (!finished_.empty() &&
+         (finished_.size() > kMaxFinished || finished_bytes_ > kMaxFinishedBytes ||
+          finished_.front().until <= now)) {
+    finished_bytes_ -= finished_.front().num_bytes;
+    dropped.push_back(std::move(finished_.front().job));
+    finished_.pop_front();
+  }
+  return dropped;
+}
+
+std::shared_ptr<Job> JobQueue::FindInFlight(const std::string& id) const {
+  const MutexLock lock(mutex_);
+  const auto found = in_flight_.find(id);
+  return found == in_flight_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<Job> JobQueue::Find(const std::string& id) {
+  Dropped dropped;  // destroyed after the lock
+  const MutexLock lock(mutex_);
+  const auto found = in_flight_.find(id);
+  if (found != in_flight_.end()) return found->second;
+  dropped = DropOld();
+  for (auto it = finished_.rbegin(); it != finished_.rend(); ++it) {
+    if (it->job->id() == id) return it->job;
+  }
+  return nullptr;
+}
+
+bool JobQueue::Drain(std::chrono::milliseconds time) {
+  MutexLock lock(mutex_);
+  closed_ = true;
+  const auto empty = [this]() IDEFICS_REQUIRES(mutex_) { return in_flight_.empty(); };
+  if (drained_.WaitFor(lock, time, empty)) return true;
+  const auto left = in_flight_;
+  lock.Unlock();
+  for (const auto& [id, job] : left) Cancel(job);
+  lock.Lock();
+  return drained_.WaitFor(lock, kCancelTime, empty);
+}
+
+}  // namespace idefics

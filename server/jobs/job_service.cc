@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/jobs/job_service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/log.h"
+
+namespace idefics {
+
+JobService::JobService(JobServiceOptions options, Loader loader,
+                       std::unique_ptr<ImageSource> images)
+    : options_(options),
+      loader_(std::move(loader)),
+      images_(std::move(images)),
+      queue_(options.max_queued),
+      executor_(queue_, *images_, options.limits) {}
+
+void JobService::SetUp(const std::stop_token& stop) {
+  Result<std::unique_ptr<Predictor>> loaded = loader_(stop);
+  if (!loaded.ok()) {
+    const std::string& message = loaded.status().message();
+    if (!stop.stop_requested() && setup_.Fail(message)) LogError("Setup failed: " + message);
+    return;
+  }
+  predictor_ = std::move(loaded).value();
+  executor_.SetPredictor(*predictor_);
+  const int useful = std::max(1, predictor_->info().max_concurrency);
+  queue_.SetMaxSlots(options_.max_concurrency > 0 ? options_.max_concurrency : useful);
+  if (setup_.Succeed("Server ready\n")) LogInfo("Server ready");
+}
+
+ServiceHealth JobService::health() const {
+  using State = ServiceHealth::State;
+  if (setup_.phase() != SetupState::Phase::kReady) return {};
+  const PredictorHealth health = predictor_->health();
+  if (health.broken) {
+    return {State::kBroken,
+            health.complaint.empty()
+                ? "The engine has failed for good, its log says why: restart the server."
+                : health.complaint};
+  }
+  if (!health.complaint.empty()) return {State::kUnhealthy, health.complaint};
+  if (options_.stall_s > 0 && health.stalled_s > options_.stall_s) {
+    return {State::kUnhealthy, "The engine has made no progress for " +
+                                   std::to_string(static_cast<int>(health.stalled_s)) +
+                                   " s (--stall-timeout)."};
+  }
+  return {};
+}
+
+std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
+  using Kind = Rejection::Kind;
+  if (setup_.phase() != SetupState::Phase::kReady) return Rejection{Kind::kNotReady, "", {}};
+  if (const ServiceHealth now = health(); now.state == ServiceHealth::State::kBroken) {
+    return Rejection{Kind::kBroken, now.message, {}};
+  }
+  JobQueue::Claim claim =
+      queue_.Enter(std::make_shared<Job>(std::move(spec), options_.replay_capacity));
+  switch (claim.place) {
+    case JobQueue::Place::kFull:
+      return Rejection{Kind::kBusy,
+                       "",
+                       {},
+                       queue_.max_slots() + queue_.max_queued(),
+                       "--max-concurrency, --queue"};
+    case JobQueue::Place::kClosed:
+      return Rejection{Kind::kStopping, "", {}};
+    case JobQueue::Place::kInFlight:
+      return Submitted{std::move(claim.job), false, false};
+    case JobQueue::Place::kSlot:
+      return Submitted{std::move(claim.job), true, true};
+    case JobQueue::Place::kQueued:
+      break;
+  }
+  return Submitted{std::move(claim.job), true, false};
+}
+
+}  // namespace idefics

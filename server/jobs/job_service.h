@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// All that an API stands on: the predictor's set-up, its health, the queue and the executor of
+// jobs. Knows no JSON, no HTTP and no API. Thread safe.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <variant>
+
+#include "server/jobs/executor.h"
+#include "server/jobs/job_queue.h"
+#include "server/jobs/rejection.h"
+#include "server/jobs/setup_state.h"
+
+namespace idefics {
+
+struct JobServiceOptions {
+  int max_concurrency = 0;        // jobs that run at once; 0: what the predictor can use
+  int max_queued = 0;             // jobs that may wait for others to end
+  double stall_s = 0;             // without progress of the predictor: unhealthy; 0: never
+  size_t replay_capacity = 1024;  // events that a stream which joins late gets to see
+  TaskLimits limits;
+};
+
+struct ServiceHealth {
+  enum class State {
+    kGood,
+    kUnhealthy,  // jobs are still tried
+    kBroken,     // none will run again
+  };
+  State state = State::kGood;
+  std::string message;  // one sentence, where it is not kGood
+};
+
+class JobService {
+ public:
+  // Loads the predictor; runs on the thread of SetUp. A requested stop may end it early.
+  using Loader = std::function<Result<std::unique_ptr<Predictor>>(std::stop_token)>;
+
+  struct Submitted {
+    std::shared_ptr<Job> job;
+    bool is_new = false;    // false: a job with its id is in flight, and this is that one
+    bool has_slot = false;  // the caller must have the executor run it; else it waits in the queue
+  };
+
+  JobService(JobServiceOptions options, Loader loader, std::unique_ptr<ImageSource> images);
+
+  // Blocks until the predictor is loaded or could not be. REQUIRES: called once.
+  void SetUp(const std::stop_token& stop);
+
+  // Readiness, capacity and id, in this order.
+  std::variant<Submitted, Rejection> Submit(JobSpec spec);
+
+  // Never waits for the engine.
+  ServiceHealth health() const;
+
+  SetupState& setup() { return setup_; }
+  const SetupState& setup() const { return setup_; }
+  JobQueue& queue() { return queue_; }
+  const JobQueue& queue() const { return queue_; }
+  Executor& executor() { return executor_; }
+
+ private:
+  const JobServiceOptions options_;
+  const Loader loader_;
+  const std::unique_ptr<ImageSource> images_;
+  std::unique_ptr<Predictor> predictor_;  // set by SetUp, before the phase is kReady
+  SetupState setup_;
+  JobQueue queue_;
+  Executor executor_;
+};
+
+}  // namespace idefics
