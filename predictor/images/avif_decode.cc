@@ -51,9 +51,9 @@ Status Failure(avifResult result) { return Unreadable("AVIF", avifResultToString
 Result<Raster> DecodeAvif(Bytes file, const DecodeBudget& budget) {
   const std::unique_ptr<avifDecoder, DecoderDeleter> decoder(avifDecoderCreate());
   if (decoder == nullptr) return Status::Internal("libavif cannot create a decoder");
-  RETURN_IF_ERROR(CheckAvifItems(file));
+  RETURN_IF_ERROR(CheckAvifBoxes(file));
   decoder->maxThreads = 1;
-  decoder->imageCountLimit = 1 << 17;  // frames; a table of them is made, from a few bytes
+  decoder->imageCountLimit = 1 << 16;  // frames; a table of them is made, from a few bytes
   decoder->strictFlags &=
       ~static_cast<avifStrictFlags>(AVIF_STRICT_CLAP_VALID | AVIF_STRICT_PIXI_REQUIRED);
   AvifSource source(file, budget, decoder.get());

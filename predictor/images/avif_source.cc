@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace idefics {
@@ -16,6 +17,11 @@ constexpr int64_t kFramesOfAnImage = 16;
 constexpr int64_t kMostPixels = int64_t{1} << 27;
 constexpr int64_t kSparePixels = 1 << 22;
 constexpr size_t kGridBytes = 12;  // the description of a grid
+// A tile of a grid takes 43 bytes of descriptions, a frame of a sequence 4 to 12. An entry of 4
+// bytes makes libavif allocate 1.5 KiB.
+constexpr size_t kMostItemBytes = 64 << 10;
+constexpr size_t kMostTrackBytes = 256 << 10;
+constexpr size_t kMostPropertyBytes = 4 << 20;  // colour profiles, mostly
 
 // Numbers from the front of some bytes; an end that comes too early shows in ok().
 class BigEndianReader {
@@ -95,10 +101,17 @@ int64_t CountAv1Frames(Bytes obus) {
   return count;
 }
 
-Status CheckAvifItems(Bytes file) {
-  const Bytes meta = FindBox(file, "meta");
-  if (meta.size() < 4) return Status::Ok();  // a track only
-  BigEndianReader reader(FindBox(meta.subspan(4), "iloc"));
+namespace {
+
+Status CheckBytes(const char* what, size_t num_bytes, size_t limit) {
+  if (num_bytes <= limit) return Status::Ok();
+  return Status::TooLarge("the AVIF image has " + std::to_string(num_bytes) + " bytes of " + what +
+                          ", the limit is " + std::to_string(limit) +
+                          ": save it as one image without tiles");
+}
+
+Status CheckItemPlaces(Bytes iloc) {
+  BigEndianReader reader(iloc);
   const uint64_t version = reader.Number(1);
   reader.Take(3);  // flags
   const uint64_t sizes = reader.Number(2);
@@ -122,6 +135,18 @@ Status CheckAvifItems(Bytes file) {
     }
   }
   return Status::Ok();
+}
+
+}  // namespace
+
+Status CheckAvifBoxes(Bytes file) {
+  RETURN_IF_ERROR(CheckBytes("tracks", FindBox(file, "moov").size(), kMostTrackBytes));
+  Bytes meta = FindBox(file, "meta");
+  meta = meta.subspan(std::min<size_t>(4, meta.size()));  // version and flags
+  const size_t property_bytes = FindBox(FindBox(meta, "iprp"), "ipco").size();
+  RETURN_IF_ERROR(CheckBytes("properties", property_bytes, kMostPropertyBytes));
+  RETURN_IF_ERROR(CheckBytes("item descriptions", meta.size() - property_bytes, kMostItemBytes));
+  return CheckItemPlaces(FindBox(meta, "iloc"));
 }
 
 AvifSource::AvifSource(Bytes file, const DecodeBudget& budget, avifDecoder* decoder)

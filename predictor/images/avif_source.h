@@ -13,9 +13,11 @@
 
 namespace idefics {
 
-// Refuses what the counting cannot see: items in several pieces, or larger than a grid's
-// description within the box of descriptions (ISO/IEC 14496-12, 8.11.3: iloc).
-Status CheckAvifItems(Bytes file);
+// Judges the boxes that describe the image, before libavif sees them: kTooLarge where they are so
+// large that its searches through lists of them take long (their time grows with the square);
+// kInvalidInput for what the counting cannot see: items in several pieces, or items larger than the
+// description of a grid among the descriptions (ISO/IEC 14496-12, 8.11.3: iloc).
+Status CheckAvifBoxes(Bytes file);
 
 class AvifSource {
  public:

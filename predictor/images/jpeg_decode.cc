@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "predictor/images/exif.h"
+#include "predictor/images/jpeg_segments.h"
 #include "predictor/images/raster.h"
 
 namespace idefics {
@@ -94,6 +95,7 @@ class JpegReader {
 
   Result<Raster> Read(Bytes file, const DecodeBudget& budget) {
     session_->budget = &budget;
+    segments_ = FindJpegSegments(file, budget);
     RETURN_IF_ERROR(StatusOf(ReadHeader(session_.get(), file.data(), file.size(), &created_)));
     jpeg_decompress_struct& info = session_->info;
     RETURN_IF_ERROR(budget.CheckSize(info.image_width, info.image_height));
@@ -101,7 +103,7 @@ class JpegReader {
     if (components != 1 && components != 3 && components != 4) {
       return Unreadable("JPEG", std::to_string(components) + " colour components");
     }
-    DecodePrice price{info.image_width, info.image_height, 3, static_cast<int64_t>(file.size())};
+    DecodePrice price{info.image_width, info.image_height, 3, 0};
     if (jpeg_has_multiple_scans(&info) != FALSE) price.extra_bytes += CoefficientBytes(info);
     RETURN_IF_ERROR(budget.Admit(price));
     Raster raster =
@@ -162,8 +164,6 @@ class JpegReader {
     info.src = &session->source;
     session->progress.progress_monitor = OnProgress;
     info.progress = &session->progress;
-    for (const int marker : {JPEG_APP0 + 1, JPEG_APP0 + 2})
-      jpeg_save_markers(&info, marker, 0xffff);
     if (jpeg_read_header(&info, TRUE) != JPEG_HEADER_OK) return Step::kStarved;
     info.out_color_space = info.num_components == 1   ? JCS_GRAYSCALE
                            : info.num_components == 3 ? JCS_RGB
@@ -203,12 +203,11 @@ class JpegReader {
     for (size_t x = 0; x < count; ++x) CmykToRgb(row + 4 * x, rgb + 3 * x);
   }
 
-  // Calls visit(payload) for each saved APPn segment that starts with the prefix.
+  // Calls visit(payload) for each segment of the marker that starts with the prefix.
   template <typename Visitor>
   void ForEachSegment(int marker, std::string_view prefix, Visitor visit) const {
-    for (auto* segment = session_->info.marker_list; segment != nullptr; segment = segment->next) {
-      const Bytes data(segment->data, segment->data_length);
-      if (segment->marker != marker || data.size() < prefix.size()) continue;
+    for (const auto& [segment_marker, data] : segments_) {
+      if (segment_marker != marker || data.size() < prefix.size()) continue;
       if (std::memcmp(data.data(), prefix.data(), prefix.size()) != 0) continue;
       visit(data.subspan(prefix.size()));
     }
@@ -239,6 +238,7 @@ class JpegReader {
     return several && !ultra_hdr;
   }
 
+  std::vector<JpegSegment> segments_;
   std::unique_ptr<Session> session_;
   bool created_ = false;
 };

@@ -169,6 +169,20 @@ TEST_CASE("the frames and tiles of an AVIF share the pixels that the image may c
   }
 }
 
+TEST_CASE("the segments of a JPEG take time in proportion to their number", "[cost]") {
+  const FileBytes file = JpegWithSegments(50'000);
+  CHECK(ProcessorSeconds(file) < PlainSeconds() / 2);
+  CHECK(Read(file).ok());
+}
+
+TEST_CASE("an AVIF with thousands of items is refused before it is searched", "[cost]") {
+  const FileBytes file = HostileAsset("many-items.avif");
+  REQUIRE(file.size() > 100'000);
+  CHECK(ProcessorSeconds(file) < PlainSeconds() / 2);
+  if (kCountsMemory) CHECK(PeakBytes(file) < 16 * kMiB);
+  CHECK(CodeOf(file) == ErrorCode::kTooLarge);
+}
+
 TEST_CASE("an AVIF of tiles is put together", "[cost]") {
   const auto image = Read(HostileAsset("grid.avif"));
   REQUIRE(image.ok());
@@ -288,15 +302,15 @@ TEST_CASE("an image that nobody waits for any more is dropped within millisecond
     FileBytes file;
   };
   const Case cases[] = {
-      {"JPEG", PlainJpeg(6000, 6000, 1)},
-      {"turned JPEG", PlainJpeg(6000, 6000, 6)},
-      {"JPEG of scans", JpegWithScans(4096, 4096, 120)},
-      {"PNG", GreyPng(6000, 6000)},
-      {"interlaced PNG", InterlacedPng(3000, 3000)},
-      {"GIF", LargeGif(6000, 6000)},
-      {"BMP", RunLengthBmp(6000, 6000)},
-      {"PPM", LargePpm(6000, 6000)},
-      {"TIFF", LargeTiff(6016, 6000)},
+      {"JPEG", PlainJpeg(4096, 4096, 1)},
+      {"turned JPEG", PlainJpeg(4096, 4096, 6)},
+      {"JPEG of scans", JpegWithScans(2048, 2048, 400)},
+      {"PNG", GreyPng(4096, 4096)},
+      {"interlaced PNG", InterlacedPng(2500, 2500)},
+      {"GIF", LargeGif(4096, 4096)},
+      {"BMP", RunLengthBmp(4096, 4096)},
+      {"PPM", LargePpm(4096, 4096)},
+      {"TIFF", LargeTiff(5120, 4096)},
   };
   for (const Case& one : cases) {
     const double whole_s = ProcessorSeconds(one.file);

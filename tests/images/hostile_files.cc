@@ -229,6 +229,14 @@ FileBytes PlainJpeg(uint16_t width, uint16_t height, uint8_t orientation) {
   return file.Big16(0xffd9).bytes;
 }
 
+FileBytes JpegWithSegments(int num_segments) {
+  const FileBytes plain = PlainJpeg(8, 8, 6);
+  Writer file;
+  file.Append({plain.begin(), plain.begin() + 2});
+  for (int i = 0; i < num_segments; ++i) Segment(file, 0xe1, {});
+  return file.Append({plain.begin() + 2, plain.end()}).bytes;
+}
+
 FileBytes LargeGif(uint16_t width, uint16_t height) {
   Writer file;
   file.Text("GIF89a").Little16(width).Little16(height).Byte(0x80).Byte(0).Byte(0);

@@ -33,6 +33,9 @@ FileBytes JpegWithScans(uint16_t width, uint16_t height, int num_scans);
 // One scan of blocks without content; orientation 1..8 goes into its EXIF data.
 FileBytes PlainJpeg(uint16_t width, uint16_t height, uint8_t orientation);
 
+// 8x8 pixels behind num_segments empty APP1 segments.
+FileBytes JpegWithSegments(int num_segments);
+
 FileBytes LargeGif(uint16_t width, uint16_t height);
 FileBytes LargePpm(uint32_t width, uint32_t height);
 FileBytes RunLengthBmp(uint32_t width, uint32_t height);

@@ -104,12 +104,21 @@ def many_frames(side: int, count: int) -> bytes:
                 [(0, count * len(frame))], count * frame)
 
 
+def many_items(count: int) -> bytes:
+    """One small frame, and references to items that are nowhere described."""
+    frame, av1c = encoded(64, 64)
+    targets = struct.pack(f">IH{count}I", 1, count, *range(2, count + 2))
+    return avif((64, 64), (64, 64), av1c, [b"av01"], full_box(b"iref", 1, box(b"dimg", targets)),
+                [association(1, ISPE_OUT, ESSENTIAL | AV1C, PIXI)], [(0, len(frame))], frame)
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     files = {
         "grid.avif": grid(256, 2, 2, (500, 500)),
         "large-tiles.avif": grid(4096, 8, 8, (64, 64)),
         "many-frames.avif": many_frames(4096, 20),
+        "many-items.avif": many_items(25_000),
     }
     for name, data in files.items():
         (FOLDER / name).write_bytes(data)
