@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Checks that references resolve: every page of docs/ that a file names by its path from the root, in code and
-prose alike, with or without an #anchor, and every relative Markdown link. An anchor is the slug that GitHub
-gives to a heading.
+prose alike, with or without an #anchor; every relative Markdown link; and every path from the root that a
+Markdown file writes as code, such as `scripts/check_links.py` (NAME, LABEL, PRESET and * stand for anything, a suffix
+may be missing). An anchor is the slug that GitHub gives to a heading.
 
 Prints one line a broken reference; exit status 1 if there is any.
 """
 
 import functools
+import glob
 import os
 import pathlib
 import re
@@ -18,7 +20,8 @@ from collections.abc import Iterator
 DOCUMENT = re.compile(r"(?<![\w./-])(docs/[\w./-]*\w\.md)(?:#([\w-]+))?")
 LINK = re.compile(r"\[[^\]\[]*\]\(\s*<?([^)\s>]+)>?[^)]*\)|^\[[^\]]+\]:\s*(\S+)", re.M)
 FENCE = re.compile(r"^( *)(```|~~~).*?^ *\2[^\n]*$", re.M | re.S)
-INLINE = re.compile(r"`[^`\n]*`")
+INLINE = re.compile(r"`([^`\n]*)`")
+PATH = re.compile(r"(?:cmake|common|docker|docs|predictor|scripts|server|tests|weights)/[\w./*-]+")
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
 SKIPPED = ("build", ".git")
 
@@ -71,7 +74,12 @@ def references(path: pathlib.Path, text: str) -> Iterator[tuple[int, str, str | 
         yield match.start(), match[1], match[2]
     if path.suffix != ".md":
         return
-    for match in LINK.finditer(without(INLINE, without(FENCE, text))):
+    prose = without(FENCE, text)
+    for match in INLINE.finditer(prose):
+        pattern = re.sub("NAME|LABEL|PRESET", "*", match[1])
+        if PATH.fullmatch(match[1]) and not glob.glob(pattern) and not glob.glob(pattern + ".*"):
+            yield match.start(), match[1], None
+    for match in LINK.finditer(without(INLINE, prose)):
         target, _, anchor = (match[1] or match[2]).partition("#")
         if not re.match(r"[a-zA-Z][\w+.-]*:", target):
             yield match.start(), os.path.normpath(path.parent / target) if target else str(path), anchor
