@@ -3,7 +3,8 @@
 """Checks that references resolve: every page of docs/ that a file names by its path from the root, in code and
 prose alike, with or without an #anchor; every relative Markdown link; and every path from the root that a
 Markdown file writes as code, such as `scripts/check_links.py` (NAME, LABEL, PRESET and * stand for anything, a suffix
-may be missing). An anchor is the slug that GitHub gives to a heading.
+may be missing). An anchor is the slug that GitHub gives to a heading. Nothing but a test may name documents or data
+outside the repository.
 
 Prints one line a broken reference; exit status 1 if there is any.
 """
@@ -23,6 +24,7 @@ FENCE = re.compile(r"^( *)(```|~~~).*?^ *\2[^\n]*$", re.M | re.S)
 INLINE = re.compile(r"`([^`\n]*)`")
 PATH = re.compile(r"(?:cmake|common|docker|docs|predictor|scripts|server|tests|weights)/[\w./*-]+")
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.M)
+OUTSIDE = re.compile(r"\bspec [0-9]|\.\./shared")
 SKIPPED = ("build", ".git")
 
 
@@ -92,6 +94,8 @@ def main() -> int:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
+        if path.parts[0] != "tests":
+            found += [f"{path}: '{match[0]}' leads outside" for match in OUTSIDE.finditer(text)]
         for offset, target, anchor in references(path, text):
             count += 1
             if why := broken(target, anchor):
