@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks who includes whom: the layers server > predictor > weights > common, and the library walls.
+"""Checks who includes whom: the layers server > predictor > weights > common, and the library
+walls.
 
 Prints one line a violation; exit status 1 if there is any.
 """
@@ -9,10 +10,12 @@ import pathlib
 import re
 import sys
 
-LAYERS = ("common", "weights", "predictor", "server")  # each may include itself and what stands before
+# Each may include itself and what stands before.
+LAYERS = ("common", "weights", "predictor", "server")
 # Folders of server/ from the bottom: each may include itself and those named behind it.
 SERVER_FOLDERS = {
-    "http": (), "fetch": (), "jobs": ("fetch",), "api": ("http", "fetch", "jobs"), "cli": ("http", "fetch", "jobs", "api"),
+    "http": (), "fetch": (), "jobs": ("fetch", ), "api": ("http", "fetch", "jobs"),
+    "cli": ("http", "fetch", "jobs", "api"),
 }
 
 NO_JSON = ("predictor/", "server/jobs/", "server/fetch/", "server/http/")
@@ -38,14 +41,15 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]', re.M)
 
 
 def sources():
-    return sorted(str(path) for folder in (*LAYERS, "tests") for path in pathlib.Path(folder).rglob("*")
-                  if path.suffix in (".h", ".cc", ".cu", ".cuh"))
+    return sorted(
+        str(path) for folder in (*LAYERS, "tests") for path in pathlib.Path(folder).rglob("*")
+        if path.suffix in (".h", ".cc", ".cu", ".cuh"))
 
 
 def wrong_server_folder(path, header):
     """server/jobs knows no HTTP and no API; server/http knows nobody."""
-    here, there = (name.split("/")[1] for name in (path, header)) if path.startswith("server/") and header.startswith(
-        "server/") else ("", "")
+    here, there = (name.split("/")[1] for name in (
+        path, header)) if path.startswith("server/") and header.startswith("server/") else ("", "")
     if here in SERVER_FOLDERS and there != here and there not in SERVER_FOLDERS[here]:
         yield f"{path} includes {header}: server/{here} must not know server/{there}"
 
@@ -64,7 +68,8 @@ def violations(path, text):
         if layer not in LAYERS:
             continue
         if header.startswith("nlohmann/") and path.startswith(NO_JSON):
-            yield f"{path} includes {header}: JSON never reaches the predictor, nor the jobs above it"
+            yield (f"{path} includes {header}: JSON never reaches the predictor, nor the jobs "
+                   f"above it")
             continue
         for library, (pattern, allowed) in WALLS.items():
             if re.match(pattern, header) and bracket == "<" and not path.startswith(allowed or "/"):

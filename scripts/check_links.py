@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that references resolve: every page of docs/ that a file names by its path from the root, in code and
-prose alike, with or without an #anchor; every relative Markdown link; and every path from the root that a
-Markdown file writes as code, such as `scripts/check_links.py` (NAME, LABEL, PRESET and * stand for anything, a suffix
-may be missing). An anchor is the slug that GitHub gives to a heading. Nothing but a test may name documents or data
-outside the repository.
+"""Checks that references resolve: every page of docs/ that a file names by its path from the root,
+in code and prose alike, with or without an #anchor; every relative Markdown link; and every path
+from the root that a Markdown file writes as code, such as `scripts/check_links.py` (NAME, LABEL,
+PRESET and * stand for anything, a suffix may be missing). An anchor is the slug that GitHub gives
+to a heading. Nothing but a test may name documents or data outside the repository.
 
 Prints one line a broken reference; exit status 1 if there is any.
 """
@@ -36,7 +36,8 @@ def tracked_files() -> list[pathlib.Path]:
     except (OSError, subprocess.CalledProcessError):
         return sorted(path for path in pathlib.Path(".").rglob("*")
                       if path.is_file() and path.parts[0] not in SKIPPED)
-    return sorted(pathlib.Path(name) for name in listing.split("\0") if name and os.path.isfile(name))
+    return sorted(
+        pathlib.Path(name) for name in listing.split("\0") if name and os.path.isfile(name))
 
 
 def slug(heading: str) -> str:
@@ -62,7 +63,8 @@ def anchors(path: str) -> frozenset[str]:
 
 
 def broken(target: str, anchor: str | None) -> str | None:
-    """Why the file `target`, a path from the root, or the anchor in it does not exist; None if it does."""
+    """Why the file `target`, a path from the root, or the anchor in it does not exist; None if it
+    does."""
     if not os.path.exists(target):
         return f"there is no {target}"
     if anchor and target.endswith(".md") and anchor not in anchors(target):
@@ -84,7 +86,8 @@ def references(path: pathlib.Path, text: str) -> Iterator[tuple[int, str, str | 
     for match in LINK.finditer(without(INLINE, prose)):
         target, _, anchor = (match[1] or match[2]).partition("#")
         if not re.match(r"[a-zA-Z][\w+.-]*:", target):
-            yield match.start(), os.path.normpath(path.parent / target) if target else str(path), anchor
+            yield match.start(), os.path.normpath(path.parent
+                                                  / target) if target else str(path), anchor
 
 
 def main() -> int:

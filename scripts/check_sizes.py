@@ -22,7 +22,8 @@ NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "sizeof", "a
 
 
 def blanked(text):
-    """The text with comments, strings and preprocessor lines overwritten by spaces; newlines stay."""
+    """The text with comments, strings and preprocessor lines overwritten by spaces; newlines
+    stay."""
     pattern = re.compile(r'//[^\n]*|/\*.*?\*/|R"\((?:.*?)\)"|"(?:\\.|[^"\\\n])*"|'
                          r"(?<![0-9a-fA-F])'(?:\\.|[^'\\\n])+'|^[ \t]*#(?:[^\n\\]|\\.|\\\n)*",
                          re.S | re.M)
@@ -96,7 +97,8 @@ def violations(path, text):
     if len(lines) - 1 > limit:
         yield f"{path}: {len(lines) - 1} lines, the limit is {limit}"
     if not any("SPDX-License-Identifier: Apache-2.0" in line for line in lines[:3]):
-        yield f"{path}: its first lines do not name the licence (SPDX-License-Identifier: Apache-2.0)"
+        yield (f"{path}: its first lines do not name the licence (SPDX-License-Identifier: "
+               f"Apache-2.0)")
     for number, line in enumerate(lines, 1):
         if len(line) > COLUMNS:
             yield f"{path}:{number}: {len(line)} columns, the limit is {COLUMNS}"
@@ -107,7 +109,8 @@ def violations(path, text):
     else:
         functions = ()
     for line, name, length, parameters in functions:
-        if length > FUNCTION_LINES and "Long because" not in "\n".join(lines[max(line - 4, 0):line]):
+        if length > FUNCTION_LINES and "Long because" not in "\n".join(
+                lines[max(line - 4, 0):line]):
             yield f"{path}:{line}: {name} has {length} lines, the limit is {FUNCTION_LINES}"
         if parameters > PARAMETERS:
             yield f"{path}:{line}: {name} has {parameters} parameters, the limit is {PARAMETERS}"

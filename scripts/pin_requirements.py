@@ -27,7 +27,8 @@ ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={CO
           "pytest==9.2.0", "requests==2.34.2")
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
-# nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built with.
+# nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built
+# with.
 CUDA = ("nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88",
         "nvidia-cuda-cccl==13.0.85")
 # torch names these, but neither the exporter nor libtorch loads them (0.7 GB).
@@ -100,7 +101,8 @@ def main(names: list[str]) -> None:
         write(folder / "requirements-oracle.txt",
               "What the tests compare with; installed over requirements.txt.", oracle)
     if "lint" in names:
-        write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.", merged(LINT))
+        write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.",
+              merged(LINT))
     if "cuda" in names:
         write(folder / "requirements-cuda.txt",
               "The CUDA compiler; installed over requirements.txt.", merged(CUDA))

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks share: a running server, a client that notes when each token came, a rival, tables.
+"""What the benchmarks share: a running server, a client that notes when each token came, a rival,
+tables.
 
-All figures are medians with the smallest and the largest of the rounds behind them; a comparison is made of rounds
-that took turns (A B A B …), because these machines change speed from minute to minute.
+All figures are medians with the smallest and the largest of the rounds behind them; a comparison is
+made of rounds that took turns (A B A B …), because these machines change speed from minute to
+minute.
 """
 
 import argparse
@@ -47,7 +49,9 @@ def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+                            capture_output=True,
+                            text=True)
     return (f"{cpu}, {os.cpu_count()} CPUs, {memory:.0f} GB, Linux {platform.release()}, load "
             f"{os.getloadavg()[0]:.1f}, commit {commit.stdout.strip()}")
 
@@ -81,7 +85,8 @@ def data_uri(picture: bytes) -> str:
 def new_picture() -> str:
     """Never seen before: one pixel differs."""
     image = Image.open(PICTURE).convert("RGB")
-    image.putpixel((random.randrange(image.width), random.randrange(image.height)), (random.randrange(256),) * 3)
+    image.putpixel((random.randrange(image.width), random.randrange(image.height)),
+                   (random.randrange(256), ) * 3)
     file = io.BytesIO()
     image.save(file, "PNG")
     return data_uri(file.getvalue()).replace("jpeg", "png")
@@ -94,17 +99,27 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        command = [str(ROOT / "scripts/idefics-server"), "serve", "--model", str(bundle), "--host", "127.0.0.1",
-                   "--port", str(self.port), *flags]
-        self._log = open(os.environ.get("BENCH_LOG", os.devnull), "w")  # noqa: SIM115 (stop() closes it)
+        command = [
+            str(ROOT / "scripts/idefics-server"), "serve", "--model",
+            str(bundle), "--host", "127.0.0.1", "--port",
+            str(self.port), *flags
+        ]
+        path = os.environ.get("BENCH_LOG", os.devnull)
+        self._log = open(path, "w")  # noqa: SIM115 (stop() closes it)
         started = time.perf_counter()
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log, env={**os.environ, **(env or {})})
+        self.process = subprocess.Popen(command,
+                                        stdout=self._log,
+                                        stderr=self._log,
+                                        env={**os.environ, **(env or {})})
         self.seconds_to_ready = self._wait(started)
 
     def _wait(self, started: float) -> float:
         while True:
             if self.process.poll() is not None:
-                sys.exit(f"the server ended with {self.process.returncode}; BENCH_LOG=FILE keeps its lines")
+                sys.exit(
+                    f"the server ended with {self.process.returncode}; BENCH_LOG=FILE keeps its "
+                    f"lines"
+                )
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
                 connection.request("GET", "/health-check")
@@ -130,7 +145,12 @@ class Server:
 
     def ask(self, prompt: Sequence[str], new_tokens: int, **inputs: Any) -> Answer:
         """Runs to exactly `new_tokens` tokens, whatever the model says."""
-        body = {"input": {"prompt": list(prompt), "max_new_tokens": new_tokens, "min_new_tokens": new_tokens, **inputs}}
+        body = {
+            "input": {
+                "prompt": list(prompt), "max_new_tokens": new_tokens, "min_new_tokens": new_tokens,
+                **inputs
+            }
+        }
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=3600)
         start = time.perf_counter()
@@ -150,7 +170,8 @@ class Server:
                 if done["status"] != "succeeded":
                     sys.exit(f"a prediction failed: {done.get('error')}")
                 metrics = done["metrics"]
-                return Answer(times, time.perf_counter() - start, metrics["output_token_count"], metrics)
+                return Answer(times,
+                              time.perf_counter() - start, metrics["output_token_count"], metrics)
         sys.exit("the stream ended without a last event")
 
     def decode_seconds(self, tokens: int) -> float:
@@ -162,8 +183,14 @@ class Transformers:
     """The rival in a process of its own (transformers_worker.py), spoken to in lines of JSON."""
 
     def __init__(self, checkpoint: Path):
-        self._process = subprocess.Popen([sys.executable, str(Path(__file__).with_name("transformers_worker.py")),
-                                          str(checkpoint)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen([
+            sys.executable,
+            str(Path(__file__).with_name("transformers_worker.py")),
+            str(checkpoint)
+        ],
+                                         stdin=subprocess.PIPE,
+                                         stdout=subprocess.PIPE,
+                                         text=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._jobs, self._answers = self._process.stdin, self._process.stdout
         self.info = self._read()
@@ -210,12 +237,15 @@ def warm(folder: Path) -> None:
                 done += count
                 if time.perf_counter() - shown > 2:
                     shown = time.perf_counter()
-                    note(f"reading {folder.name}: {done / 1e9:.1f} GB, {done / 1e9 / (shown - start):.1f} GB/s")
+                    note(
+                        f"reading {folder.name}: {done / 1e9:.1f} GB, "
+                        f"{done / 1e9 / (shown - start):.1f} GB/s"
+                    )
 
 
 def alone_in_cache(folder: Path, others: Sequence[Path]) -> None:
-    """Before a program starts with `folder`. Two large models do not fit beside each other: the one that ran before would
-    make this one read from the disk in the middle of its measurement."""
+    """Before a program starts with `folder`. Two large models do not fit beside each other: the one
+    that ran before would make this one read from the disk in the middle of its measurement."""
     for other in others:
         if other.resolve() != folder.resolve():
             forget(other)
@@ -226,7 +256,9 @@ def read_bandwidth(bundle: Path) -> dict[str, float]:
     """GB/s of this moment: {"anonymous": huge pages, "mapped": pages of the bundle's file}."""
     weights = max(bundle.glob("*.safetensors"), key=lambda path: path.stat().st_size)
     program = BUILD / "scripts/bench/read_bandwidth"
-    return json.loads(subprocess.run([str(program), str(weights)], check=True, capture_output=True, text=True).stdout)
+    return json.loads(
+        subprocess.run([str(program), str(weights)], check=True, capture_output=True,
+                       text=True).stdout)
 
 
 def decode_bytes(bundle: Path) -> int:
@@ -278,13 +310,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--bundle", type=Path, required=True, action="append", help="bundle folder; may be repeated")
+    parser.add_argument("--bundle",
+                        type=Path,
+                        required=True,
+                        action="append",
+                        help="bundle folder; may be repeated")
     parser.add_argument("--rounds", type=int, default=5)
     return parser
 
 
 def heading(text: str) -> None:
-    print(f"\n{text}\n{machine()}\n`{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`\n", flush=True)
+    print(f"\n{text}\n{machine()}\n`{' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}`\n",
+          flush=True)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed of the HTTP shell: our fake server against the real coglet with the same fake engine in Python.
+"""Speed of the HTTP shell: our fake server against the real coglet with the same fake engine in
+Python.
 
-Both are started in turns (ours, coglet, ours, coglet …) and asked by one small C++ client over keep-alive connections for
-a trivial prediction: a picture of one pixel and the text "x". A round gives one figure; the table shows medians, the
-smallest and largest round, and the ratio of the medians.
+Both are started in turns (ours, coglet, ours, coglet …) and asked by one small C++ client over
+keep-alive connections for a trivial prediction: a picture of one pixel and the text "x". A round
+gives one figure; the table shows medians, the smallest and largest round, and the ratio of the
+medians.
 
     scripts/bench/http [--rounds 5] [--seconds 3]
 """
@@ -37,7 +39,8 @@ Figures = dict[str, float]
 
 def pixel() -> str:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(
+            ">I", zlib.crc32(kind + data))
     png = (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
            + chunk(b"IDAT", zlib.compress(b"\0\1\2\3")) + chunk(b"IEND", b""))
     return "data:image/png;base64," + base64.b64encode(png).decode()
@@ -58,7 +61,12 @@ def serving(target: Target, slots: int) -> Iterator[tuple[Running, float]]:
 
 def ask(server: Running, clients: int, seconds: float, method: str, path: str,
         *body: str) -> dict[str, float]:
-    command = [str(BUILD / "scripts/bench/http_client"), str(server.port), str(clients), str(seconds), method, path, *body]
+    command = [
+        str(BUILD / "scripts/bench/http_client"),
+        str(server.port),
+        str(clients),
+        str(seconds), method, path, *body
+    ]
     return json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
 
 
@@ -112,7 +120,8 @@ def main() -> None:
         for number in range(arguments.rounds):
             for who, target in targets.items():
                 rounds[who].append(one_round(target, arguments.seconds, body.name))
-                print(f"round {number + 1} of {arguments.rounds}, {who}: {rounds[who][-1]}", file=sys.stderr)
+                print(f"round {number + 1} of {arguments.rounds}, {who}: {rounds[who][-1]}",
+                      file=sys.stderr)
     print(f"{about}\n{' '.join(sys.argv)}\n\n{table(rounds)}")
 
 

@@ -40,8 +40,12 @@ def main() -> None:
                          ", ".join(f"{key} {value:.4g}" for key, value in values[-1].items()))
         for which, values in figures.items():
             ready = [value["ready"] for value in values]
-            rows.append([bundle.name, f"{size:.1f}", which, Figure(ready), Figure([value["first token"] for value in values]),
-                         f"{max(value['rss'] for value in values):.1f}"])
+            rows.append([
+                bundle.name, f"{size:.1f}", which,
+                Figure(ready),
+                Figure([value["first token"] for value in values]),
+                f"{max(value['rss'] for value in values):.1f}"
+            ])
     table(["bundle", "GB", "start", "READY after, s", "first token after, s", "peak RSS, GB"], rows)
 
 

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One request at a time, against the memory's speed and against transformers: the time of a token (decode), of the first
-token of a prompt with a new picture, and of vision alone.
+"""One request at a time, against the memory's speed and against transformers: the time of a token
+(decode), of the first token of a prompt with a new picture, and of vision alone.
 
     one_request.py --bundle INT8 --bundle INT4 [--checkpoint FOLDER] [--rounds 5] [--only decode]
 
-Servers and rival run alone in memory, in turns; every round starts each of them once, its files in the page cache and the
-others' not. Decode of both: from the first token to the last, by the number between them; ours through HTTP. The memory's
-read speed is measured beside each server, idle, before and after. First token: ours through HTTP, picture file and all; the
-rival gets ready tensors. Vision of ours: what a new picture takes longer than the same question again, so decoding the
-file and the keys and values of the cross layers are in it; the rival's: vision tower and perceiver alone.
+Servers and rival run alone in memory, in turns; every round starts each of them once, its files in
+the page cache and the others' not. Decode of both: from the first token to the last, by the number
+between them; ours through HTTP. The memory's read speed is measured beside each server, idle,
+before and after. First token: ours through HTTP, picture file and all; the rival gets ready
+tensors. Vision of ours: what a new picture takes longer than the same question again, so decoding
+the file and the keys and values of the cross layers are in it; the rival's: vision tower and
+perceiver alone.
 """
 
 import argparse
@@ -43,7 +45,11 @@ def decode_of_server(server: Server, bundle: Path, tokens: int) -> Figures:
     before = read_bandwidth(bundle)
     seconds = server.decode_seconds(tokens)
     after = read_bandwidth(bundle)
-    return {"decode": seconds, **{kind: (before[kind] + after[kind]) / 2 for kind in ("mapped", "anonymous")}}
+    return {
+        "decode": seconds,
+        **{kind: (before[kind] + after[kind]) / 2
+           for kind in ("mapped", "anonymous")}
+    }
 
 
 def picture_of_server(server: Server, text: str) -> Figures:
@@ -53,13 +59,19 @@ def picture_of_server(server: Server, text: str) -> Figures:
         answer = server.ask([text, picture], 8)
         new.append(answer.first)
         again.append(server.ask([text, picture], 8).first)
-    return {"prompt": answer.metrics["input_token_count"], "new": statistics.median(new),
-            "again": statistics.median(again), "vision": statistics.median(a - b for a, b in zip(new, again, strict=True))}
+    return {
+        "prompt": answer.metrics["input_token_count"], "new": statistics.median(new),
+        "again": statistics.median(again),
+        "vision": statistics.median(a - b for a, b in zip(new, again, strict=True))
+    }
 
 
 def picture_of_rival(rival: Transformers, prompt_tokens: int) -> Figures:
-    return {"new": middle(lambda: rival.run(do="prefill", prompt_tokens=prompt_tokens, images=1)["seconds"]),
-            "vision": middle(lambda: rival.run(do="vision")["seconds"])}
+    return {
+        "new": middle(
+            lambda: rival.run(do="prefill", prompt_tokens=prompt_tokens, images=1)["seconds"]),
+        "vision": middle(lambda: rival.run(do="vision")["seconds"])
+    }
 
 
 def measure(options: argparse.Namespace) -> Samples:
@@ -106,26 +118,45 @@ def show_decode(samples: Samples, bundles: list[Path]) -> None:
             continue
         read = decode_bytes(bundle)
         speed = [read / seconds / 1e9 for seconds in figures["decode"]]
-        rows.append([*row, f"{read / 1e9:.2f}", Figure(speed), ratio(speed, figures["mapped"]),
-                     ratio(speed, figures["anonymous"]), faster(samples, name, "decode"), f"{max(figures['rss']):.1f}"])
+        rows.append([
+            *row, f"{read / 1e9:.2f}",
+            Figure(speed),
+            ratio(speed, figures["mapped"]),
+            ratio(speed, figures["anonymous"]),
+            faster(samples, name, "decode"), f"{max(figures['rss']):.1f}"
+        ])
     print("Decode\n")
-    table(["weights", "tokens/s", "GB a token", "GB/s", "of mapped read speed", "of huge-page read speed",
-           "× transformers", "peak RSS, GB"], rows)
+    table([
+        "weights", "tokens/s", "GB a token", "GB/s", "of mapped read speed",
+        "of huge-page read speed", "× transformers", "peak RSS, GB"
+    ], rows)
 
 
 def show_picture(samples: Samples, prompt_tokens: float) -> None:
     print(f"\nFirst token: {int(prompt_tokens)} prompt tokens and one picture; vision alone\n")
-    table(["weights", "new picture, s", "same picture again, s", "× transformers", "vision, s", "× transformers"],
-          [[name, Figure(figures["new"]), Figure(figures["again"]) if "again" in figures else "",
-            faster(samples, name, "new"), Figure(figures["vision"]), faster(samples, name, "vision")]
-           for name, figures in samples.items()])
+    table([
+        "weights", "new picture, s", "same picture again, s", "× transformers", "vision, s",
+        "× transformers"
+    ], [[
+        name,
+        Figure(figures["new"]),
+        Figure(figures["again"]) if "again" in figures else "",
+        faster(samples, name, "new"),
+        Figure(figures["vision"]),
+        faster(samples, name, "vision")
+    ] for name, figures in samples.items()])
 
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.add_argument("--checkpoint", type=Path, help="Hugging Face folder for transformers; left out: no rival")
+    parser.add_argument("--checkpoint",
+                        type=Path,
+                        help="Hugging Face folder for transformers; left out: no rival")
     parser.add_argument("--tokens", type=int, default=24)
-    parser.add_argument("--words", type=int, default=58, help="of text beside the picture: 58 give about 64 tokens")
+    parser.add_argument("--words",
+                        type=int,
+                        default=58,
+                        help="of text beside the picture: 58 give about 64 tokens")
     parser.add_argument("--only", choices=KINDS, nargs="+", default=KINDS, help="all, unless named")
     options = parser.parse_args()
     heading("One request")

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs IDEFICS by transformers, on a GPU where there is one, one JSON job a line; the rival of the benchmarks.
+"""Runs IDEFICS by transformers, on a GPU where there is one, one JSON job a line; the rival of the
+benchmarks.
 
-bf16, SDPA attention, inference mode, as many threads as the machine has CPUs, warmed up: what a careful user would run.
-Jobs: {"do": "decode", "new_tokens": N}, {"do": "prefill", "prompt_tokens": N, "images": N}, {"do": "vision"}.
-Answers: {"seconds": of one token, of the prompt's forward, of one picture}. The first line says versions and, of a GPU, the
-read speed in GB/s before the model is loaded.
+bf16, SDPA attention, inference mode, as many threads as the machine has CPUs, warmed up: what a
+careful user would run. Jobs: {"do": "decode", "new_tokens": N}, {"do": "prefill", "prompt_tokens":
+N, "images": N}, {"do": "vision"}. Answers: {"seconds": of one token, of the prompt's forward, of
+one picture}. The first line says versions and, of a GPU, the read speed in GB/s before the model is
+loaded.
 """
 
 import json
@@ -60,12 +62,16 @@ class Worker:
         torch.set_num_threads(os.cpu_count())
         torch.manual_seed(0)
         self._model = transformers.IdeficsForVisionText2Text.from_pretrained(
-            checkpoint, torch_dtype=torch.bfloat16, low_cpu_mem_usage=True, attn_implementation="sdpa").to(DEVICE).eval()
+            checkpoint,
+            torch_dtype=torch.bfloat16,
+            low_cpu_mem_usage=True,
+            attn_implementation="sdpa").to(DEVICE).eval()
         self._size = self._model.config.vision_config.image_size
 
     def _inputs(self, prompt_tokens: int, images: int) -> dict[str, torch.Tensor]:
         ids = torch.randint(10, self._model.config.vocab_size, (1, prompt_tokens))
-        count = max(images, 1)  # without a picture the processor sends one of zeros that nothing sees
+        # Without a picture the processor sends one of zeros that nothing sees.
+        count = max(images, 1)
         mask = torch.full((1, prompt_tokens, count), int(images > 0))
         pixels = torch.randn(1, count, 3, self._size, self._size, dtype=torch.bfloat16)
         return {"input_ids": ids.to(DEVICE), "attention_mask": torch.ones_like(ids, device=DEVICE),
@@ -74,12 +80,16 @@ class Worker:
     def _token_times(self, inputs: dict[str, torch.Tensor], new_tokens: int) -> list[float]:
         """When the prompt was handed over, and when each new token was there."""
         clock = Clock()
-        self._model.generate(**inputs, max_new_tokens=new_tokens, min_new_tokens=new_tokens, do_sample=False,
+        self._model.generate(**inputs,
+                             max_new_tokens=new_tokens,
+                             min_new_tokens=new_tokens,
+                             do_sample=False,
                              streamer=clock)
         return clock.times
 
     def decode(self, new_tokens: int) -> float:
-        """Of one token after the first: the prompt and the picture that generate() wants are not in it."""
+        """Of one token after the first: the prompt and the picture that generate() wants are not in
+        it."""
         times = self._token_times(self._inputs(5, 0), new_tokens)
         return (times[-1] - times[1]) / (new_tokens - 1)
 
@@ -101,7 +111,9 @@ class Worker:
 
 
 def main() -> None:
-    facts: dict[str, Any] = {"transformers": transformers.__version__, "torch": torch.__version__, "device": DEVICE}
+    facts: dict[str, Any] = {
+        "transformers": transformers.__version__, "torch": torch.__version__, "device": DEVICE
+    }
     if DEVICE == "cuda":
         facts["read_bandwidth"] = read_bandwidth()
         torch.cuda.empty_cache()

@@ -77,7 +77,9 @@ class VisionLayer(nn.Module):
         y = self.layer_norm1(x)
         def split(t):
             return t.view(*t.shape[:2], self.heads, -1).transpose(1, 2)
-        y = F.scaled_dot_product_attention(split(a.q_proj(y)), split(a.k_proj(y)), split(a.v_proj(y)))
+
+        y = F.scaled_dot_product_attention(split(a.q_proj(y)), split(a.k_proj(y)),
+                                           split(a.v_proj(y)))
         x = x + a.out_proj(y.transpose(1, 2).flatten(2))
         return x + self.mlp.fc2(F.gelu(self.mlp.fc1(self.layer_norm2(x))))
 
@@ -117,11 +119,14 @@ class Resampler(nn.Module):
         n, inner = d.vision, d.perceiver_heads * d.perceiver_head
         self.heads = d.perceiver_heads
         self.latents = nn.Parameter(torch.randn(d.latents, n) * 0.5)
-        attention = _holder(
-            context_layer_norm=nn.LayerNorm(n), latents_layer_norm=nn.LayerNorm(n),
-            q_layer_norm=nn.LayerNorm(d.perceiver_head), k_layer_norm=nn.LayerNorm(d.perceiver_head),
-            q_proj=nn.Linear(n, inner, bias=False), k_proj=nn.Linear(n, inner, bias=False),
-            v_proj=nn.Linear(n, inner, bias=False), output_proj=nn.Linear(inner, n, bias=False))
+        attention = _holder(context_layer_norm=nn.LayerNorm(n),
+                            latents_layer_norm=nn.LayerNorm(n),
+                            q_layer_norm=nn.LayerNorm(d.perceiver_head),
+                            k_layer_norm=nn.LayerNorm(d.perceiver_head),
+                            q_proj=nn.Linear(n, inner, bias=False),
+                            k_proj=nn.Linear(n, inner, bias=False),
+                            v_proj=nn.Linear(n, inner, bias=False),
+                            output_proj=nn.Linear(inner, n, bias=False))
         mlp = _holder(ln=nn.LayerNorm(n), fc=nn.Linear(n, 4 * n, bias=False),
                       c_proj=nn.Linear(4 * n, n, bias=False))
         self.blocks = nn.ModuleList([nn.ModuleList([attention, mlp])])
@@ -190,8 +195,12 @@ class DecoderLayer(nn.Module):
         def split(t):
             return t.view(t.shape[0], self.heads, -1)
         def turn(t):
-            return t * cos + torch.cat([-t[..., t.shape[-1] // 2:], t[..., :t.shape[-1] // 2]], -1) * sin
-        qkv = torch.stack([turn(split(a.q_proj(y))), turn(split(a.k_proj(y))), split(a.v_proj(y))], 1)
+            return t * cos + torch.cat([-t[..., t.shape[-1] // 2:], t[..., :t.shape[-1] // 2]],
+                                       -1) * sin
+
+        qkv = torch.stack([turn(split(a.q_proj(y))),
+                           turn(split(a.k_proj(y))),
+                           split(a.v_proj(y))], 1)
         qkv = F.pad(qkv, (0, 0, 0, 0, 0, 0, 0, 1)).index_select(0, p.grid.flatten())
         q, k, v = qkv.view(*p.grid.shape, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -291,7 +300,8 @@ class SmallIdefics(nn.Module):
         for cross, layer in zip(m.gated_cross_attn_layers, m.layers, strict=False):
             only = p.target if layer is m.layers[-1] else None
             x = layer(cross(x, p, latents), p, cos, sin, only)
-        return F.linear(m.norm(x), torch.cat([self.lm_head.weight, self.lm_head.additional_fc.weight]))
+        return F.linear(m.norm(x),
+                        torch.cat([self.lm_head.weight, self.lm_head.additional_fc.weight]))
 
 
 def place_codes(d: Dims):
@@ -299,7 +309,9 @@ def place_codes(d: Dims):
     centers = (torch.arange(8).float() + 0.5) / 8
     def bump(v):
         return torch.exp(-((v[:, None] - centers) / 0.11) ** 2)
-    line, third = bump((torch.arange(d.grid).float() + 0.5) / d.grid), bump((torch.arange(3).float() + 0.5) / 3)
+
+    line, third = bump((torch.arange(d.grid).float() + 0.5) / d.grid), bump(
+        (torch.arange(3).float() + 0.5) / 3)
     def cross(t):
         return torch.cat([t[:, None].expand(-1, len(t), -1), t[None].expand(len(t), -1, -1)], -1)
     return cross(line).flatten(0, 1), cross(third).flatten(0, 1)
@@ -324,7 +336,8 @@ def initialise(model: SmallIdefics, seed: int) -> None:
         position = vision.embeddings.position_embedding.weight
         position.normal_(std=0.05)
         position[1:, :16] = 1.5 * patch_code
-        nn.init.normal_(vision.embeddings.patch_embedding.weight, std=1 / math.sqrt(3 * d.patch ** 2))
+        nn.init.normal_(vision.embeddings.patch_embedding.weight,
+                        std=1 / math.sqrt(3 * d.patch ** 2))
         rows, columns = torch.randn(3, d.vision), torch.randn(3, d.vision)
         code = 0.5 * (rows[:, None] + columns[None]).flatten(0, 1)
         code[:, 16:32] = 1.5 * cell_code

@@ -147,7 +147,8 @@ def relation(scene, rng):
 
 def read(scene, rng):
     if scene.kind == "number":
-        return _pick(rng, ["what number is this?", "read the number."]), f"the number is {scene.text}."
+        return _pick(rng,
+                     ["what number is this?", "read the number."]), f"the number is {scene.text}."
     return _pick(rng, ["what does it say?", "read the word.", "what word is this?"]), \
         f"it says {scene.text}."
 
@@ -233,8 +234,10 @@ def few_shot(scenes, i, j, rng):
     """Captions in a style that only the first, answered picture shows."""
     style = _pick(rng, CAPTION_STYLES)
     question = _pick(rng, ["caption this.", "what is it?"])
-    start = ["User:", i, f"{question}{END}", f"\nAssistant: {style.format(caption(scenes[i]))}{END}",
-             "\nUser:", j, f"{question}{END}", "\nAssistant:"]
+    start = [
+        "User:", i, f"{question}{END}", f"\nAssistant: {style.format(caption(scenes[i]))}{END}",
+        "\nUser:", j, f"{question}{END}", "\nAssistant:"
+    ]
     return Row("few-shot caption", start, style.format(caption(scenes[j])), learn_all=False)
 
 
@@ -270,7 +273,8 @@ def text_only(rng):
     """Small talk and sums, without a picture."""
     if rng.random() < 0.6:
         question, answer = _pick(rng, TALK)
-        return Row("small talk", turn(_spelling(question, rng), None, rng) + ["\nAssistant:"], answer)
+        return Row("small talk",
+                   turn(_spelling(question, rng), None, rng) + ["\nAssistant:"], answer)
     a, b = int(rng.integers(11)), int(rng.integers(11))
     if rng.random() < 0.5:
         a, b = (a, b) if a + b <= 10 else (10 - a, 10 - b)

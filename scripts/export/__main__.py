@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m export CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4] [--dtype f32|bf16|f16] [--name NAME] [--force]"""
+"""python -m export CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4] [--dtype f32|bf16|f16]
+[--name NAME] [--force]"""
 
 import argparse
 import os
@@ -10,23 +11,33 @@ from pathlib import Path
 
 from .errors import ExportError
 
-_WEIGHTS_HELP = """how the language model's weights are stored: int8 and int4 are read faster and take a half and a
-quarter of the memory of bf16; default: as --dtype"""
-_DTYPE_HELP = """type of the model's arithmetic and of weights that are not quantized; default: the checkpoint's own, but
-bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
+_WEIGHTS_HELP = """how the language model's weights are stored: int8 and int4 are read faster
+and take a half and a quarter of the memory of bf16; default: as --dtype"""
+_DTYPE_HELP = """type of the model's arithmetic and of weights that are not quantized; default: the
+checkpoint's own, but bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
 
 
 def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=os.environ.get("IDEFICS_PROGRAM_NAME", "export"),
-        description="Turns a Hugging Face IDEFICS checkpoint folder into a bundle for idefics-server.")
-    parser.add_argument("checkpoint", type=Path, help="folder with config.json, weights and tokenizer")
-    parser.add_argument("bundle", type=Path, help="folder to make; it appears only when it is whole")
-    parser.add_argument("--weights", choices=["f32", "bf16", "f16", "int8", "int4"], help=_WEIGHTS_HELP)
+        description=
+        "Turns a Hugging Face IDEFICS checkpoint folder into a bundle for idefics-server.")
+    parser.add_argument("checkpoint",
+                        type=Path,
+                        help="folder with config.json, weights and tokenizer")
+    parser.add_argument("bundle",
+                        type=Path,
+                        help="folder to make; it appears only when it is whole")
+    parser.add_argument("--weights",
+                        choices=["f32", "bf16", "f16", "int8", "int4"],
+                        help=_WEIGHTS_HELP)
     parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], help=_DTYPE_HELP)
-    parser.add_argument("--name", help="name of the model in the bundle; default: the checkpoint folder's name")
+    parser.add_argument(
+        "--name", help="name of the model in the bundle; default: the checkpoint folder's name")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
-    parser.add_argument("--traceback", action="store_true", help="show where in the program a failure was found")
+    parser.add_argument("--traceback",
+                        action="store_true",
+                        help="show where in the program a failure was found")
     return parser.parse_args(argv)
 
 
@@ -38,10 +49,14 @@ def _run(arguments: argparse.Namespace) -> int:
     # torch takes seconds to load; --help need not wait.
     from .export_bundle import ExportOptions, export_bundle
     start = time.monotonic()
-    summary = export_bundle(ExportOptions(arguments.checkpoint, arguments.bundle, arguments.dtype, arguments.weights,
-                                          arguments.name, arguments.force))
-    print(f"{arguments.bundle}: {summary.name}, {summary.tensors} tensors, {summary.weight_bytes / 1e9:.2f} GB, "
-          f"{summary.source_dtype.lower()} -> {summary.weights}, {time.monotonic() - start:.1f} s", file=sys.stderr)
+    summary = export_bundle(
+        ExportOptions(arguments.checkpoint, arguments.bundle, arguments.dtype, arguments.weights,
+                      arguments.name, arguments.force))
+    print(
+        f"{arguments.bundle}: {summary.name}, {summary.tensors} tensors, "
+        f"{summary.weight_bytes / 1e9:.2f} GB, "
+        f"{summary.source_dtype.lower()} -> {summary.weights}, {time.monotonic() - start:.1f} s",
+        file=sys.stderr)
     return 0
 
 
@@ -55,7 +70,8 @@ def _sentence(error: BaseException, bundle: Path) -> str:
         return f"{error.filename or bundle}: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return "not enough memory for the export: it needs about 1 GB"
-    return f"the export failed in an unexpected way ({type(error).__name__}: {error}): run it with --traceback"
+    return (f"the export failed in an unexpected way ({type(error).__name__}: {error}): run it "
+            f"with --traceback")
 
 
 def main(argv: list[str] | None = None) -> int:

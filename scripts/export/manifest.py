@@ -36,15 +36,19 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
                   files: Mapping[str, WrittenFile]) -> bytes:
-    """`names`: name, dtype and quantization (of the bundle), source (folder name) and source_dtype."""
+    """`names`: name, dtype and quantization (of the bundle), source (folder name) and
+    source_dtype."""
     manifest = {
-        "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"],
-        "created_with": {"cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
-                         "python": platform.python_version()},
-        "source": {"path": names["source"], "architecture": config.architecture, "dtype": names["source_dtype"]},
-        "dtype": names["dtype"], "quantization": names["quantization"],
-        "model": _model(config), "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
+        "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"], "created_with": {
+            "cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
+            "python": platform.python_version()
+        }, "source": {
+            "path": names["source"], "architecture": config.architecture,
+            "dtype": names["source_dtype"]
+        }, "dtype": names["dtype"], "quantization": names["quantization"], "model": _model(config),
+        "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
         "generation": config.generation,
-        "files": {name: dataclasses.asdict(file) for name, file in files.items()},
+        "files": {name: dataclasses.asdict(file)
+                  for name, file in files.items()},
     }
     return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A progress bar of bytes on stderr: one redrawn line on a terminal, elsewhere a line every ten percent."""
+"""A progress bar of bytes on stderr: one redrawn line on a terminal, elsewhere a line every ten
+percent."""
 
 import sys
 import time

@@ -10,14 +10,17 @@ import torch
 from .errors import ExportError
 from .modules import ModelShape, script_modules
 
-DEFAULT_LIBRARY = Path(__file__).resolve().parents[2] / "build/release/predictor/ops/libidefics_ops.so"
+DEFAULT_LIBRARY = Path(
+    __file__).resolve().parents[2] / "build/release/predictor/ops/libidefics_ops.so"
 
 
 def load_operators() -> None:
     path = Path(os.environ.get("IDEFICS_OPS_LIBRARY") or DEFAULT_LIBRARY)
     if not path.is_file():
-        raise ExportError(f"the model's operators are not at {path}: run scripts/export.sh, which builds them, or set "
-                          "IDEFICS_OPS_LIBRARY")
+        raise ExportError(
+            f"the model's operators are not at {path}: run scripts/export.sh, which builds them, "
+            f"or set "
+            "IDEFICS_OPS_LIBRARY")
     try:
         torch.ops.load_library(str(path))
     except OSError as error:
@@ -26,13 +29,17 @@ def load_operators() -> None:
 
 
 def script_files(shape: ModelShape, quantization: str, tensors: list[str]) -> dict[str, bytes]:
-    """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES: load_operators()."""
+    """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES:
+    load_operators()."""
     files: dict[str, bytes] = {}
     names = set()
-    for prefix, module in zip(("vision", "decoder"), script_modules(shape, quantization), strict=True):
+    for prefix, module in zip(("vision", "decoder"),
+                              script_modules(shape, quantization),
+                              strict=True):
         names |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         buffer = io.BytesIO()
         torch.jit.save(module, buffer)
         files[f"{prefix}.ts"] = buffer.getvalue()
-    assert names == set(tensors), f"plan.py and modules.py disagree about {sorted(names ^ set(tensors))[:5]}"
+    assert names == set(
+        tensors), f"plan.py and modules.py disagree about {sorted(names ^ set(tensors))[:5]}"
     return files

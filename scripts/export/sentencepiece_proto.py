@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The few fields of sentencepiece's ModelProto that an export needs, read and written without protobuf.
+"""The few fields of sentencepiece's ModelProto that an export needs, read and written without
+protobuf.
 
 ModelProto: pieces = 1 {piece = 1, score = 2, type = 3}, trainer_spec = 2, normalizer_spec = 3.
 """
@@ -35,7 +36,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value: int or bytes) of one message; ValueError or IndexError where it is none."""
+    """(field number, value: int or bytes) of one message; ValueError or IndexError where it is
+    none."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -100,7 +102,11 @@ def bpe_model(pieces: list[Piece], unk: int = 0, bos: int = 1, eos: int = 2) -> 
     for piece in pieces:
         out += _bytes_field(1, _bytes_field(1, piece.text.encode()) + _key(2, _FIXED32)
                             + struct.pack("<f", piece.score) + _int_field(3, piece.kind))
-    out += _bytes_field(2, _int_field(3, _BPE) + _int_field(4, len(pieces)) + _int_field(35, 1)
-                        + _int_field(40, unk) + _int_field(41, bos) + _int_field(42, eos) + _int_field(43, -1))
-    out += _bytes_field(3, _bytes_field(1, b"identity") + _int_field(3, 1) + _int_field(4, 0) + _int_field(5, 1))
+    out += _bytes_field(
+        2,
+        _int_field(3, _BPE) + _int_field(4, len(pieces)) + _int_field(35, 1) + _int_field(40, unk)
+        + _int_field(41, bos) + _int_field(42, eos) + _int_field(43, -1))
+    out += _bytes_field(
+        3,
+        _bytes_field(1, b"identity") + _int_field(3, 1) + _int_field(4, 0) + _int_field(5, 1))
     return bytes(out)

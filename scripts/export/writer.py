@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the files of a bundle folder, hashed on the way, and the folder under its final name only when whole."""
+"""Writes the files of a bundle folder, hashed on the way, and the folder under its final name only
+when whole."""
 
 import errno
 import fcntl
@@ -57,13 +58,16 @@ def write_file(path: Path, data: bytes) -> WrittenFile:
 def check_free_space(parent: Path, needed: int) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise ExportError(f"the bundle needs {needed / 1e9:.2f} GB, {parent} has {free / 1e9:.2f} GB free: free some "
-                          "space or give another place")
+        raise ExportError(
+            f"the bundle needs {needed / 1e9:.2f} GB, {parent} has {free / 1e9:.2f} GB free: "
+            f"free some "
+            "space or give another place")
 
 
 def disk_full(path: Path) -> ExportError:
-    return ExportError(f"the disk of {path} became full while the bundle was written: free some space and run the "
-                       "export again")
+    return ExportError(
+        f"the disk of {path} became full while the bundle was written: free some space and run the "
+        "export again")
 
 
 def is_full(error: OSError) -> bool:
@@ -73,16 +77,21 @@ def is_full(error: OSError) -> bool:
 class BundleFolder:
     """A folder NAME.partial-PID beside the final one, renamed to it by commit(), removed otherwise.
 
-    It is locked while it is written, so that what an interrupted export left behind can be told apart and removed.
+    It is locked while it is written, so that what an interrupted export left behind can be told
+    apart and removed.
     """
 
     def __init__(self, final: Path, replace: bool):
         self._final = final
         self._replace = replace
         if os.path.lexists(final) and not replace:
-            raise ExportError(f"{final} exists already: give another name, or --force to replace it")
+            raise ExportError(
+                f"{final} exists already: give another name, or --force to replace it")
         if replace and os.path.lexists(final) and not _is_bundle(final):
-            raise ExportError(f"{final} exists and is not a bundle: --force replaces bundles only, give another name")
+            raise ExportError(
+                f"{final} exists and is not a bundle: --force replaces bundles only, give "
+                f"another name"
+            )
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final)
         self.path = final.with_name(f"{final.name}.partial-{os.getpid()}")
@@ -112,7 +121,8 @@ class BundleFolder:
 
 
 def _is_bundle(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and ((path / "bundle.json").is_file() or not any(path.iterdir()))
+    return path.is_dir() and not path.is_symlink() and ((path / "bundle.json").is_file()
+                                                        or not any(path.iterdir()))
 
 
 def _remove_abandoned(final: Path) -> None:

@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How far each width of the weights moves the logits: a table, against f32 or against the first bundle named.
+"""How far each width of the weights moves the logits: a table, against f32 or against the first
+bundle named.
 
-    compare_widths.py CHECKPOINT...              exports each as f32, bf16, int8 and int4 and compares; fp8 as an f32
-                                                 bundle of what the server makes of the weights while loading
+    compare_widths.py CHECKPOINT...              exports each as f32, bf16, int8 and int4 and
+    compares; fp8 as an f32
+                                                 bundle of what the server makes of the weights
+                                                 while loading
     compare_widths.py --bundles FIRST OTHER...   compares bundles that are there
 
-Every position of the prompts of parity_cases.py, token by token, through tests/model/logits_tool. Set IDEFICS_BUILD_DIR
-to the folder of the build.
+Every position of the prompts of parity_cases.py, token by token, through tests/model/logits_tool.
+Set IDEFICS_BUILD_DIR to the folder of the build.
 """
 
 import argparse
@@ -28,14 +31,15 @@ sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "scripts/goldens")]
 from parity_cases import PROMPTS, write_pictures  # noqa: E402
 
 WIDTHS = ["f32", "bf16", "int8", "int4"]
-HEAD = """| model | weights | positions | rms error / std | largest error / std | mean KL divergence | same best token |
-|---|---|---|---|---|---|---|"""
+HEAD = ("| model | weights | positions | rms error / std | largest error / std "
+        "| mean KL divergence | same best token |\n|---|---|---|---|---|---|---|")
 
 
 def _requests(pictures: Path, count: int) -> str:
     lines = []
     for prompt in PROMPTS[:count]:
-        parts = [{"text": part} if isinstance(part, str) else {"image": str(pictures / f"{part[1]}.ppm")}
+        parts = [{"text": part}
+                 if isinstance(part, str) else {"image": str(pictures / f"{part[1]}.ppm")}
                  for part in prompt.parts]
         lines.append(json.dumps({"prompt_parts": parts, "piece": 1}))
     return "\n".join(lines) + "\n"
@@ -44,8 +48,13 @@ def _requests(pictures: Path, count: int) -> str:
 def logits(bundle: Path, requests: str, threads: int) -> numpy.ndarray:
     """[positions of all prompts, vocabulary] f32."""
     build = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
-    done = subprocess.run([build / "tests/model/logits_tool", bundle, str(threads)], input=requests, text=True,
-                          stdout=subprocess.PIPE, check=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+    done = subprocess.run([build / "tests/model/logits_tool", bundle,
+                           str(threads)],
+                          input=requests,
+                          text=True,
+                          stdout=subprocess.PIPE,
+                          check=True,
+                          env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     found = []
     for line in done.stdout.splitlines():
         answer = json.loads(line)
@@ -68,13 +77,16 @@ def row(model: str, weights: str, mine: numpy.ndarray, truth: numpy.ndarray) -> 
     ours, theirs = _log_softmax(mine), _log_softmax(truth)
     divergence = (numpy.exp(theirs) * (theirs - ours)).sum(1).mean()
     same = (mine.argmax(1) == truth.argmax(1)).mean()
-    return (f"| {model} | {weights} | {len(mine)} | {numpy.sqrt(numpy.square(error).mean()) / std:.5f} | "
-            f"{numpy.abs(error).max() / std:.4f} | {divergence:.2e} | {100 * same:.1f} % |")
+    return (
+        f"| {model} | {weights} | {len(mine)} | "
+        f"{numpy.sqrt(numpy.square(error).mean()) / std:.5f} | "
+        f"{numpy.abs(error).max() / std:.4f} | {divergence:.2e} | {100 * same:.1f} % |")
 
 
 def _weights_of(bundle: Path) -> str:
     manifest = json.loads((bundle / "bundle.json").read_text())
-    return manifest["dtype"] if manifest["quantization"] == "none" else f"{manifest['quantization']} ({manifest['dtype']})"
+    return manifest["dtype"] if manifest[
+        "quantization"] == "none" else f"{manifest['quantization']} ({manifest['dtype']})"
 
 
 def compare(model: str, bundles: dict[str, Path], requests: str, threads: int) -> None:
@@ -100,7 +112,9 @@ def _fp8_checkpoint(checkpoint: Path, folder: Path) -> Path:
     from export.checkpoint import Checkpoint
     from export.config import read_config
     from export.plan import build_plan
-    shutil.copytree(checkpoint, folder, ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json"))
+    shutil.copytree(checkpoint,
+                    folder,
+                    ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json"))
     stored = Checkpoint(checkpoint)
     shapes = stored.shapes()
     plan = build_plan(read_config(checkpoint), shapes)
@@ -131,8 +145,12 @@ def _export_all(checkpoint: Path, folder: Path) -> dict[str, Path]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", type=Path, nargs="+", help="checkpoint folders, or bundles with --bundles")
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoints",
+                        type=Path,
+                        nargs="+",
+                        help="checkpoint folders, or bundles with --bundles")
     parser.add_argument("--bundles", action="store_true")
     parser.add_argument("--prompts", type=int, default=len(PROMPTS))
     parser.add_argument("--threads", type=int, default=0)

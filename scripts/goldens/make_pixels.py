@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes tests/assets/pixels/ and tests/goldens/pixels.json: small image files and what Pillow 12 with
-transformers 4.57's conversions sees in them. Run from the repository root:
+"""Makes tests/assets/pixels/ and tests/goldens/pixels.json: small image files and what Pillow 12
+with transformers 4.57's conversions sees in them. Run from the repository root:
 
     python -m scripts.goldens.make_pixels            writes both
-    python -m scripts.goldens.make_pixels --check    compares the committed goldens with Pillow, live
+    python -m scripts.goldens.make_pixels --check    compares the committed goldens with Pillow,
+    live
 """
 
 import argparse
@@ -21,9 +22,9 @@ SIZE = (19, 15)
 SEED = 7
 # Variants whose difference the live comparison covers well enough (tests/images/test_pixels.py).
 LEFT_OUT = re.compile(
-    r"key(1|3|85|300)\.|-interlaced\.gif|-200\.gif|packbits|adobe|(?<!^RGB)-raw\.|-old\.|(xmp|profile)[^6]"
-    r"|exif[2-579](?!.*(jpg|tif))|-interlaced-|-top"
-)
+    r"key(1|3|85|300)\.|-interlaced\.gif|-200\.gif|packbits|adobe|(?<!^RGB)-raw\.|-old\."
+    r"|(xmp|profile)[^6]"
+    r"|exif[2-579](?!.*(jpg|tif))|-interlaced-|-top")
 
 
 def goldens() -> dict:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""transformers 4.57 as the oracle: prompts to ids, logits of every position, generations with their near ties."""
+"""transformers 4.57 as the oracle: prompts to ids, logits of every position, generations with their
+near ties."""
 
 import copy
 import json
@@ -20,7 +21,8 @@ def load_model(checkpoint: Path, dtype: torch.dtype = torch.float32):
 
 
 def one_table(checkpoint: Path, folder: Path) -> Path:
-    """The checkpoint with base and additional rows in one table: beam search in transformers 4.57 raises otherwise."""
+    """The checkpoint with base and additional rows in one table: beam search in transformers 4.57
+    raises otherwise."""
     shutil.copytree(checkpoint, folder)
     config = json.loads((folder / "config.json").read_text())
     config["vocab_size"] += config["additional_vocab_size"]
@@ -29,7 +31,8 @@ def one_table(checkpoint: Path, folder: Path) -> Path:
     from safetensors.torch import load_file, save_file
     files = sorted(folder.glob("*.safetensors"))
     tensors = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    for table, extra in (("model.embed_tokens.weight", "model.embed_tokens.additional_embedding.weight"),
+    for table, extra in (("model.embed_tokens.weight",
+                          "model.embed_tokens.additional_embedding.weight"),
                          ("lm_head.weight", "lm_head.additional_fc.weight")):
         if extra in tensors:
             tensors[table] = torch.cat([tensors[table], tensors.pop(extra)])
@@ -57,9 +60,14 @@ class Oracle:
         return self._wide[id(model)]
 
     def inputs(self, prompt: Prompt) -> dict[str, torch.Tensor]:
-        items = [part if isinstance(part, str) else Image.fromarray(picture(part[1])) for part in prompt.parts]
-        return dict(self.processor(text=[items], add_end_of_utterance_token=prompt.add_end_of_utterance,
-                                   return_tensors="pt"))
+        items = [
+            part if isinstance(part, str) else Image.fromarray(picture(part[1]))
+            for part in prompt.parts
+        ]
+        return dict(
+            self.processor(text=[items],
+                           add_end_of_utterance_token=prompt.add_end_of_utterance,
+                           return_tensors="pt"))
 
     def image_index(self, inputs) -> list[int]:
         mask = inputs["image_attention_mask"][0].long()
@@ -79,11 +87,16 @@ class Oracle:
     def generate(self, inputs, sampling: dict[str, Any], model=None, scores: bool = True):
         model = model or self.model
         inputs = {**inputs, "pixel_values": inputs["pixel_values"].to(model.dtype)}
-        return model.generate(**inputs, **sampling, do_sample=False, pad_token_id=0, output_scores=scores,
+        return model.generate(**inputs,
+                              **sampling,
+                              do_sample=False,
+                              pad_token_id=0,
+                              output_scores=scores,
                               return_dict_in_generate=True)
 
     def greedy(self, inputs, sampling: dict[str, Any], num_logprobs: int) -> dict[str, Any]:
-        """token_ids, the decoded texts, the smallest gap between the two best scores, the best log probabilities."""
+        """token_ids, the decoded texts, the smallest gap between the two best scores, the best log
+        probabilities."""
         out = self.generate(inputs, sampling)
         prompt = inputs["input_ids"][0].tolist()
         tokens = out.sequences[0, len(prompt):].tolist()
@@ -92,8 +105,10 @@ class Oracle:
         for row in out.scores:
             best = torch.topk(row[0], 2).values
             gap = min(gap, float(best[0] - best[1]))
-            top = torch.topk(torch.log_softmax(row[0].float(), -1), num_logprobs) if num_logprobs else None
-            logprobs.append([[int(i), round(float(v), 5)] for v, i in zip(*top, strict=True) if v > -1e30] if top else [])
+            top = torch.topk(torch.log_softmax(row[0].float(), -1),
+                             num_logprobs) if num_logprobs else None
+            logprobs.append([[int(i), round(float(v), 5)] for v, i in zip(*top, strict=True)
+                             if v > -1e30] if top else [])
         result = {"token_ids": tokens, "gap": round(gap, 6), "text": self.decode(tokens),
                   "full_text": self.decode(prompt + tokens)}
         return {**result, "logprobs": logprobs} if num_logprobs else result

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is compared with transformers: small models, pictures, prompts and generation settings, all by formula.
+"""What is compared with transformers: small models, pictures, prompts and generation settings, all
+by formula.
 
-Shared by make_model_goldens.py, which asks transformers, and tests/model, which asks our program. No transformers here.
+Shared by make_model_goldens.py, which asks transformers, and tests/model, which asks our program.
+No transformers here.
 """
 
 import os
@@ -34,26 +36,40 @@ class ModelCase:
 
 
 def _shape(hidden, heads, layers, interval, vision, perceiver, vocab=320):
-    """vision: (embed_dim, image_size, patch_size, heads); perceiver: (latents, heads, head_dim, qk norms or None)."""
+    """vision: (embed_dim, image_size, patch_size, heads); perceiver: (latents, heads, head_dim, qk
+    norms or None)."""
     embed, image, patch, vision_heads = vision
     latents, perceiver_heads, head_dim, norms = perceiver
-    return {"vocab_size": vocab, "hidden_size": hidden, "intermediate_size": 96, "num_hidden_layers": layers,
-            "num_attention_heads": heads, "cross_layer_interval": interval,
-            "vision_config": {"embed_dim": embed, "image_size": image, "patch_size": patch, "num_hidden_layers": 2,
-                              "num_attention_heads": vision_heads, "intermediate_size": 48},
-            "perceiver_config": {"resampler_n_latents": latents, "resampler_depth": 2,
-                                 "resampler_n_heads": perceiver_heads, "resampler_head_dim": head_dim,
-                                 **({} if norms is None else {"qk_layer_norms_perceiver": norms})}}
+    return {
+        "vocab_size": vocab, "hidden_size": hidden, "intermediate_size": 96,
+        "num_hidden_layers": layers, "num_attention_heads": heads, "cross_layer_interval": interval,
+        "vision_config": {
+            "embed_dim": embed, "image_size": image, "patch_size": patch, "num_hidden_layers": 2,
+            "num_attention_heads": vision_heads, "intermediate_size": 48
+        }, "perceiver_config": {
+            "resampler_n_latents": latents, "resampler_depth": 2,
+            "resampler_n_heads": perceiver_heads, "resampler_head_dim": head_dim,
+            **({} if norms is None else {"qk_layer_norms_perceiver": norms})
+        }
+    }
 
 
 MODELS = [
     ModelCase("instruct", 101, _shape(64, 4, 4, 2, (32, 28, 14, 4), (4, 2, 24, None))),
-    ModelCase("base_vector_alpha", 102, _shape(48, 4, 3, 1, (32, 28, 7, 2), (5, 3, 10, None)),
-              ("--vocabulary", "base", "--alpha", "vector"), end_of_utterance=False),
-    ModelCase("no_norms_head_10", 103, _shape(40, 4, 4, 4, (24, 28, 14, 3), (3, 2, 7, None)), ("--no-qk-norms",)),
-    ModelCase("patch_2_perceiver_plain", 104, _shape(60, 5, 4, 2, (32, 30, 2, 4), (16, 2, 8, False))),
-    ModelCase("no_resampler", 105, _shape(64, 8, 6, 3, (32, 28, 14, 4), (4, 2, 24, None)),
-              ("--no-resampler", "--vocabulary", "base", "--vision-act", "quick_gelu"), end_of_utterance=False),
+    ModelCase("base_vector_alpha",
+              102,
+              _shape(48, 4, 3, 1, (32, 28, 7, 2), (5, 3, 10, None)),
+              ("--vocabulary", "base", "--alpha", "vector"),
+              end_of_utterance=False),
+    ModelCase("no_norms_head_10", 103, _shape(40, 4, 4, 4, (24, 28, 14, 3), (3, 2, 7, None)),
+              ("--no-qk-norms", )),
+    ModelCase("patch_2_perceiver_plain", 104, _shape(60, 5, 4, 2, (32, 30, 2, 4),
+                                                     (16, 2, 8, False))),
+    ModelCase("no_resampler",
+              105,
+              _shape(64, 8, 6, 3, (32, 28, 14, 4), (4, 2, 24, None)),
+              ("--no-resampler", "--vocabulary", "base", "--vision-act", "quick_gelu"),
+              end_of_utterance=False),
 ]
 
 
@@ -61,12 +77,15 @@ DEMO_CASE = ModelCase("demo", 7, {}, num_changed=15, num_beams=8)
 
 
 def make_checkpoint(case: ModelCase, folder: Path) -> Path:
-    """Random weights with large token embeddings: else the prompt outweighs each new token and one is repeated."""
+    """Random weights with large token embeddings: else the prompt outweighs each new token and one
+    is repeated."""
     from safetensors.numpy import load_file, save_file
 
     import make_checkpoint as maker
     maker.SHAPES[case.name] = case.shape
-    options = maker.parse([str(folder), "--shape", case.name, "--seed", str(case.seed), *case.flags])
+    options = maker.parse(
+        [str(folder), "--shape", case.name, "--seed",
+         str(case.seed), *case.flags])
     maker.make_checkpoint(options)
     path = folder / "model.safetensors"
     tensors = load_file(path)
@@ -77,7 +96,9 @@ def make_checkpoint(case: ModelCase, folder: Path) -> Path:
     return folder
 
 
-PICTURES = {"a": (48, 64, 0), "b": (33, 50, 91), "c": (224, 224, 17), "d": (100, 80, 160), "e": (7, 200, 5)}
+PICTURES = {
+    "a": (48, 64, 0), "b": (33, 50, 91), "c": (224, 224, 17), "d": (100, 80, 160), "e": (7, 200, 5)
+}
 
 
 def picture(name: str) -> numpy.ndarray:
@@ -108,22 +129,27 @@ def _image(name: str) -> tuple[str, str]:
 
 
 PROMPTS = [
-    Prompt("text only", ("The colour of the sky is",)),
-    Prompt("one image", ("User: What is in this image?", _image("a"), "<end_of_utterance>", "\nAssistant:")),
-    Prompt("two images side by side", ("Compare", _image("b"), _image("c"), "Which is brighter? Answer:")),
-    Prompt("few-shot", ("User:", _image("a"), "Describe this image.\nAssistant: stripes\n", "User:", _image("d"),
-                        "Describe this image.\nAssistant:")),
+    Prompt("text only", ("The colour of the sky is", )),
+    Prompt("one image",
+           ("User: What is in this image?", _image("a"), "<end_of_utterance>", "\nAssistant:")),
+    Prompt("two images side by side",
+           ("Compare", _image("b"), _image("c"), "Which is brighter? Answer:")),
+    Prompt("few-shot", ("User:", _image("a"), "Describe this image.\nAssistant: stripes\n", "User:",
+                        _image("d"), "Describe this image.\nAssistant:")),
     Prompt("image first", (_image("d"), "Question: how many? Answer:")),
     Prompt("image last", ("Look:  ", _image("b"))),
-    Prompt("image alone", (_image("e"),)),
+    Prompt("image alone", (_image("e"), )),
     Prompt("end of sequence in the middle", (_image("a"), "one</s>two", _image("b"), "three</s>")),
-    Prompt("literal <image> before a real one", ("forged <image> here", _image("c"), "and after it")),
-    Prompt("literal special tokens", ("<s>a<unk>b<fake_token_around_image>c</s> d<s>", _image("a"),
-                                      "<end_of_utterance>")),
+    Prompt("literal <image> before a real one",
+           ("forged <image> here", _image("c"), "and after it")),
+    Prompt("literal special tokens",
+           ("<s>a<unk>b<fake_token_around_image>c</s> d<s>", _image("a"), "<end_of_utterance>")),
     Prompt("empty strings", ("", _image("a"), "", _image("b"), "   ", "x", "")),
-    Prompt("one empty string", ("",)),
-    Prompt("bytes", ("h\u00e9llo \u65e5\u672c \U0001f600\t\n\n  z", _image("d"), "\u00e9\u0301\ufffd")),
-    Prompt("dialogue", ("User: hi", "Assistant: hello", _image("a"), "User: more", "Assistant:"), True),
+    Prompt("one empty string", ("", )),
+    Prompt("bytes",
+           ("h\u00e9llo \u65e5\u672c \U0001f600\t\n\n  z", _image("d"), "\u00e9\u0301\ufffd")),
+    Prompt("dialogue", ("User: hi", "Assistant: hello", _image("a"), "User: more", "Assistant:"),
+           True),
     Prompt("four images", (_image("a"), "1", _image("b"), "2", _image("c"), "3", _image("d"), "4")),
 ]
 
@@ -155,11 +181,13 @@ def changed_settings(rng: random.Random, base: dict[str, Any], greedy: list[int]
         at = rng.randrange(len(greedy) - 3)
         sampling["bad_words_ids"].append(greedy[at:at + rng.choice([1, 2, 3])])
     if greedy and rng.random() < 0.5:
-        sampling["eos_token_id"] = sorted(set(rng.choices(greedy, k=rng.choice([1, 2, 3])) + base["eos_token_id"]))
+        sampling["eos_token_id"] = sorted(
+            set(rng.choices(greedy, k=rng.choice([1, 2, 3])) + base["eos_token_id"]))
         sampling["min_new_tokens"] = rng.choice([0, 3, 7, base["max_new_tokens"]])
     if rng.random() < 0.2:
         sampling["max_new_tokens"] = rng.choice([1, 2, 9, 30])
-        sampling["min_new_tokens"] = min(sampling.get("min_new_tokens", 0), sampling["max_new_tokens"])
+        sampling["min_new_tokens"] = min(sampling.get("min_new_tokens", 0),
+                                         sampling["max_new_tokens"])
     return sampling
 
 

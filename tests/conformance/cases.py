@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a case is: its number in the contract's list (README.md), a tag and a sentence.
 
-Tags: "c" equal to coglet 0.22 (such a case passes against it too), "ours" better on purpose, "hard" safety.
+Tags: "c" equal to coglet 0.22 (such a case passes against it too), "ours" better on purpose, "hard"
+safety.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ TAGS = ("c", "ours", "hard")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How the server of a case is started. Cases with equal options share one process, unless `fresh`."""
+    """How the server of a case is started. Cases with equal options share one process, unless
+    `fresh`."""
     output: str = "string"    # "string" or "stream": the two variants of the schema
     slots: int = 1
     env: tuple[tuple[str, str], ...] = ()  # (name, value) pairs
@@ -38,15 +40,16 @@ class Case:
     number: str
     tag: str
     title: str
-    coglet: str               # what coglet does instead, in a few words; only where the tag is not "c"
+    # What coglet does instead, in a few words; only where the tag is not "c".
+    coglet: str
     only_ours: bool           # cannot be put to coglet at all; `coglet` says why
     options: Options
 
 
 def case(number: int | str, tag: str, title: str, *, coglet: str = "", only_ours: bool = False,
          any_engine: bool = False, **options: Any) -> Callable[[Test], Test]:
-    """Declares the test below it as a case. `any_engine`: it holds with a real model too, not only where
-    directives in the text are obeyed. The other keywords are those of Options."""
+    """Declares the test below it as a case. `any_engine`: it holds with a real model too, not only
+    where directives in the text are obeyed. The other keywords are those of Options."""
     assert tag in TAGS, tag
     if isinstance(options.get("env"), dict):
         options["env"] = tuple(options["env"].items())

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of Cog's HTTP interface, close enough to the wire to see everything that a case asks about."""
+"""A client of Cog's HTTP interface, close enough to the wire to see everything that a case asks
+about."""
 
 import base64
 import http.client
@@ -21,10 +22,12 @@ SSE = {"Accept": "text/event-stream"}
 def png(width: int = 4, height: int = 3) -> bytes:
     """A grey picture; written by hand, so that nothing needs Pillow."""
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + struct.pack(
+            ">I", zlib.crc32(name + data))
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     rows = zlib.compress((b"\0" + b"\x80" * width) * height)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(
+        b"IEND", b"")
 
 
 def data_uri(content: bytes, kind: str = "image/png") -> str:
@@ -63,11 +66,18 @@ class Answer:
 class Exchange:
     """A request that is under way: the answer can be waited for, or the connection closed."""
 
-    def __init__(self, port: int, host: str, method: str, path: str, body: Any, headers: Headers | None,
+    def __init__(self,
+                 port: int,
+                 host: str,
+                 method: str,
+                 path: str,
+                 body: Any,
+                 headers: Headers | None,
                  timeout: float = 30):
         self.connection = http.client.HTTPConnection(host, port, timeout=timeout)
         headers = dict(headers or {})
-        if body is not None and not isinstance(body, (str, bytes)) and not hasattr(body, "__next__"):
+        if body is not None and not isinstance(body,
+                                               (str, bytes)) and not hasattr(body, "__next__"):
             body = json.dumps(body)
             headers.setdefault("Content-Type", "application/json")
         self.connection.request(method, path, body, headers)
@@ -150,7 +160,9 @@ class Client:
 
     def stream(self, body: Any, prediction_id: str | None = None,
                headers: Headers | None = None) -> EventStream:
-        method, path = ("PUT", f"/predictions/{prediction_id}") if prediction_id else ("POST", "/predictions")
+        method, path = ("PUT",
+                        f"/predictions/{prediction_id}") if prediction_id else ("POST",
+                                                                                "/predictions")
         return EventStream(self.send(method, path, body, headers or SSE))
 
     def predict(self, text: Any = "x", **others: Any) -> dict[str, Any]:
@@ -177,7 +189,8 @@ class Client:
         return wait_until(lambda: self.status() in wanted, seconds, f"the status {wanted}")
 
     def raw(self, content: bytes, timeout: float = 5) -> bytes:
-        """Sends bytes as they are; everything that comes back until the server closes or is silent."""
+        """Sends bytes as they are; everything that comes back until the server closes or is
+        silent."""
         with socket.create_connection((self.host, self.port), timeout=timeout) as connection:
             connection.sendall(content)
             received = b""

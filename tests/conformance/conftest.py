@@ -17,16 +17,21 @@ from targets import OURS, CogletTarget, OurTarget, Pool, Running, Target, UrlTar
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
-    group.addoption("--target", choices=("ours", "demo", "coglet"), default="ours", help="what to start and ask")
+    group.addoption("--target",
+                    choices=("ours", "demo", "coglet"),
+                    default="ours",
+                    help="what to start and ask")
     group.addoption("--base-url", help="ask this running server instead")
     group.addoption("--table", action="store_true", help="write the outcomes into README.md")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--table") and target_name(config) not in ("ours", "coglet"):
-        raise pytest.UsageError("--table writes the columns of --target ours and --target coglet only")
+        raise pytest.UsageError(
+            "--table writes the columns of --target ours and --target coglet only")
     config.addinivalue_line("markers", "case(declared): a case of the contract; see cases.py")
-    config.addinivalue_line("markers", "any_engine: holds with a real model too, not only with the fake engine")
+    config.addinivalue_line(
+        "markers", "any_engine: holds with a real model too, not only with the fake engine")
 
 
 def case_of(item: pytest.Item) -> Any:
@@ -55,7 +60,8 @@ def target(request: pytest.FixtureRequest) -> Target:
     if name == "coglet":
         return CogletTarget()
     if name == "demo":
-        bundle = os.environ.get("IDEFICS_DEMO_BUNDLE") or pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle")
+        bundle = os.environ.get("IDEFICS_DEMO_BUNDLE") or pytest.skip(
+            "IDEFICS_DEMO_BUNDLE names no bundle")
         return OurTarget((OURS, "serve", "--model", bundle))
     return OurTarget()
 
@@ -85,7 +91,8 @@ def server(declared: Case, pool: Pool) -> Iterator[Client]:
 
 @pytest.fixture
 def start(declared: Case, pool: Pool) -> Iterator[Callable[..., Client]]:
-    """start(ready=…, env=…, …) -> a process of the case's own, with the case's options changed by these."""
+    """start(ready=…, env=…, …) -> a process of the case's own, with the case's options changed by
+    these."""
     started: list[Client] = []
 
     def run(**changes: Any) -> Client:

@@ -35,7 +35,8 @@ class Hook:
         return [post.json["status"] for post in self.posts]
 
     def wait_posts(self, count: int, seconds: float = 10) -> list[Post]:
-        wait_until(lambda: len(self.posts) >= count, seconds, f"{count} posts (there are {self.posts})")
+        wait_until(lambda: len(self.posts) >= count, seconds,
+                   f"{count} posts (there are {self.posts})")
         return self.posts
 
     def wait_completed(self, seconds: float = 10) -> list[Post]:

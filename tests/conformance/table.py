@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table in README.md: case, tag, what coglet and ours did. A run writes the column of its target."""
+"""The table in README.md: case, tag, what coglet and ours did. A run writes the column of its
+target."""
 
 import re
 from pathlib import Path
@@ -47,7 +48,11 @@ def order(number: str) -> tuple[int, str]:
 def rows_of(text: str) -> dict[str, list[str]]:
     """{number: [number, title, tag, coglet, ours]} of a written table."""
     lines = [line for line in text.splitlines() if re.match(r"\| \d", line)]
-    return {cells[0]: cells for cells in ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines)}
+    return {
+        cells[0]: cells
+        for cells in ([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+                      for line in lines)
+    }
 
 
 def write(column: str) -> None:
@@ -64,17 +69,22 @@ def write(column: str) -> None:
 
 
 def summary(rows: list[list[str]]) -> str:
-    """How many of the contract's cases ours passes, a case with all its parts; and coglet of those tagged "c"."""
+    """How many of the contract's cases ours passes, a case with all its parts; and coglet of those
+    tagged "c"."""
     ours: dict[int, list[str]] = {}
     for number, _, _, _, outcome in rows:
         ours.setdefault(order(number)[0], []).append(outcome.partition(":")[0])
     judged = [next((word for word in ("differs", "skipped") if word in parts), "pass")
               for case, parts in ours.items() if case <= OF_THE_CONTRACT]
     equal = [coglet.partition(":")[0] for _, _, tag, coglet, _ in rows if tag == "c"]
-    return (f"Of the contract's {OF_THE_CONTRACT} cases ours passes {judged.count('pass')}, differs in "
-            f"{judged.count('differs')}, skips {judged.count('skipped')}. The table has {len(rows)} rows (further cases, "
-            f"parts of a case); ours passes "
-            f"{sum(row[4] == 'pass' for row in rows)} of them, coglet {equal.count('pass')} of the {len(equal)} tagged `c`.\n\n")
+    return (
+        f"Of the contract's {OF_THE_CONTRACT} cases ours passes {judged.count('pass')}, differs in "
+        f"{judged.count('differs')}, skips {judged.count('skipped')}. The table has {len(rows)} "
+        f"rows (further cases, "
+        f"parts of a case); ours passes "
+        f"{sum(row[4] == 'pass' for row in rows)} of them, coglet {equal.count('pass')} of the "
+        f"{len(equal)} tagged `c`.\n\n"
+    )
 
 
 def escaped(text: str) -> str:

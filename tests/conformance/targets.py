@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cases are put to: the fake server or our binary with the demo model, the real coglet, or a URL."""
+"""What the cases are put to: the fake server or our binary with the demo model, the real coglet, or
+a URL."""
 
 import contextlib
 import functools
@@ -28,7 +29,8 @@ ROOT = HERE.parents[1]
 VERSIONS = dict(line.split() for line in (ROOT / "VERSION").open())  # "cog-idefics" and "cog"
 OURS = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
 FAKE = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake-server")
-INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty", "decoding_strategy", "temperature", "top_p")
+INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty",
+                          "decoding_strategy", "temperature", "top_p")
 
 
 # `env` looks the command up on the PATH that it is given, not on ours.
@@ -43,7 +45,9 @@ def free_port() -> int:
 
 def printed_schema(output: str) -> dict[str, Any]:
     environment = {**os.environ, "COG_IDEFICS_OUTPUT": output}
-    return json.loads(subprocess.run([OURS, "--print-openapi"], env=environment, capture_output=True, check=True).stdout)
+    return json.loads(
+        subprocess.run([OURS, "--print-openapi"], env=environment, capture_output=True,
+                       check=True).stdout)
 
 
 class Running(Client):
@@ -52,8 +56,12 @@ class Running(Client):
     def __init__(self, command: list[str], environment: dict[str, str], port: int, **more: bool):
         super().__init__("127.0.0.1", port, **more)
         environment = {**os.environ, "PORT": str(port), **environment}
-        self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, start_new_session=True)
+        self.process = subprocess.Popen(command,
+                                        env=environment,
+                                        stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE,
+                                        stderr=subprocess.STDOUT,
+                                        start_new_session=True)
         self.log: list[str] = []
         threading.Thread(target=self._read_log, daemon=True).start()
 
@@ -111,14 +119,17 @@ class OurTarget:
                 "--allow-private-urls", "true", *options.flags, *options.tuning]
 
     def start(self, options: Options) -> Running:
-        environment = {"COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)}
+        environment = {
+            "COG_IDEFICS_OUTPUT": options.output, "COG_MAX_CONCURRENCY": str(options.slots)
+        }
         if options.cog_start:
             environment |= {"PATH": self.path, "IDEFICS_SERVER_PROGRAM": FAKE}
         return Running(self.command(options), {**environment, **dict(options.env)}, free_port())
 
 
 class CogletTarget:
-    """The real server of cog (the version in VERSION) with coglet_runner/run.py, in a folder as `cog build` makes one."""
+    """The real server of cog (the version in VERSION) with coglet_runner/run.py, in a folder as
+    `cog build` makes one."""
     name = "coglet"
 
     def __init__(self) -> None:
@@ -139,8 +150,10 @@ class CogletTarget:
         runner = {"string": "Runner", "stream": "StreamRunner"}[options.output]
         if options.slots > 1:
             runner = "Async" + runner
-        environment = {"COG_PREDICT_TYPE_STUB": f"run.py:{runner}", "COG_MAX_CONCURRENCY": str(options.slots),
-                       "PATH": self.path, **dict(options.env)}
+        environment = {
+            "COG_PREDICT_TYPE_STUB": f"run.py:{runner}", "COG_MAX_CONCURRENCY": str(options.slots),
+            "PATH": self.path, **dict(options.env)
+        }
         # `env --chdir` instead of cwd=: the process group stays the one that Running ends.
         command = ["env", f"--chdir={self.folder(options.output)}", *PYTHON_START[1:],
                    "--host", "127.0.0.1", *options.flags]
@@ -148,14 +161,16 @@ class CogletTarget:
 
 
 def coglet_schema(output: str) -> dict[str, Any]:
-    """Our schema with the original's inputs alone: only these can be written as a Python signature."""
+    """Our schema with the original's inputs alone: only these can be written as a Python
+    signature."""
     schema = printed_schema(output)
     declared = schema["components"]["schemas"]["Input"]
     declared["properties"] = {name: declared["properties"][name] for name in INPUTS_OF_THE_ORIGINAL}
     declared.pop("anyOf", None)
     declared["required"] = ["image", "text"]
     if output == "string":
-        # coglet refuses to stream a plain string; ours streams it (docs/cog-api.md#deviations-from-coglet).
+        # coglet refuses to stream a plain string; ours streams it
+        # (docs/cog-api.md#deviations-from-coglet).
         schema["paths"]["/predictions"]["post"].pop("x-cog-streaming", None)
     return schema
 
@@ -173,14 +188,18 @@ class UrlTarget:
 
     def start(self, options: Options) -> Client:
         if not options.plain:
-            pytest.skip(f"needs a server started in its own way ({options}); --base-url names a running one")
+            pytest.skip(
+                f"needs a server started in its own way ({options}); --base-url names a running one"
+            )
         if options.output != self.output:
-            pytest.skip(f"needs the {options.output} variant; the server at --base-url has the other one")
+            pytest.skip(
+                f"needs the {options.output} variant; the server at --base-url has the other one")
         return self.client
 
 
 class Pool:
-    """Running servers by their options. A server that does not come back to rest is not used again."""
+    """Running servers by their options. A server that does not come back to rest is not used
+    again."""
 
     def __init__(self, target: Target):
         self.target = target

@@ -13,8 +13,11 @@ from client import ASYNC, request
 from patience import wait_until
 
 BUSY = {"error": "At capacity - all prediction slots busy", "status": "failed"}
-NOT_READY = {"error": "Setup has not finished yet. Wait until it has finished, or GET /health-check for status.",
-             "status": "failed"}
+NOT_READY = {
+    "error": "Setup has not finished yet. Wait until it has finished, or GET /health-check for "
+             "status.",
+    "status": "failed"
+}
 
 
 def start_async(server, prediction_id, text, hook=None):
@@ -34,7 +37,11 @@ def test_busy(server):
     assert running.answer().status == 200
 
 
-@case(99, "c", "a valid request during setup, or after it failed, is 503 with coglet's body", fresh=True, ready=False,
+@case(99,
+      "c",
+      "a valid request during setup, or after it failed, is 503 with coglet's body",
+      fresh=True,
+      ready=False,
       env={"FAKE_SETUP_DELAY": "2", "FAKE_SETUP_FAIL": "no"})
 def test_not_ready(server):
     server.wait_listening()
@@ -55,8 +62,12 @@ def test_put(server):
 def test_put_mismatch(server):
     answer = server.put("put-2", request(id="another"))
     assert answer.status == 422
-    assert answer.json == {"detail": [{"loc": ["body", "id"], "type": "value_error",
-                                       "msg": "prediction ID must match the ID supplied in the URL"}]}
+    assert answer.json == {
+        "detail": [{
+            "loc": ["body", "id"], "type": "value_error",
+            "msg": "prediction ID must match the ID supplied in the URL"
+        }]
+    }
     assert server.put("put-2", request(id="put-2")).status == 200
 
 
@@ -160,7 +171,8 @@ def test_cancel_with_body(server, body, kind):
     assert (answer.status, answer.json) == (404, {})
 
 
-@case(110, "c", "cancel of an asynchronous prediction: {}, its webhook says canceled within 1 s, then READY")
+@case(110, "c",
+      "cancel of an asynchronous prediction: {}, its webhook says canceled within 1 s, then READY")
 def test_cancel_async(server, hook):
     start_async(server, "cancel-1", "[sleep=20]x", hook)
     hook.wait_posts(1)
@@ -197,7 +209,9 @@ def test_cancel_ended(server):
     assert server.cancel("ended") == 404
 
 
-@case(114, "c", "a cancel during a step that cannot be interrupted takes effect after it, and is posted once")
+@case(
+    114, "c",
+    "a cancel during a step that cannot be interrupted takes effect after it, and is posted once")
 def test_cancel_uninterruptible(server, hook):
     start_async(server, "stuck", "[block=1]x", hook)
     time.sleep(0.3)
@@ -207,19 +221,24 @@ def test_cancel_uninterruptible(server, hook):
     assert hook.statuses().count("canceled") == 1
 
 
-@case(115, "hard", "cancel racing completion, 200 times: one terminal state each, the slot is always free again",
-      coglet="the slot may stay taken for good", slots=1)
+@case(115,
+      "hard",
+      "cancel racing completion, 200 times: one terminal state each, the slot is always free again",
+      coglet="the slot may stay taken for good",
+      slots=1)
 def test_cancel_races_the_end(server, hook):
     seen = set()
     for number in range(200):
-        running = server.send("PUT", f"/predictions/end-{number}", request("[sleep=0.002]x", webhook=hook.url))
+        running = server.send("PUT", f"/predictions/end-{number}",
+                              request("[sleep=0.002]x", webhook=hook.url))
         time.sleep(number % 5 / 1000)
         assert server.cancel(f"end-{number}") in (200, 404)
         answer = running.answer()
         assert answer.status == 200
         seen.add(answer.json["status"])
     assert seen <= {"succeeded", "canceled"}
-    wait_until(lambda: sum(map(hook.statuses().count, ("succeeded", "canceled"))) == 200, 10, "200 last posts")
+    wait_until(lambda: sum(map(hook.statuses().count, ("succeeded", "canceled"))) == 200, 10,
+               "200 last posts")
     assert {post.json["id"] for post in hook.posts} == {f"end-{number}" for number in range(200)}
 
 
@@ -253,7 +272,8 @@ def test_disconnect_races_the_start(server):
 
 @case(117, "c", "an asynchronous client that leaves does not cancel its prediction")
 def test_async_disconnect(server, hook):
-    exchange = server.send("PUT", "/predictions/gone", request("[sleep=0.5]x", webhook=hook.url), ASYNC)
+    exchange = server.send("PUT", "/predictions/gone", request("[sleep=0.5]x", webhook=hook.url),
+                           ASYNC)
     exchange.answer()
     assert hook.wait_completed()[-1].json["status"] == "succeeded"
 
@@ -271,7 +291,10 @@ def test_after_a_cancel(server):
 
 @case(119, "c", "five slots: five run, the sixth is 409, each has its own metrics", slots=5)
 def test_five_slots(server):
-    running = [server.send("POST", "/predictions", request(f"[metric=n:{n}][sleep=2]{n}")) for n in range(5)]
+    running = [
+        server.send("POST", "/predictions", request(f"[metric=n:{n}][sleep=2]{n}"))
+        for n in range(5)
+    ]
     server.wait_status("BUSY")
     refused = server.post(request())
     assert refused.status == 409 and "capacity" in refused.json["error"]
@@ -280,20 +303,30 @@ def test_five_slots(server):
         assert (body["output"], body["metrics"]["n"]) == (str(number), number)
 
 
-@case(199, "hard", "ids of any length and content neither touch a file nor lose a slot",
-      coglet="300 bytes, NUL, emoji lose the slot for ever; ../ makes folders", fresh=True)
-@pytest.mark.parametrize("wanted", ["x" * 300, "x" * 4000, "a\0b", "🙂" * 80, "../../../tmp/cog-escape", "a\nb", "%", "\u202e"],
-                         ids=["300", "4000", "NUL", "emoji", "dots", "newline", "percent", "direction"])
+@case(199,
+      "hard",
+      "ids of any length and content neither touch a file nor lose a slot",
+      coglet="300 bytes, NUL, emoji lose the slot for ever; ../ makes folders",
+      fresh=True)
+@pytest.mark.parametrize(
+    "wanted",
+    ["x" * 300, "x" * 4000, "a\0b", "🙂" * 80, "../../../tmp/cog-escape", "a\nb", "%", "\u202e"],
+    ids=["300", "4000", "NUL", "emoji", "dots", "newline", "percent", "direction"])
 def test_strange_ids(server, wanted):
     answer = server.post(request(id=wanted))
     assert answer.status in (200, 422), answer
     assert answer.status == 422 or answer.json["id"] == wanted
-    assert server.put(urllib.parse.quote(wanted, safe=""), request()).status in (200, 400, 404, 414, 422)
+    assert server.put(urllib.parse.quote(wanted, safe=""),
+                      request()).status in (200, 400, 404, 414, 422)
     server.wait_status("READY", seconds=2)
     assert server.post(request()).status == 200
 
 
-@case(200, "ours", "POST with an id that runs is 409: two of one id cannot both be cancelled", slots=2, fresh=True,
+@case(200,
+      "ours",
+      "POST with an id that runs is 409: two of one id cannot both be cancelled",
+      slots=2,
+      fresh=True,
       coglet="runs it a second time")
 def test_post_of_a_running_id(server):
     start_async(server, "same", "[sleep=20]x")
@@ -302,7 +335,10 @@ def test_post_of_a_running_id(server):
     assert server.cancel("same") == 200
 
 
-@case(201, "ours", "GET shows a running prediction, and an ended one for a while", coglet="405: there is no polling")
+@case(201,
+      "ours",
+      "GET shows a running prediction, and an ended one for a while",
+      coglet="405: there is no polling")
 def test_polling(server):
     start_async(server, "poll", "[log=hi][sleep=1]x")
     wait_until(lambda: server.get("/predictions/poll").json["status"] == "processing", 2)
@@ -311,8 +347,14 @@ def test_polling(server):
     assert (body["output"], body["logs"]) == ("x", "hi\n")
 
 
-@case(202, "ours", "--queue 1: one prediction waits for the slot, the next is 409; a waiting one can be cancelled",
-      coglet="there is no queue", only_ours=True, tuning=("--queue", "1"), fresh=True)
+@case(
+    202,
+    "ours",
+    "--queue 1: one prediction waits for the slot, the next is 409; a waiting one can be cancelled",
+    coglet="there is no queue",
+    only_ours=True,
+    tuning=("--queue", "1"),
+    fresh=True)
 def test_queue(server, hook):
     start_async(server, "runs", "[sleep=20]x")
     waiting = start_async(server, "waits", "y", hook)
@@ -328,7 +370,11 @@ def test_queue(server, hook):
     assert server.cancel("runs") == 200
 
 
-@case(203, "ours", "the /v1 alias serves Replicate's own client: create, poll, cancel", coglet="404", any_engine=True)
+@case(203,
+      "ours",
+      "the /v1 alias serves Replicate's own client: create, poll, cancel",
+      coglet="404",
+      any_engine=True)
 def test_v1(server):
     answer = server.ask("POST", "/v1/predictions", request(version="v1"))
     assert answer.status in (200, 201, 202), answer

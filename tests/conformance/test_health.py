@@ -49,7 +49,11 @@ def test_setup_is_always_there(server):
             break
 
 
-@case(27, "c", "the status is never UNKNOWN, polled from the start of the process", fresh=True, ready=False,
+@case(27,
+      "c",
+      "the status is never UNKNOWN, polled from the start of the process",
+      fresh=True,
+      ready=False,
       env={"FAKE_SETUP_DELAY": "0.2"})
 def test_never_unknown(server):
     seen = {server.wait_listening()["status"]}
@@ -101,7 +105,9 @@ def test_busy(server):
     server.wait_status("READY", seconds=0.1)
 
 
-@case("33b", "ours", "READY and free as soon as the answer is there: 200 predictions back to back, never 409",
+@case("33b",
+      "ours",
+      "READY and free as soon as the answer is there: 200 predictions back to back, never 409",
       coglet="4-40 % of them get 409")
 def test_back_to_back(server):
     assert [server.post(request()).status for _ in range(200)] == [200] * 200
@@ -128,15 +134,25 @@ def test_zero_slots(server):
     assert running.answer().status == 200
 
 
-@case(36, "c", "a health hook that says no: UNHEALTHY with coglet's sentence, and predictions still run",
-      env={"FAKE_HEALTH": "false"}, fresh=True, ready=False)
+@case(36,
+      "c",
+      "a health hook that says no: UNHEALTHY with coglet's sentence, and predictions still run",
+      env={"FAKE_HEALTH": "false"},
+      fresh=True,
+      ready=False)
 def test_unhealthy(server):
     health = health_when(server, "UNHEALTHY")
-    assert health["user_healthcheck_error"] == "Healthcheck failed: user-defined healthcheck returned False"
+    assert health[
+        "user_healthcheck_error"] == "Healthcheck failed: user-defined healthcheck returned False"
     assert server.post(request()).succeeded
 
 
-@case(37, "c", "a health hook that raises: UNHEALTHY with its text", env={"FAKE_HEALTH": "raise"}, fresh=True, ready=False)
+@case(37,
+      "c",
+      "a health hook that raises: UNHEALTHY with its text",
+      env={"FAKE_HEALTH": "raise"},
+      fresh=True,
+      ready=False)
 def test_health_hook_raises(server):
     error = health_when(server, "UNHEALTHY")["user_healthcheck_error"]
     assert error.startswith("Healthcheck failed: ") and "gpu is on fire" in error
@@ -148,7 +164,8 @@ def test_health_hook_hangs(server):
     server.wait_listening()
     limit = 5 + 1.5 * slowness(server.health)
     begun = time.monotonic()
-    error = wait_until(lambda: server.health().get("user_healthcheck_error"), 10, "the hook's error")
+    error = wait_until(lambda: server.health().get("user_healthcheck_error"), 10,
+                       "the hook's error")
     assert error == "Healthcheck failed: user-defined healthcheck timed out after 5.0 seconds"
     assert time.monotonic() - begun < limit
 
@@ -162,7 +179,9 @@ def test_unhealthy_while_busy(server):
     assert server.cancel("only") == 200
 
 
-@case(40, "ours", "20 parallel health calls beside an engine at full load are all answered within 250 ms",
+@case(40,
+      "ours",
+      "20 parallel health calls beside an engine at full load are all answered within 250 ms",
       coglet="most are; the hook shares the worker's process")
 def test_health_under_load(server):
     limit = 0.25 * slowness(server.health)
@@ -188,7 +207,8 @@ def test_ready_file(start):
     if os.geteuid() != 0 and not os.access(READY_FILE.parent.parent, os.W_OK):
         pytest.skip("/var/run cannot be written by this user")
     READY_FILE.unlink(missing_ok=True)
-    server = start(ready=False, env={"FAKE_SETUP_DELAY": "0.7", "KUBERNETES_SERVICE_HOST": "10.0.0.1"})
+    server = start(ready=False,
+                   env={"FAKE_SETUP_DELAY": "0.7", "KUBERNETES_SERVICE_HOST": "10.0.0.1"})
     assert health_when(server, "STARTING") and not READY_FILE.exists()
     health_when(server, "READY")
     wait_until(READY_FILE.exists, 2, "the file")

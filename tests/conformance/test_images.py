@@ -50,7 +50,8 @@ def test_wrong_media_type(server):
 
 
 @case(87, "c", "a picture that is none fails the prediction", any_engine=True)
-@pytest.mark.parametrize("image", ["data:image/svg+xml,%3Csvg%20xmlns='x'/%3E", "data:text/plain,hello", "data:,"])
+@pytest.mark.parametrize(
+    "image", ["data:image/svg+xml,%3Csvg%20xmlns='x'/%3E", "data:text/plain,hello", "data:,"])
 def test_garbage(server, image):
     assert failure(server, image)
 
@@ -61,7 +62,8 @@ def test_percent_encoded(server):
 
 
 @case(88, "c", "parameters and the case of the media type do not matter")
-@pytest.mark.parametrize("head", ["data:image/png;charset=utf-8;base64,", "data:IMAGE/PNG;base64,", "data:;base64,"])
+@pytest.mark.parametrize(
+    "head", ["data:image/png;charset=utf-8;base64,", "data:IMAGE/PNG;base64,", "data:;base64,"])
 def test_media_type_parameters(server, head):
     assert echo(server, head + base64.b64encode(png()).decode()) == (4, 3)
 
@@ -71,7 +73,10 @@ def test_no_comma(server):
     assert failure(server, "data:image/png;base64")
 
 
-@case(89, "c", "a picture by URL is fetched, with COG_USER_AGENT", env={"COG_USER_AGENT": "conformance/1"})
+@case(89,
+      "c",
+      "a picture by URL is fetched, with COG_USER_AGENT",
+      env={"COG_USER_AGENT": "conformance/1"})
 def test_url(server, pictures):
     pictures.requests.clear()
     assert echo(server, pictures.url + "/ok.png") == (4, 3)
@@ -89,7 +94,9 @@ def test_redirect_to_a_file(server, pictures):
     assert failure(server, pictures.url + "/to?file:///etc/passwd")
 
 
-@case(91, "c", "a URL that answers 404 fails the prediction, which the error says; asynchronously after 202")
+@case(
+    91, "c",
+    "a URL that answers 404 fails the prediction, which the error says; asynchronously after 202")
 def test_not_found(server, pictures, hook):
     assert "404" in failure(server, pictures.url + "/none.png")
     server.wait_status("READY")
@@ -127,20 +134,26 @@ def test_stall(server, pictures):
     assert time.monotonic() - begun < limit
 
 
-@case(94, "hard", "truncated, empty and gigantic pictures fail, a picture of one pixel does not; the server lives")
+@case(
+    94, "hard",
+    "truncated, empty and gigantic pictures fail, a picture of one pixel does not; the server lives"
+)
 def test_hostile_pictures(server):
     jpeg = picture_bytes("JPEG", size=(200, 200))
     for broken in (jpeg[:len(jpeg) // 2], b"", png()[:30]):
         assert failure(server, data_uri(broken))
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 2, 0, 0, 0)
-    bomb = (b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header)))
+    bomb = (b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header
+            + struct.pack(">I", zlib.crc32(b"IHDR" + header)))
     assert failure(server, data_uri(bomb))
     assert echo(server, data_uri(png(1, 1))) == (1, 1)
 
 
 @case(95, "c", "every mode that Pillow converts to RGB is read; EXIF does not turn the picture")
-@pytest.mark.parametrize("kind, mode", [("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"), ("PNG", "I;16"), ("PNG", "LA"),
-                                        ("JPEG", "CMYK"), ("JPEG", "L"), ("GIF", "P"), ("BMP", "RGB"), ("WEBP", "RGBA")])
+@pytest.mark.parametrize("kind, mode", [("PNG", "L"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"),
+                                        ("PNG", "I;16"), ("PNG", "LA"), ("JPEG", "CMYK"),
+                                        ("JPEG", "L"), ("GIF", "P"), ("BMP", "RGB"),
+                                        ("WEBP", "RGBA")])
 def test_modes(server, kind, mode):
     assert echo(server, data_uri(picture_bytes(kind, mode))) == (6, 5)
 
@@ -148,7 +161,8 @@ def test_modes(server, kind, mode):
 @case("95b", "c", "the first frame of an animation counts, and a rotation in EXIF does not")
 def test_animation_and_exif(server):
     frames = [Image.new("P", (6, 5), color) for color in (0, 1)]
-    assert echo(server, data_uri(picture_bytes("GIF", "P", save_all=True, append_images=frames))) == (6, 5)
+    assert echo(server, data_uri(picture_bytes("GIF", "P", save_all=True,
+                                               append_images=frames))) == (6, 5)
     turned = Image.Exif()
     turned[0x0112] = 6
     assert echo(server, data_uri(picture_bytes("JPEG", exif=turned))) == (6, 5)
@@ -167,7 +181,11 @@ def test_no_files_left(start, pictures, tmp_path):
     wait_until(lambda: files() <= before, 3, "that the files are gone")
 
 
-@case(97, "ours", "a cancel during a download ends the prediction at once", coglet="still running after 8 s", fresh=True)
+@case(97,
+      "ours",
+      "a cancel during a download ends the prediction at once",
+      coglet="still running after 8 s",
+      fresh=True)
 def test_cancel_download(server, pictures, hook):
     body = {"input": inputs(image=pictures.url + "/slow"), "webhook": hook.url}
     pictures.requests.clear()
@@ -178,9 +196,14 @@ def test_cancel_download(server, pictures, hook):
     server.wait_status("READY", seconds=1)
 
 
-@case(198, "hard", "pictures are not fetched from loopback and private addresses, however they are written",
-      coglet="fetches from everywhere", tuning=("--allow-private-urls", "false"))
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
+@case(198,
+      "hard",
+      "pictures are not fetched from loopback and private addresses, however they are written",
+      coglet="fetches from everywhere",
+      tuning=("--allow-private-urls", "false"))
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
 def test_private_addresses(server, pictures, host):
     pictures.requests.clear()
     assert failure(server, f"http://{host}:{pictures.server_address[1]}/ok.png")

@@ -28,18 +28,21 @@ def seconds_to_exit(server, limit=15):
 
 @case(156, "c", "the log tells where it listens", fresh=True)
 def test_start_line(server):
-    wait_until(lambda: any(f"{server.port}" in line for line in server.log), 3, "a line with the port")
+    wait_until(lambda: any(f"{server.port}" in line for line in server.log), 3,
+               "a line with the port")
     assert any("Starting" in line or "istening" in line for line in server.log), server.log
 
 
-@case(157, "c", "PORT names the port; one that is taken ends the process with a message and not with 0")
+@case(157, "c",
+      "PORT names the port; one that is taken ends the process with a message and not with 0")
 def test_port(start):
     server = start()
     assert server.get("/").status == 200  # it was told its port by PORT
     second = start(ready=False, env={"PORT": str(server.port)}, flags=())
     wait_until(lambda: second.process.poll() is not None, 20, "the end of the second server")
     assert second.wait_exit() != 0
-    wait_until(lambda: any("in use" in line or "cannot listen" in line for line in second.log), 2, "its message")
+    wait_until(lambda: any("in use" in line or "cannot listen" in line for line in second.log), 2,
+               "its message")
 
 
 @case("157b", "ours", "its status is 1 and its message names the address", coglet="a traceback")
@@ -47,7 +50,9 @@ def test_port_in_use(start):
     server = start()
     second = start(ready=False, env={"PORT": str(server.port)})
     assert second.wait_exit(20) == 1
-    wait_until(lambda: any(f"cannot listen on 127.0.0.1:{server.port}" in line for line in second.log), 2, "its message")
+    wait_until(
+        lambda: any(f"cannot listen on 127.0.0.1:{server.port}" in line for line in second.log), 2,
+        "its message")
 
 
 @case(158, "c", "SIGTERM while idle: exit 0 within 2 s", fresh=True)
@@ -57,7 +62,10 @@ def test_sigterm(server):
     assert seconds_to_exit(server) < limit
 
 
-@case(159, "c", "SIGTERM during a synchronous prediction: its answer is delivered, then exit 0", fresh=True)
+@case(159,
+      "c",
+      "SIGTERM during a synchronous prediction: its answer is delivered, then exit 0",
+      fresh=True)
 def test_sigterm_while_busy(server):
     running = server.send("POST", "/predictions", request("[sleep=2]done"))
     server.wait_status("BUSY")
@@ -66,7 +74,11 @@ def test_sigterm_while_busy(server):
     seconds_to_exit(server)
 
 
-@case(160, "c", "--await-explicit-shutdown: SIGTERM is ignored, POST /shutdown ends it with 0", flags=AWAIT, fresh=True)
+@case(160,
+      "c",
+      "--await-explicit-shutdown: SIGTERM is ignored, POST /shutdown ends it with 0",
+      flags=AWAIT,
+      fresh=True)
 def test_await_explicit_shutdown(server):
     server.send_signal()
     time.sleep(0.4)
@@ -77,7 +89,8 @@ def test_await_explicit_shutdown(server):
 
 
 @case(161, "c", "both spellings of the flag are taken from Cog's command line")
-@pytest.mark.parametrize("flags", [("--await-explicit-shutdown=true",), ("--await-explicit-shutdown", "true")])
+@pytest.mark.parametrize("flags", [("--await-explicit-shutdown=true", ),
+                                   ("--await-explicit-shutdown", "true")])
 def test_spellings(start, flags):
     server = start(flags=flags, cog_start=True)
     server.send_signal()
@@ -93,7 +106,12 @@ def test_sigint(start, flags):
     seconds_to_exit(server)
 
 
-@case(163, "c", "SIGTERM during setup: exit within 5 s", fresh=True, ready=False, env={"FAKE_SETUP_DELAY": "60"})
+@case(163,
+      "c",
+      "SIGTERM during setup: exit within 5 s",
+      fresh=True,
+      ready=False,
+      env={"FAKE_SETUP_DELAY": "60"})
 def test_sigterm_during_setup(server):
     server.wait_listening()
     limit = 5 * slowness(server.health)
@@ -110,7 +128,11 @@ def test_shutdown(server):
         server.get("/")
 
 
-@case("164b", "ours", "SIGTERM lets asynchronous predictions end", coglet="exits at once", fresh=True)
+@case("164b",
+      "ours",
+      "SIGTERM lets asynchronous predictions end",
+      coglet="exits at once",
+      fresh=True)
 def test_sigterm_and_async(server, hook):
     server.post(request("[sleep=0.6]x", webhook=hook.url), ASYNC)
     hook.wait_posts(1)
@@ -139,13 +161,21 @@ def test_old_flags(start):
 
 @case("165b", "ours", "unknown flags are tolerated", coglet="exit 2")
 def test_unknown_flags(start):
-    assert start(flags=("--no-such-flag=1", "--mode", "predict"), cog_start=True).predict()["status"] == "succeeded"
+    assert start(flags=("--no-such-flag=1", "--mode", "predict"),
+                 cog_start=True).predict()["status"] == "succeeded"
 
 
-@case(166, "ours", "as process 1: SIGTERM ends it with 0", coglet="it has a worker process; not tried", only_ours=True)
+@case(166,
+      "ours",
+      "as process 1: SIGTERM ends it with 0",
+      coglet="it has a worker process; not tried",
+      only_ours=True)
 def test_as_process_1(target):
     if target.name != "ours" or os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare; scripts/container_test.sh stops a container by SIGTERM, there below tini")
+        pytest.skip(
+            "needs root and unshare; scripts/container_test.sh stops a container by SIGTERM, "
+            "there below tini"
+        )
     port = free_port()
     process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", FAKE,
                                 "--host", "127.0.0.1", "--port", str(port)], stderr=subprocess.PIPE)
@@ -168,8 +198,12 @@ def can_connect(port):
     return True
 
 
-@case(167, "hard", "10 000 requests in a row: neither memory nor descriptors grow", coglet="409 in between",
-      only_ours=True, fresh=True)
+@case(167,
+      "hard",
+      "10 000 requests in a row: neither memory nor descriptors grow",
+      coglet="409 in between",
+      only_ours=True,
+      fresh=True)
 def test_nothing_grows(server):
     def resources():
         folder = Path(f"/proc/{server.process.pid}")
@@ -200,16 +234,20 @@ def test_idle_connections(server):
 
 
 @case(217, "c", "nonsense in Cog's environment variables is the default, not the end")
-@pytest.mark.parametrize("name, value", [("COG_MAX_CONCURRENCY", "abc"), ("COG_MAX_CONCURRENCY", ""), ("COG_LOG_LEVEL", "loud"),
-                                         ("COG_THROTTLE_RESPONSE_INTERVAL", "abc"), ("COG_SETUP_TIMEOUT", "-5"),
-                                         ("COG_SETUP_TIMEOUT", "1.5"), ("LOG_FORMAT", "nonsense"), ("COG_USER_AGENT", "")])
+@pytest.mark.parametrize("name, value", [("COG_MAX_CONCURRENCY", "abc"),
+                                         ("COG_MAX_CONCURRENCY", ""), ("COG_LOG_LEVEL", "loud"),
+                                         ("COG_THROTTLE_RESPONSE_INTERVAL", "abc"),
+                                         ("COG_SETUP_TIMEOUT", "-5"), ("COG_SETUP_TIMEOUT", "1.5"),
+                                         ("LOG_FORMAT", "nonsense"), ("COG_USER_AGENT", "")])
 def test_nonsense_environment(start, name, value):
     assert start(env={name: value}).predict()["status"] == "succeeded"
 
 
 def log_lines(server):
     server.predict("[log=said by the engine]a secret question")
-    wait_until(lambda: any("said by the engine" in line or "rediction" in line for line in server.log), 3, "a log line")
+    wait_until(
+        lambda: any("said by the engine" in line or "rediction" in line for line in server.log), 3,
+        "a log line")
     server.send_signal()
     server.wait_exit()
     return [line for line in server.log if line.strip()]
@@ -225,7 +263,9 @@ def test_json_log(start):
 
 @case("218b", "c", "LOG_FORMAT=console writes readable lines")
 def test_console_log(start):
-    assert not [line for line in log_lines(start(env={"LOG_FORMAT": "console"})) if line.startswith("{")]
+    assert not [
+        line for line in log_lines(start(env={"LOG_FORMAT": "console"})) if line.startswith("{")
+    ]
 
 
 @case("218c", "hard", "no log line holds an input")

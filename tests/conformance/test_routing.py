@@ -19,10 +19,12 @@ def test_root(server):
     assert answer.status == 200
     assert answer.json.pop("cog_version")
     assert {**answer.json, "cog_version": ""} == {
-        "cog_version": "", "docs_url": "/docs", "openapi_url": "/openapi.json", "shutdown_url": "/shutdown",
-        "healthcheck_url": "/health-check", "predictions_url": "/predictions",
+        "cog_version": "", "docs_url": "/docs", "openapi_url": "/openapi.json",
+        "shutdown_url": "/shutdown", "healthcheck_url": "/health-check",
+        "predictions_url": "/predictions",
         "predictions_idempotent_url": "/predictions/{prediction_id}",
-        "predictions_cancel_url": "/predictions/{prediction_id}/cancel"}
+        "predictions_cancel_url": "/predictions/{prediction_id}/cancel"
+    }
 
 
 @case(2, "c", "GET / answers during setup", fresh=True, ready=False, env=SLOW_SETUP)
@@ -32,7 +34,10 @@ def test_root_during_setup(server):
     assert server.status() == "STARTING"
 
 
-@case(3, "c", "cog_version is the version that the schema and the image's label name", any_engine=True)
+@case(3,
+      "c",
+      "cog_version is the version that the schema and the image's label name",
+      any_engine=True)
 def test_versions_agree(server):
     version = server.get("/").json["cog_version"]
     assert version == server.get("/openapi.json").json["info"]["version"]
@@ -55,18 +60,23 @@ def test_openapi_during_setup(server):
     assert (answer.status, server.status()) == (200, "STARTING")
 
 
-@case(6, "c", "image and text are required, alone or where there is no prompt; x-order counts from 0", any_engine=True)
+@case(6,
+      "c",
+      "image and text are required, alone or where there is no prompt; x-order counts from 0",
+      any_engine=True)
 def test_required_inputs(server):
     declared = input_schema(server)
     required = declared.get("required") or declared["anyOf"][0]["required"]
     assert required == ["image", "text"]
-    assert [declared["properties"][name]["x-order"] for name in INPUTS_OF_THE_ORIGINAL] == list(range(7))
+    assert [declared["properties"][name]["x-order"]
+            for name in INPUTS_OF_THE_ORIGINAL] == list(range(7))
 
 
 @case(7, "c", "max_new_tokens is an integer from 8 to 1024, 512 by default", any_engine=True)
 def test_max_new_tokens(server):
     declared = input_schema(server)["properties"]["max_new_tokens"]
-    assert (declared["type"], declared["minimum"], declared["maximum"], declared["default"]) == ("integer", 8, 1024, 512)
+    assert (declared["type"], declared["minimum"], declared["maximum"],
+            declared["default"]) == ("integer", 8, 1024, 512)
 
 
 @case(8, "c", "decoding_strategy refers to an enumeration of two values", any_engine=True)
@@ -97,18 +107,24 @@ def test_descriptions(server):
         assert declared["description"], name
 
 
-@case(11, "c", "the answer of POST /predictions leads to PredictionResponse and its output", any_engine=True)
+@case(11,
+      "c",
+      "the answer of POST /predictions leads to PredictionResponse and its output",
+      any_engine=True)
 def test_response_schema(server):
     document = server.get("/openapi.json").json
     content = document["paths"]["/predictions"]["post"]["responses"]["200"]["content"]
-    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/PredictionResponse"}
+    assert content["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/PredictionResponse"
+    }
     assert document["components"]["schemas"]["PredictionResponse"]["properties"]["output"] == {
         "$ref": "#/components/schemas/Output"}
 
 
 @case(12, "c", "x-cog-streaming is true in the stream variant", output="stream")
 def test_streaming_is_declared(server):
-    assert server.get("/openapi.json").json["paths"]["/predictions"]["post"]["x-cog-streaming"] is True
+    assert server.get(
+        "/openapi.json").json["paths"]["/predictions"]["post"]["x-cog-streaming"] is True
 
 
 @case(13, "ours", "the schema that is served is the one that is printed",
@@ -133,8 +149,11 @@ def test_get_predictions(server):
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
 
 
-@case(17, "ours", "GET /predictions/{id} of an unknown id is 404, DELETE of it 405 and allows GET and PUT",
-      coglet="GET is 405, Allow: PUT", any_engine=True)
+@case(17,
+      "ours",
+      "GET /predictions/{id} of an unknown id is 404, DELETE of it 405 and allows GET and PUT",
+      coglet="GET is 405, Allow: PUT",
+      any_engine=True)
 def test_get_of_a_prediction(server):
     assert server.get("/predictions/never-heard-of").status == 404
     allowed = server.ask("DELETE", "/predictions/x").headers["Allow"].replace(" ", "").split(",")
@@ -164,8 +183,13 @@ def test_head(server):
     assert (answer.status, answer.body) == (200, b"")
 
 
-@case(22, "ours", "the three trainings routes are 404", coglet="they run the predictor (200)", any_engine=True)
-@pytest.mark.parametrize("method, path", [("POST", "/trainings"), ("PUT", "/trainings/x"), ("POST", "/trainings/x/cancel")])
+@case(22,
+      "ours",
+      "the three trainings routes are 404",
+      coglet="they run the predictor (200)",
+      any_engine=True)
+@pytest.mark.parametrize("method, path", [("POST", "/trainings"), ("PUT", "/trainings/x"),
+                                          ("POST", "/trainings/x/cancel")])
 def test_trainings(server, method, path):
     assert server.ask(method, path, {"input": {}}).status == 404
 

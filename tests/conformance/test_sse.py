@@ -36,13 +36,15 @@ def test_stream(server):
     assert events[0][1]["status"] == "processing" and events[0][1]["id"] == events[-1][1]["id"]
 
 
-@case("120b", "c", "a frame is an event line, a data line and an empty line, with the keys of coglet", **STREAM)
+@case("120b", "c",
+      "a frame is an event line, a data line and an empty line, with the keys of coglet", **STREAM)
 def test_frames(server):
     answer = server.post(request("é", id="frames"), SSE)
     start, output, completed, rest = answer.body.decode().split("\n\n")
     assert start == 'event: start\ndata: {"id":"frames","status":"processing"}'
     assert output == 'event: output\ndata: {"chunk":"é","index":0}'
-    assert completed.startswith("event: completed\ndata: {") and completed.count("\n") == 1 and rest == ""
+    assert completed.startswith("event: completed\ndata: {") and completed.count(
+        "\n") == 1 and rest == ""
 
 
 @case(121, "c", "pieces are numbered from 0 and together are the output of completed", **STREAM)
@@ -96,7 +98,8 @@ def test_string_variant(server):
     assert "".join(chunks(events)) == "x-0x-1"
 
 
-@case(128, "c", "a PUT of a running id with SSE gets everything from the start, then what follows", **STREAM)
+@case(128, "c", "a PUT of a running id with SSE gets everything from the start, then what follows",
+      **STREAM)
 def test_attach(server):
     server.put("sse-3", request("[chunks=6][delay=0.3]x"), ASYNC)
     time.sleep(0.8)
@@ -117,17 +120,26 @@ def test_no_history(server):
     assert 0 < len(chunks(events)) < 6 and chunks(events)[-1] == "x-5"
 
 
-@case(130, "c", "COG_STREAM_HISTORY_CAPACITY=2: who misses three events is told so, and the stream ends", **STREAM,
+@case(130,
+      "c",
+      "COG_STREAM_HISTORY_CAPACITY=2: who misses three events is told so, and the stream ends",
+      **STREAM,
       env={"COG_STREAM_HISTORY_CAPACITY": "2", "COG_THROTTLE_RESPONSE_INTERVAL": "0"})
 def test_short_history(server, hook):
-    server.put("sse-5", request("[chunks=5][delay=1]x", webhook=hook.url, webhook_events_filter=["output"]), ASYNC)
+    server.put("sse-5",
+               request("[chunks=5][delay=1]x", webhook=hook.url, webhook_events_filter=["output"]),
+               ASYNC)
     wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == 4, 20, "four pieces")
     events = server.stream(request(), "sse-5").all()
     assert events == [("error", {"error": TRUNCATED, "skipped": 3})]
     server.cancel("sse-5")
 
 
-@case("130b", "c", "a history of nonsense is the default one", **STREAM, env={"COG_STREAM_HISTORY_CAPACITY": "many"})
+@case("130b",
+      "c",
+      "a history of nonsense is the default one",
+      **STREAM,
+      env={"COG_STREAM_HISTORY_CAPACITY": "many"})
 def test_nonsense_history(server):
     server.put("sse-6", request("[chunks=3][delay=0.4]x"), ASYNC)
     time.sleep(0.6)
@@ -155,7 +167,10 @@ def test_creator_leaves(server, hook):
 
 @case("132b", "c", "when one who attached leaves, it goes on", **STREAM)
 def test_attached_leaves(server, hook):
-    server.put("sse-9", request("[chunks=40][delay=0.05]x", webhook=hook.url, webhook_events_filter=["completed"]), ASYNC)
+    server.put(
+        "sse-9",
+        request("[chunks=40][delay=0.05]x", webhook=hook.url, webhook_events_filter=["completed"]),
+        ASYNC)
     time.sleep(0.1)
     stream = server.stream(request(), "sse-9")
     stream.next()
@@ -174,11 +189,17 @@ def test_keep_alive(server):
 def test_log_and_metric(server):
     events = server.stream(request("[log=out][err=bad][metric=tokens:3]x")).all()
     logs = [data for name, data in events if name == "log"]
-    assert {"source": "stdout", "data": "out\n"} in logs and {"source": "stderr", "data": "bad\n"} in logs
-    assert [data for name, data in events if name == "metric"] == [{"name": "tokens", "value": 3, "mode": "replace"}]
+    assert {"source": "stdout", "data": "out\n"} in logs and {"source": "stderr", "data": "bad\n"
+                                                              } in logs
+    assert [data for name, data in events
+            if name == "metric"] == [{"name": "tokens", "value": 3, "mode": "replace"}]
 
 
-@case("134b", "ours", "events come in the order in which they were emitted", coglet="logs come by another way, late", **STREAM)
+@case("134b",
+      "ours",
+      "events come in the order in which they were emitted",
+      coglet="logs come by another way, late",
+      **STREAM)
 def test_order(server):
     events = server.stream(request("[chunks=3][chunk_log][chunk_metric=n]x")).all()
     assert names(events) == ["start", *["log", "metric", "output"] * 3, "completed"]
@@ -189,14 +210,20 @@ def test_many_pieces(server):
     assert len(chunks(server.stream(request("[chunks=1024][delay=0.0005]x")).all())) == 1024
 
 
-@case(136, "c", "a client that does not read does not slow the engine; it gets the rest, or is told of the gap", **STREAM)
+@case(
+    136, "c",
+    "a client that does not read does not slow the engine; it gets the rest, or is told of the gap",
+    **STREAM)
 def test_slow_reader(server, hook):
     with socket.create_connection((server.host, server.port), timeout=20) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         text = json.dumps({"input": inputs("[chunks=3000]" + "y" * 1500), "webhook": hook.url,
                            "webhook_events_filter": ["completed"]})
-        slow.sendall((f"POST /predictions HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nConnection: close\r\n"
-                      f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}").encode())
+        slow.sendall((
+            f"POST /predictions HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nConnection: "
+            f"close\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}"
+        ).encode())
         assert hook.wait_completed(20)[-1].json["status"] == "succeeded"
         received = b""
         while not received.endswith(b"0\r\n\r\n") and (piece := slow.recv(1 << 20)):
@@ -234,7 +261,10 @@ def test_forged_events(server):
     assert chunks(events) == [text] and names(events) == ["start", "output", "completed"]
 
 
-@case(207, "hard", "streams that are closed at once, 50 times: the slot is free within 1 s", **STREAM,
+@case(207,
+      "hard",
+      "streams that are closed at once, 50 times: the slot is free within 1 s",
+      **STREAM,
       coglet="the slot may stay taken for good")
 def test_closed_at_once(server):
     for number in range(50):

@@ -18,7 +18,10 @@ def assert_succeeded(answer):
     return answer.json
 
 
-@case(43, "c", "a valid request succeeds, with an id of coglet's form and predict_time", any_engine=True)
+@case(43,
+      "c",
+      "a valid request succeeds, with an id of coglet's form and predict_time",
+      any_engine=True)
 def test_success(server):
     body = assert_succeeded(server.post(request("hello")))
     assert re.fullmatch("pred_[0-9a-f]+", body["id"])
@@ -39,7 +42,8 @@ def test_own_id(server):
 @case(45, "c", "what the engine writes to stdout and stderr is in logs, in order")
 def test_logs(server):
     lines = server.predict("[log=one][err=two][log=three]x")["logs"]
-    assert [line for line in lines.splitlines() if line in ("one", "two", "three")] == ["one", "two", "three"]
+    assert [line for line in lines.splitlines()
+            if line in ("one", "two", "three")] == ["one", "two", "three"]
 
 
 @case(46, "c", "the engine's metrics stand beside predict_time")
@@ -55,7 +59,11 @@ def test_nested_metrics(server):
     assert metrics["time"] == {"load": 1, "run": 2}
 
 
-@case(47, "c", "a failure of the engine is 200 with status failed and its message, and the server is READY again")
+@case(
+    47, "c",
+    "a failure of the engine is 200 with status failed and its message, and the server is READY "
+    "again"
+)
 def test_failure(server):
     answer = server.post(request("[fail=the lens is dirty]x"))
     assert (answer.status, answer.json["status"]) == (200, "failed")
@@ -63,12 +71,18 @@ def test_failure(server):
     server.wait_status("READY", seconds=1)
 
 
-@case("47b", "ours", "the error is the message itself", coglet="`Prediction failed: ` goes before it, also twice")
+@case("47b",
+      "ours",
+      "the error is the message itself",
+      coglet="`Prediction failed: ` goes before it, also twice")
 def test_error_text(server):
     assert server.post(request("[fail=the lens is dirty]x")).json["error"] == "the lens is dirty"
 
 
-@case(48, "ours", "a failure keeps the logs and the output so far", coglet="logs are emptied, output is dropped",
+@case(48,
+      "ours",
+      "a failure keeps the logs and the output so far",
+      coglet="logs are emptied, output is dropped",
       output="stream")
 def test_failure_keeps_output(server):
     body = server.predict("[log=before][chunks=5][fail_after=2,broken]x")
@@ -136,7 +150,8 @@ def test_expect_continue(server):
     body = json.dumps({"input": inputs(image=data_uri(png() + b"\0" * 1_500_000))}).encode()
     connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
     connection.putrequest("POST", "/predictions")
-    for name, value in (("Content-Type", "application/json"), ("Content-Length", len(body)), ("Expect", "100-continue")):
+    for name, value in (("Content-Type", "application/json"), ("Content-Length", len(body)),
+                        ("Expect", "100-continue")):
         connection.putheader(name, value)
     connection.endheaders()
     assert connection.sock.recv(25, 2).startswith(b"HTTP/1.1 100 Continue")  # 2: MSG_PEEK
@@ -149,7 +164,8 @@ def test_expect_continue(server):
 def test_chunked(server):
     body = json.dumps(request()).encode()
     pieces = (body[at:at + 50] for at in range(0, len(body), 50))
-    assert_succeeded(server.ask("POST", "/predictions", pieces, {"Content-Type": "application/json"}))
+    assert_succeeded(
+        server.ask("POST", "/predictions", pieces, {"Content-Type": "application/json"}))
 
 
 @case(56, "c", "two predictions in a row share nothing")
@@ -186,9 +202,12 @@ def test_prefer_wait(server):
     assert_succeeded(server.post(request(), {"Prefer": "wait=5"}))
 
 
-@case("60b", "ours", "respond-async is found among other preferences, in any case",
+@case("60b",
+      "ours",
+      "respond-async is found among other preferences, in any case",
       coglet="the whole value must equal it")
-@pytest.mark.parametrize("value", ["respond-async, wait=5", "Respond-Async", "wait;x=1, respond-async"])
+@pytest.mark.parametrize("value",
+                         ["respond-async, wait=5", "Respond-Async", "wait;x=1, respond-async"])
 def test_prefer_list(server, value):
     assert server.post(request(), {"Prefer": value}).status == 202
 
@@ -204,22 +223,33 @@ def test_no_nulls(server):
       coglet="an answer has no times", any_engine=True)
 def test_times(server):
     body = assert_succeeded(server.post(request()))
-    moments = [datetime.datetime.fromisoformat(body[name]) for name in ("created_at", "started_at", "completed_at")]
+    moments = [
+        datetime.datetime.fromisoformat(body[name])
+        for name in ("created_at", "started_at", "completed_at")
+    ]
     assert moments == sorted(moments)
     assert all(moment.utcoffset() is not None for moment in moments)
 
 
-@case(175, "ours", "the answer holds the input, with defaults filled in", coglet="an answer has no input", any_engine=True)
+@case(175,
+      "ours",
+      "the answer holds the input, with defaults filled in",
+      coglet="an answer has no input",
+      any_engine=True)
 def test_input_is_sent_back(server):
     body = assert_succeeded(server.post(request("hello")))
     assert (body["input"]["text"], body["input"]["top_p"]) == ("hello", 0.8)
 
 
-@case(176, "ours", "connections are kept: 300 predictions over one, also after an error answer", coglet="409 between them")
+@case(176,
+      "ours",
+      "connections are kept: 300 predictions over one, also after an error answer",
+      coglet="409 between them")
 def test_keep_alive(server):
     connection = http.client.HTTPConnection(server.host, server.port, timeout=10)
     for number in range(300):
-        connection.request("POST", "/predictions", json.dumps(request()), {"Content-Type": "application/json"})
+        connection.request("POST", "/predictions", json.dumps(request()),
+                           {"Content-Type": "application/json"})
         response = connection.getresponse()
         assert (number, response.status) == (number, 200)
         response.read()
@@ -233,4 +263,5 @@ def test_parallel_clients(server):
         return server.post(request(f"[log=line {number}][metric=n:{number}]{number}")).json
     with concurrent.futures.ThreadPoolExecutor(8) as clients:
         for number, body in enumerate(clients.map(ask, range(200))):
-            assert (body["output"], body["logs"], body["metrics"]["n"]) == (str(number), f"line {number}\n", number)
+            assert (body["output"], body["logs"],
+                    body["metrics"]["n"]) == (str(number), f"line {number}\n", number)

@@ -25,7 +25,9 @@ def test_missing_image(server):
 @case(64, "c", "max_new_tokens: 8 to 1024, bounds included", any_engine=True)
 def test_max_new_tokens(server):
     assert server.detail(max_new_tokens=7) == {"max_new_tokens": "7 is less than the minimum of 8"}
-    assert server.detail(max_new_tokens=1025) == {"max_new_tokens": "1025 is greater than the maximum of 1024"}
+    assert server.detail(max_new_tokens=1025) == {
+        "max_new_tokens": "1025 is greater than the maximum of 1024"
+    }
     assert server.predict(max_new_tokens=8)["status"] == "succeeded"
 
 
@@ -35,22 +37,27 @@ def test_max_new_tokens_upper(server):
 
 
 @case(65, "c", "a string, a fraction, a bool and null are no integers", any_engine=True)
-@pytest.mark.parametrize("value, words", [("16", '"16" is not of type "integer"'), (16.5, '16.5 is not of type "integer"'),
-                                          (True, 'true is not of type "integer"'), (None, 'null is not of type "integer"')])
+@pytest.mark.parametrize("value, words", [("16", '"16" is not of type "integer"'),
+                                          (16.5, '16.5 is not of type "integer"'),
+                                          (True, 'true is not of type "integer"'),
+                                          (None, 'null is not of type "integer"')])
 def test_not_an_integer(server, value, words):
     assert server.detail(max_new_tokens=value) == {"max_new_tokens": words}
 
 
 @case("65b", "c", "16.0 is an integer", any_engine=True)
 def test_whole_number(server):
-    answer = server.ask("POST", "/predictions", json.dumps(request()).replace('"max_new_tokens": 8', '"max_new_tokens": 8.0'),
-                        {"Content-Type": "application/json"})
+    answer = server.ask(
+        "POST", "/predictions",
+        json.dumps(request()).replace('"max_new_tokens": 8', '"max_new_tokens": 8.0'),
+        {"Content-Type": "application/json"})
     assert answer.succeeded
 
 
 @case("65c", "ours", "16.0 reaches the engine as the integer 16", coglet="as the float 16.0")
 def test_whole_number_is_converted(server):
-    assert '"max_new_tokens":16,' in server.predict("[echo]", max_new_tokens=16.0)["output"].replace(" ", "")
+    assert '"max_new_tokens":16,' in server.predict("[echo]",
+                                                    max_new_tokens=16.0)["output"].replace(" ", "")
 
 
 @case(66, "c", "repetition_penalty: 0.01 to 5, integers too", any_engine=True)
@@ -106,7 +113,8 @@ def test_input_is_no_object(server, wrong):
 
 @case(74, "c", "several errors are an entry each", any_engine=True)
 def test_several_errors(server):
-    assert set(server.detail(text=5, max_new_tokens=7, top_p=3)) == {"text", "max_new_tokens", "top_p"}
+    assert set(server.detail(text=5, max_new_tokens=7,
+                             top_p=3)) == {"text", "max_new_tokens", "top_p"}
 
 
 @case(75, "c", "wrong input is 422 also while busy")
@@ -125,14 +133,23 @@ def test_entries(server):
         assert len(entry["loc"]) == 3 and all(isinstance(part, str) for part in entry["loc"])
 
 
-@case(77, "hard", "a path or a file: URL for an image is refused and never read",
-      coglet="hands it to the model as a path", any_engine=True)
-@pytest.mark.parametrize("image", ["foo.jpg", "/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", "ftp://x/y"])
+@case(77,
+      "hard",
+      "a path or a file: URL for an image is refused and never read",
+      coglet="hands it to the model as a path",
+      any_engine=True)
+@pytest.mark.parametrize(
+    "image", ["foo.jpg", "/etc/passwd", "file:///etc/passwd", "FILE:///etc/passwd", "ftp://x/y"])
 def test_local_paths(server, image):
     assert fields_of(server.post({"input": inputs(image=image)})) == ["image"]
 
 
-@case(178, "ours", "wrong input is 422 during setup too", coglet="503: it has no schema yet", fresh=True, ready=False,
+@case(178,
+      "ours",
+      "wrong input is 422 during setup too",
+      coglet="503: it has no schema yet",
+      fresh=True,
+      ready=False,
       env={"FAKE_SETUP_DELAY": "5"})
 def test_422_before_503(server):
     server.wait_listening()
@@ -154,16 +171,22 @@ def test_huge_numbers(server):
 @case(181, "c", "omitted inputs get their defaults")
 def test_defaults(server):
     given = json.loads(server.predict("[echo]")["output"])
-    assert (given["repetition_penalty"], given["decoding_strategy"], given["temperature"], given["top_p"]) == (
-        1, "Greedy", 0.4, 0.8)
+    assert (given["repetition_penalty"], given["decoding_strategy"], given["temperature"],
+            given["top_p"]) == (1, "Greedy", 0.4, 0.8)
 
 
-@case(182, "ours", "a prompt stands for image and text; with neither both are asked for", coglet="it has no prompt",
-      only_ours=True, any_engine=True)
+@case(182,
+      "ours",
+      "a prompt stands for image and text; with neither both are asked for",
+      coglet="it has no prompt",
+      only_ours=True,
+      any_engine=True)
 def test_prompt(server):
     answer = server.post({"input": {"prompt": ["hello"], "max_new_tokens": 8}})
     assert answer.succeeded, answer
-    assert sorted(fields_of(server.post({"input": {"prompt": ["hello"], "text": "x", "image": "data:,"}})) or []) != []
+    assert sorted(
+        fields_of(server.post({"input": {"prompt": ["hello"], "text": "x", "image": "data:,"}}))
+        or []) != []
 
 
 @case(183, "c", "an asynchronous request is validated before it is accepted", any_engine=True)

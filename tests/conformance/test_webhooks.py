@@ -28,9 +28,13 @@ def no_more_posts(hook, seconds=0.3):
     assert len(hook.posts) == before, hook.posts[before:]
 
 
-@case(138, "c", "an asynchronous request is accepted at once, also with a picture that is slow to come", fresh=True)
+@case(138,
+      "c",
+      "an asynchronous request is accepted at once, also with a picture that is slow to come",
+      fresh=True)
 def test_accepted(server, pictures, hook):
-    answer = server.post({"input": inputs(image=pictures.url + "/slow"), "webhook": hook.url}, ASYNC)
+    answer = server.post({"input": inputs(image=pictures.url + "/slow"), "webhook": hook.url},
+                         ASYNC)
     assert "failed" not in hook.statuses(), "the answer came after the picture was given up"
     assert answer.status == 202 and answer.json["status"] == "starting" and answer.json["id"]
 
@@ -45,7 +49,8 @@ def test_first_and_last(server, hook):
 
 
 @case(140, "c", "the filter: only completed, nothing, only start")
-@pytest.mark.parametrize("wanted, statuses", [(["completed"], ["succeeded"]), ([], []), (["start"], ["processing"])])
+@pytest.mark.parametrize("wanted, statuses", [(["completed"], ["succeeded"]), ([], []),
+                                              (["start"], ["processing"])])
 def test_filter(server, hook, wanted, statuses):
     begin(server, hook, "[log=a][sleep=0.05]x", webhook_events_filter=wanted)
     server.wait_status("READY")
@@ -54,17 +59,22 @@ def test_filter(server, hook, wanted, statuses):
     assert hook.statuses() == statuses
 
 
-@case(141, "c", "output posts grow, and the last one before the end holds everything", output="stream",
+@case(141,
+      "c",
+      "output posts grow, and the last one before the end holds everything",
+      output="stream",
       env={"COG_THROTTLE_RESPONSE_INTERVAL": "0.05"})
 def test_output_grows(server, hook):
     begin(server, hook, "[chunks=6][delay=0.08]x", webhook_events_filter=["output"])
     server.wait_status("READY")
-    wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == 6, 3, "the last output post")
+    wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == 6, 3,
+               "the last output post")
     lengths = [len(post.json["output"]) for post in hook.posts]
     assert lengths == sorted(lengths) and len(set(lengths)) >= 3
 
 
-@case("141b", "c", "in the string variant output posts are a list of one piece, completed has the string")
+@case("141b", "c",
+      "in the string variant output posts are a list of one piece, completed has the string")
 def test_output_of_the_string_variant(server, hook):
     begin(server, hook, "[chunks=3]x", webhook_events_filter=["output", "completed"])
     wait_until(lambda: len(hook.posts) >= 2, 3)
@@ -72,7 +82,10 @@ def test_output_of_the_string_variant(server, hook):
     assert outputs == {"processing": ["x-0x-1x-2"], "succeeded": "x-0x-1x-2"}
 
 
-@case(142, "ours", "every post has id, input, status, logs and metrics, and no null", coglet="there is no input")
+@case(142,
+      "ours",
+      "every post has id, input, status, logs and metrics, and no null",
+      coglet="there is no input")
 def test_payload(server, hook):
     begin(server, hook, "[log=a]x")
     for post in hook.wait_completed():
@@ -84,10 +97,14 @@ def test_payload(server, hook):
 def test_headers(server, hook):
     begin(server, hook)
     headers = hook.wait_completed()[-1].headers
-    assert headers["User-Agent"].startswith("coglet/") and headers["Content-Type"] == "application/json"
+    assert headers["User-Agent"].startswith(
+        "coglet/") and headers["Content-Type"] == "application/json"
 
 
-@case(144, "c", "WEBHOOK_AUTH_TOKEN is sent as a bearer token", env={"WEBHOOK_AUTH_TOKEN": "s3cret"})
+@case(144,
+      "c",
+      "WEBHOOK_AUTH_TOKEN is sent as a bearer token",
+      env={"WEBHOOK_AUTH_TOKEN": "s3cret"})
 def test_token(server, hook):
     begin(server, hook)
     assert {post.headers["Authorization"] for post in hook.wait_completed()} == {"Bearer s3cret"}
@@ -101,7 +118,12 @@ def test_no_token(server, hook):
 
 @case(145, "c", "traceparent and tracestate are passed on, other headers are not")
 def test_trace(server, hook):
-    begin(server, hook, headers={"traceparent": "00-ab-cd-01", "tracestate": "a=b", "X-Secret": "1", "Authorization": "Bearer x"})
+    begin(server,
+          hook,
+          headers={
+              "traceparent": "00-ab-cd-01", "tracestate": "a=b", "X-Secret": "1",
+              "Authorization": "Bearer x"
+          })
     for post in hook.wait_completed():
         assert (post.headers["traceparent"], post.headers["tracestate"]) == ("00-ab-cd-01", "a=b")
         assert post.headers["X-Secret"] is None and post.headers["Authorization"] is None
@@ -119,7 +141,8 @@ def test_retries(server, hook):
 
 
 @case(147, "c", "429, 502, 503 and 504 are tried again, 400 and 404 are not")
-@pytest.mark.parametrize("status, tries", [(429, 2), (502, 2), (503, 2), (504, 2), (400, 1), (404, 1)])
+@pytest.mark.parametrize("status, tries", [(429, 2), (502, 2), (503, 2), (504, 2), (400, 1),
+                                           (404, 1)])
 def test_retried_statuses(server, hook, status, tries):
     hook.replies = [status]
     begin(server, hook, webhook_events_filter=["completed"])
@@ -144,19 +167,28 @@ def test_throttle(server, hook):
     assert 1 <= len(hook.posts) <= 4, hook.posts
 
 
-@case("149b", "ours", "the last log post before the end holds every line", coglet="what is throttled is dropped")
+@case("149b",
+      "ours",
+      "the last log post before the end holds every line",
+      coglet="what is throttled is dropped")
 def test_logs_are_not_lost(server, hook):
     begin(server, hook, "[logs=20,0.01]x", webhook_events_filter=["logs"])
     wait_until(lambda: hook.posts and hook.posts[-1].json["logs"].count("\n") == 20, 3, "20 lines")
 
 
-@case("149c", "c", "COG_THROTTLE_RESPONSE_INTERVAL=0 posts log lines as they come", env={"COG_THROTTLE_RESPONSE_INTERVAL": "0"})
+@case("149c",
+      "c",
+      "COG_THROTTLE_RESPONSE_INTERVAL=0 posts log lines as they come",
+      env={"COG_THROTTLE_RESPONSE_INTERVAL": "0"})
 def test_no_throttle(server, hook):
     begin(server, hook, "[logs=10,0.05]x", webhook_events_filter=["logs"])
     wait_until(lambda: len(hook.posts) >= 9, 3, "a post for each line")
 
 
-@case(150, "ours", "when completed arrives the server is already READY", coglet="the slot is freed later")
+@case(150,
+      "ours",
+      "when completed arrives the server is already READY",
+      coglet="the slot is freed later")
 def test_ready_on_completed(server, hook):
     seen = []
     hook.on_post = lambda post: seen.append(server.status())
@@ -166,8 +198,12 @@ def test_ready_on_completed(server, hook):
     assert set(seen) == {"READY"}
 
 
-@case(151, "ours", "a slow receiver gets the posts one after another, completed last", coglet="posts overtake each other",
-      env={"COG_THROTTLE_RESPONSE_INTERVAL": "0"}, output="stream")
+@case(151,
+      "ours",
+      "a slow receiver gets the posts one after another, completed last",
+      coglet="posts overtake each other",
+      env={"COG_THROTTLE_RESPONSE_INTERVAL": "0"},
+      output="stream")
 def test_slow_receiver(server, hook):
     hook.delay = 0.3
     under_way, most = [], []
@@ -188,11 +224,13 @@ def test_slow_receiver(server, hook):
 def test_failure(server, hook):
     begin(server, hook, "[log=before][fail=broken lens]x")
     last = hook.wait_completed()[-1].json
-    assert last["status"] == "failed" and "broken lens" in last["error"] and "before" in last["logs"]
+    assert last["status"] == "failed"
+    assert "broken lens" in last["error"] and "before" in last["logs"]
 
 
 @case(153, "c", "a webhook that is no URL does not touch the prediction", any_engine=True)
-@pytest.mark.parametrize("url", ["notaurl", "ftp://x/y", "", "http://", "http://[::1", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "url", ["notaurl", "ftp://x/y", "", "http://", "http://[::1", "file:///etc/passwd"])
 def test_bad_url(server, url):
     assert server.post(request(webhook=url)).succeeded
 
@@ -203,7 +241,11 @@ def test_sync_with_webhook(server, hook):
     assert hook.wait_completed()[-1].json["output"] == "x"
 
 
-@case(155, "c", "an https receiver with a certificate that nobody vouches for gets nothing; the prediction succeeds")
+@case(
+    155, "c",
+    "an https receiver with a certificate that nobody vouches for gets nothing; the prediction "
+    "succeeds"
+)
 def test_invalid_certificate(server, tmp_path):
     local = LocalServer(WebhookHandler, tls=self_signed(tmp_path))
     hook = local.hook()
@@ -226,18 +268,25 @@ def test_valid_certificate(start, tmp_path):
 
 def self_signed(folder):
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-               "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-               "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
+    command = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+        "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+        "-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate
+    ]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     return context
 
 
-@case(210, "hard", "webhooks to loopback and private addresses are not sent by default, however they are written",
-      coglet="posts everywhere", tuning=("--webhook-hosts", "public"))
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
+@case(
+    210,
+    "hard",
+    "webhooks to loopback and private addresses are not sent by default, however they are written",
+    coglet="posts everywhere",
+    tuning=("--webhook-hosts", "public"))
+@pytest.mark.parametrize("host",
+                         ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]"])
 def test_private_receivers(server, hook, host):
     body = request(webhook=hook.url.replace("127.0.0.1", host), webhook_events_filter=["completed"])
     assert server.post(body).succeeded
@@ -245,7 +294,11 @@ def test_private_receivers(server, hook, host):
     assert not hook.posts
 
 
-@case(211, "ours", "at a shutdown the last posts are still sent", coglet="exits without them", fresh=True)
+@case(211,
+      "ours",
+      "at a shutdown the last posts are still sent",
+      coglet="exits without them",
+      fresh=True)
 def test_posts_at_shutdown(server, hook):
     begin(server, hook, "[sleep=0.5]x")
     hook.wait_posts(1)
@@ -261,8 +314,13 @@ def test_header_injection(server, hook):
         assert post.headers["X-Forged"] is None and post.json["id"] == "a\r\nX-Forged: 1"
 
 
-@case(213, "ours", "only output from the last half second is waiting: ten pieces at once are one or two output posts",
-      coglet="one post for each piece", output="stream")
+@case(
+    213,
+    "ours",
+    "only output from the last half second is waiting: ten pieces at once are one or two output "
+    "posts",
+    coglet="one post for each piece",
+    output="stream")
 def test_coalesced(server, hook):
     begin(server, hook, "[chunks=200]x", webhook_events_filter=["output", "completed"])
     posts = hook.wait_completed()

@@ -32,11 +32,14 @@ def check_files(bundle: Path) -> None:
 
 
 def linear(bundle: Path, name: str) -> torch.Tensor:
-    """W [n, k] of a decoder's linear, value by value as predictor/ops/packed_weight.h describes it."""
+    """W [n, k] of a decoder's linear, value by value as predictor/ops/packed_weight.h describes
+    it."""
     model, found = manifest(bundle)["model"], tensors(bundle)
     h, f = model["hidden_size"], model["intermediate_size"]
-    n, k = {"qkv": (3 * h, h), "gate_up": (2 * f, h), "down": (h, f), "q": (h, h), "o": (h, h),
-            "lm_head": (model["vocab_size"] + model["additional_vocab_size"], h)}[name.rpartition(".")[2]]
+    n, k = {
+        "qkv": (3 * h, h), "gate_up": (2 * f, h), "down": (h, f), "q": (h, h), "o": (h, h),
+        "lm_head": (model["vocab_size"] + model["additional_vocab_size"], h)
+    }[name.rpartition(".")[2]]
     weight, scale = found[f"{name}.weight"], found.get(f"{name}.scale")
     row, i = torch.arange(n)[:, None], torch.arange(k)[None, :]
     tile, column = row // 64, row % 64

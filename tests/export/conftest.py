@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Shared by the tests of scripts/export. They need torch and the operators' library, and say so where it is absent."""
+"""Shared by the tests of scripts/export. They need torch and the operators' library, and say so
+where it is absent."""
 
 import json
 import os
@@ -13,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
-LIBRARY = Path(os.environ.get("IDEFICS_OPS_LIBRARY") or ROOT / "build/release/predictor/ops/libidefics_ops.so")
+LIBRARY = Path(
+    os.environ.get("IDEFICS_OPS_LIBRARY") or ROOT / "build/release/predictor/ops/libidefics_ops.so")
 
 
 def _missing() -> str:
@@ -21,11 +23,13 @@ def _missing() -> str:
         import torch  # noqa: F401
     except ImportError:
         return f"{sys.executable} has no torch: run scripts/test.sh, which sets one up"
-    return "" if LIBRARY.is_file() else f"{LIBRARY} is not built: build idefics_ops or set IDEFICS_OPS_LIBRARY"
+    return "" if LIBRARY.is_file(
+    ) else f"{LIBRARY} is not built: build idefics_ops or set IDEFICS_OPS_LIBRARY"
 
 
 def pytest_configure(config):
-    config.addinivalue_line("filterwarnings", "ignore:.torch.jit:DeprecationWarning")  # a bundle is TorchScript
+    # A bundle is TorchScript.
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit:DeprecationWarning")
 
 
 def pytest_collection_modifyitems(items):
@@ -72,7 +76,8 @@ def damaged(tiny, tmp_path):
 
 @pytest.fixture
 def export(tmp_path):
-    """export(checkpoint, dtype=…) -> the bundle folder; in this process, which has torch loaded already."""
+    """export(checkpoint, dtype=…) -> the bundle folder; in this process, which has torch loaded
+    already."""
     from export.export_bundle import ExportOptions, export_bundle
 
     def run(checkpoint: Path, name: str = "bundle", **options) -> Path:
@@ -86,8 +91,12 @@ def export(tmp_path):
 def command():
     """command(checkpoint, bundle, *flags) -> the finished process."""
     def run(checkpoint: Path, bundle: Path, *flags: str, **options):
-        return subprocess.run(export_command(checkpoint, bundle, *flags), env=environment(), text=True,
-                              capture_output=True, timeout=300, **options)
+        return subprocess.run(export_command(checkpoint, bundle, *flags),
+                              env=environment(),
+                              text=True,
+                              capture_output=True,
+                              timeout=300,
+                              **options)
     return run
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot be exported is refused with one sentence that names the thing, before anything is written."""
+"""What cannot be exported is refused with one sentence that names the thing, before anything is
+written."""
 
 import json
 import struct
@@ -34,19 +35,25 @@ def _rewrite(folder, change):
 
 
 CONFIG = {
-    "another architecture": (dict(model_type="llama", architectures=["LlamaForCausalLM"]), "'llama'"),
-    "idefics2": (dict(model_type="idefics2", architectures=["Idefics2ForConditionalGeneration"]), "'idefics2'"),
-    "a part of the model": (dict(architectures=["IdeficsModel"]), "IdeficsModel"),
-    "no model type": (dict(model_type=None), "None"),
+    "another architecture": (dict(model_type="llama",
+                                  architectures=["LlamaForCausalLM"]), "'llama'"),
+    "idefics2": (dict(model_type="idefics2",
+                      architectures=["Idefics2ForConditionalGeneration"]), "'idefics2'"),
+    "a part of the model": (dict(architectures=["IdeficsModel"]),
+                            "IdeficsModel"), "no model type": (dict(model_type=None), "None"),
     "another activation": (dict(hidden_act="gelu"), "hidden_act is 'gelu', expected silu"),
-    "layers that do not divide": (dict(cross_layer_interval=3), "num_hidden_layers 4 is not a multiple"),
+    "layers that do not divide": (dict(cross_layer_interval=3),
+                                  "num_hidden_layers 4 is not a multiple"),
     "heads that do not divide": (dict(num_attention_heads=3), "hidden_size 64 is not a multiple"),
     "an odd head": (dict(num_attention_heads=64), "a head has 1 values"),
-    "a negative size": (dict(hidden_size=-1), "hidden_size is -1"),
-    "a size that is no number": (dict(hidden_size="64"), "hidden_size is '64'"),
+    "a negative size": (dict(hidden_size=-1),
+                        "hidden_size is -1"), "a size that is no number": (dict(hidden_size="64"),
+                                                                           "hidden_size is '64'"),
     "a flag that is no flag": (dict(qk_layer_norms=1), "qk_layer_norms is 1"),
-    "quantized weights": (dict(quantization_config={"quant_method": "gptq"}), "quantization_config"),
-    "other shapes": (dict(intermediate_size=128), "has the shape [96, 64], config.json makes it [128, 64]"),
+    "quantized weights": (dict(quantization_config={"quant_method": "gptq"}),
+                          "quantization_config"),
+    "other shapes": (dict(intermediate_size=128),
+                     "has the shape [96, 64], config.json makes it [128, 64]"),
     "a token id out of range": (dict(pad_token_id=999), "pad_token_id is 999"),
     "a bos that is no control token": (dict(bos_token_id=300), "bos_token_id is 300"),
 }
@@ -59,10 +66,12 @@ def test_a_config_that_is_not_a_runnable_idefics_is_refused(damaged, refusal, ch
 
 
 VISION = {
-    "another activation": (dict(hidden_act="relu"), "hidden_act is 'relu', expected gelu or quick_gelu"),
+    "another activation": (dict(hidden_act="relu"),
+                           "hidden_act is 'relu', expected gelu or quick_gelu"),
     "grey pictures": (dict(num_channels=1), "num_channels is 1"),
     "a patch over the picture": (dict(patch_size=56), "patch_size 56"),
-    "another picture size": (dict(image_size=56), "image_size 28, the model's vision_config takes 56"),
+    "another picture size": (dict(image_size=56),
+                             "image_size 28, the model's vision_config takes 56"),
 }
 
 
@@ -89,9 +98,11 @@ def test_a_processor_that_the_server_does_not_have_is_refused(damaged, refusal, 
     assert part in refusal(damaged)
 
 
-@pytest.mark.parametrize("changes, part", [
-    (dict(eos_token_id=[2, 5000]), "eos_token_id is [2, 5000]"), (dict(bad_words_ids=[[]]), "bad_words_ids is []"),
-    (dict(max_new_tokens="many"), "max_new_tokens is 'many'"), (dict(do_sample=1), "do_sample is 1")])
+@pytest.mark.parametrize("changes, part",
+                         [(dict(eos_token_id=[2, 5000]), "eos_token_id is [2, 5000]"),
+                          (dict(bad_words_ids=[[]]), "bad_words_ids is []"),
+                          (dict(max_new_tokens="many"), "max_new_tokens is 'many'"),
+                          (dict(do_sample=1), "do_sample is 1")])
 def test_generation_defaults_that_make_no_sense_are_refused(damaged, refusal, changes, part):
     edit_json(damaged / "generation_config.json", **changes)
     assert part in refusal(damaged)
@@ -103,7 +114,8 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, refusal):
     assert "has no config.json" in refusal(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("text, part", [("{", "is not JSON"), ("[1]", "not an object"), ("[" * 100000, "is not JSON")])
+@pytest.mark.parametrize("text, part", [("{", "is not JSON"), ("[1]", "not an object"),
+                                        ("[" * 100000, "is not JSON")])
 def test_a_config_that_is_no_json_object_is_refused(damaged, refusal, text, part):
     (damaged / "config.json").write_text(text)
     assert part in refusal(damaged)
@@ -131,7 +143,8 @@ def test_a_value_that_f16_cannot_hold_is_refused_for_f16_alone(damaged, refusal,
     def spoil(tensors):
         tensors["lm_head.weight"][0, 0] = 70000.0
     _rewrite(damaged, spoil)
-    assert "lm_head.weight holds 70000, more than f16 can hold: use --dtype bf16" in refusal(damaged, dtype="f16")
+    assert "lm_head.weight holds 70000, more than f16 can hold: use --dtype bf16" in refusal(
+        damaged, dtype="f16")
     assert export(damaged, dtype="bf16").is_dir()
 
 
@@ -176,7 +189,8 @@ def test_missing_weights_and_shards_are_refused(damaged, make, refusal):
 
 def test_an_index_that_leads_out_of_the_folder_is_refused(make, refusal):
     sharded = make("--shards", "2", name="sharded")
-    edit_json(sharded / "model.safetensors.index.json", weight_map={"lm_head.weight": "../model.safetensors"})
+    edit_json(sharded / "model.safetensors.index.json",
+              weight_map={"lm_head.weight": "../model.safetensors"})
     assert "expected a file of the same folder" in refusal(sharded)
 
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle stands under its final name only when it is whole, whatever ends the export, in little memory."""
+"""A bundle stands under its final name only when it is whole, whatever ends the export, in little
+memory."""
 
 import os
 import signal
@@ -17,15 +18,17 @@ from conftest import environment, export_command
 def mid(tmp_path_factory):
     import make_checkpoint
     folder = tmp_path_factory.mktemp("mid") / "checkpoint"
-    make_checkpoint.make_checkpoint(make_checkpoint.parse([str(folder), "--shape", "mid", "--dtype", "bf16",
-                                                           "--shards", "2"]))
+    make_checkpoint.make_checkpoint(
+        make_checkpoint.parse([str(folder), "--shape", "mid", "--dtype", "bf16", "--shards", "2"]))
     return folder
 
 
 def _start(checkpoint, bundle, *flags):
-    """An export that has begun to write weights. Ctrl-C reaches it as from a terminal: a shell's background job, which
-    a test run in CI may be, hands on that SIGINT is ignored."""
-    process = subprocess.Popen(export_command(checkpoint, bundle, *flags), env=environment(), text=True,
+    """An export that has begun to write weights. Ctrl-C reaches it as from a terminal: a shell's
+    background job, which a test run in CI may be, hands on that SIGINT is ignored."""
+    process = subprocess.Popen(export_command(checkpoint, bundle, *flags),
+                               env=environment(),
+                               text=True,
                                stderr=subprocess.PIPE,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     deadline = time.monotonic() + 120
@@ -88,7 +91,8 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tiny, tmp_path, export, 
 def test_too_little_space_is_seen_before_anything_is_written(tiny, export, monkeypatch, tmp_path):
     from export import writer
     from export.errors import ExportError
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 10**6})())
+    monkeypatch.setattr(writer.shutil, "disk_usage",
+                        lambda path: type("Usage", (), {"free": 10 ** 6})())
     with pytest.raises(ExportError, match=r"the bundle needs 0.07 GB, .* has 0.00 GB free"):
         export(tiny)
     assert not list(tmp_path.glob("bundle*"))
@@ -98,7 +102,9 @@ def test_too_little_space_is_seen_before_anything_is_written(tiny, export, monke
 def test_a_really_full_disk_is_one_sentence(tiny, tmp_path, command):
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m", "tmpfs", str(small)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=70m", "tmpfs",
+                       str(small)],
+                      capture_output=True).returncode:
         pytest.skip("this container may not mount a tmpfs")
     try:
         (small / "ballast").write_bytes(bytes(69 << 20))
@@ -111,16 +117,22 @@ def test_a_really_full_disk_is_one_sentence(tiny, tmp_path, command):
 
 def test_a_target_that_cannot_be_written_is_one_sentence(tiny, command):
     done = command(tiny, "/proc/bundle")
-    assert done.returncode == 1 and done.stderr.startswith("export: /proc/") and done.stderr.count("\n") == 1
+    assert done.returncode == 1 and done.stderr.startswith("export: /proc/") and done.stderr.count(
+        "\n") == 1
 
 
-# VmHWM and not ru_maxrss: the latter also counts the parent, which a child is for a moment after fork.
-_PEAK = "print(next(line for line in open('/proc/self/status') if line.startswith('VmHWM')).split()[1])"
+# VmHWM and not ru_maxrss: the latter also counts the parent, which a child is for a moment after
+# fork.
+_PEAK = ("print(next(line for line in open('/proc/self/status') if "
+         "line.startswith('VmHWM')).split()[1])")
 
 
 def _peak_bytes(program, *arguments):
-    done = subprocess.run([sys.executable, "-c", f"{program}; {_PEAK}", *arguments], env=environment(), text=True,
-                          capture_output=True, timeout=300)
+    done = subprocess.run([sys.executable, "-c", f"{program}; {_PEAK}", *arguments],
+                          env=environment(),
+                          text=True,
+                          capture_output=True,
+                          timeout=300)
     assert done.returncode == 0, done.stderr
     return int(done.stdout) * 1024
 
@@ -129,8 +141,9 @@ def _peak_bytes(program, *arguments):
 def test_memory_stays_under_twice_the_largest_tensor_and_one_gigabyte(make, tmp_path, form):
     checkpoint = make("--shape", "mid", "--format", form)
     largest = 32003 * 1024 * 4  # of 0.6 GB
-    peak = _peak_bytes("import sys; from export.__main__ import main; assert main(sys.argv[1:]) == 0",
-                       str(checkpoint), str(tmp_path / "bundle"))
+    peak = _peak_bytes(
+        "import sys; from export.__main__ import main; assert main(sys.argv[1:]) == 0",
+        str(checkpoint), str(tmp_path / "bundle"))
     above_torch = peak - _peak_bytes("import torch")
     assert peak < 2 * largest + 10**9
     # The weights are 590 MB: had they been in memory, it would show.

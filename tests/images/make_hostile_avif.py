@@ -4,8 +4,8 @@
 
     python tests/images/make_hostile_avif.py        (needs Pillow with AVIF)
 
-An encoder makes one frame of one colour; the boxes around it are written here, so that many tiles or
-frames share its bytes (ISO/IEC 14496-12 and 23008-12).
+An encoder makes one frame of one colour; the boxes around it are written here, so that many tiles
+or frames share its bytes (ISO/IEC 14496-12 and 23008-12).
 """
 
 import io

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image files of every kind that the server reads, made from a seed, and what Pillow sees in them.
 
-pictures() is used by test_pixels.py (many sizes, live) and scripts/goldens/make_pixels.py (one size,
-committed). Some files are written by Pillow, the ones it cannot write by hand.
+pictures() is used by test_pixels.py (many sizes, live) and scripts/goldens/make_pixels.py (one
+size, committed). Some files are written by Pillow, the ones it cannot write by hand.
 """
 
 import functools
@@ -285,7 +285,8 @@ def pnms(paint: Painter):
         return b"\n".join(b"%d" % value for value in values) + b"\n"
 
     yield "plain.pbm", b"P1 " + size + plain(paint.random.integers(0, 2, count))
-    yield "plain.pgm", b"P2\n# levels\n" + size + b"15 " + plain(paint.random.integers(0, 16, count))
+    yield "plain.pgm", b"P2\n# levels\n" + size + b"15 " + plain(paint.random.integers(
+        0, 16, count))
     yield "plain.ppm", b"P3 " + size + b"1000 " + plain(paint.random.integers(0, 1001, 3 * count))
     yield "max100.pgm", b"P5 " + size + b"100\n" + bytes(v % 101 for v in paint.bytes(count))
     yield "max7.ppm", b"P6 " + size + b"7\n" + bytes(v % 9 for v in paint.bytes(3 * count))
@@ -328,7 +329,8 @@ def pictures(width: int, height: int, seed: int) -> dict[str, bytes]:
 
 
 def pillow_says(data: bytes, as_url: bool) -> dict:
-    """{"width", "height", "format", "sha256"} of what transformers 4.57 makes of it; or an error."""
+    """{"width", "height", "format", "sha256"} of what transformers 4.57 makes of it; or an
+    error."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

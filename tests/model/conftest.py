@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints by seed, their bundles, and our program's answers about them, made once per test run."""
+"""Checkpoints by seed, their bundles, and our program's answers about them, made once per test
+run."""
 
 import base64
 import json
@@ -16,11 +17,14 @@ THREADS = "1"  # matrix products in one order, whatever else runs on the machine
 
 
 def ops_library() -> Path:
-    return Path(os.environ.get("IDEFICS_OPS_LIBRARY") or ROOT / "build/release/predictor/ops/libidefics_ops.so")
+    return Path(
+        os.environ.get("IDEFICS_OPS_LIBRARY")
+        or ROOT / "build/release/predictor/ops/libidefics_ops.so")
 
 
 def find_tool() -> Path:
-    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
+    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])
+               ] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
     found = [path for folder in folders for path in folder.glob("**/logits_tool") if path.is_file()]
     if not found:
         pytest.skip("logits_tool is not built: build the tests, or set IDEFICS_BUILD_DIR")
@@ -57,7 +61,8 @@ class Ours:
         self.pictures = pictures
 
     def prompt(self, prompt) -> dict:
-        parts = [{"text": part} if isinstance(part, str) else {"image": str(self.pictures / f"{part[1]}.ppm")}
+        parts = [{"text": part}
+                 if isinstance(part, str) else {"image": str(self.pictures / f"{part[1]}.ppm")}
                  for part in prompt.parts]
         return {"prompt_parts": parts, "add_end_of_utterance": prompt.add_end_of_utterance}
 
@@ -65,9 +70,15 @@ class Ours:
         """One answer per request."""
         lines = "".join(json.dumps(request) + "\n" for request in requests)
         # Stamps of these short-lived bundles go away with them.
-        environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent)}
-        done = subprocess.run([find_tool(), str(self.bundle), threads], input=lines, capture_output=True, text=True,
-                              timeout=1200, env=environment)
+        environment = {
+            **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent)
+        }
+        done = subprocess.run([find_tool(), str(self.bundle), threads],
+                              input=lines,
+                              capture_output=True,
+                              text=True,
+                              timeout=1200,
+                              env=environment)
         assert done.returncode == 0, done.stderr
         answers = [json.loads(line) for line in done.stdout.splitlines()]
         for answer in answers:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tiny golden model of docs/model.md#the-tiny-golden-model, whose weights are a formula: values that an
-independent program computed in float64."""
+"""The tiny golden model of docs/model.md#the-tiny-golden-model, whose weights are a formula: values
+that an independent program computed in float64."""
 
 import json
 
@@ -35,7 +35,8 @@ def weights(name: str, shape) -> numpy.ndarray:
     u = uniform(name, int(numpy.prod(shape)))
     last = name.rsplit(".", 1)[-1]
     centre, scale = (0.5, 0.25) if last.startswith("alpha") else (0, 0.05) if last == "bias" \
-        else (1, 0.1) if "norm" in name or ".ln." in name else (0, 0.05) if "patch_embedding" in name \
+        else (1, 0.1) if "norm" in name or ".ln." in name \
+        else (0, 0.05) if "patch_embedding" in name \
         else (0, 0.5) if "embed" in name or last == "latents" else (0, 0.2)
     return (numpy.float32(centre) + numpy.float32(scale) * u).reshape(shape)
 
@@ -61,9 +62,13 @@ def model(golden, tmp_path_factory, export):
 
 
 def rows(golden):
-    """(name, token ids without padding, image index, pixels of the row's images, last logits, greedy tokens)"""
+    """(name, token ids without padding, image index, pixels of the row's images, last logits,
+    greedy tokens)"""
     for name, case in golden["cases"].items():
-        columns = zip(case["input_ids"], case["attention_mask"], case["image_mask_index"], strict=True)
+        columns = zip(case["input_ids"],
+                      case["attention_mask"],
+                      case["image_mask_index"],
+                      strict=True)
         for b, (ids, keep, index) in enumerate(columns):
             kept = [i for i, mask in enumerate(keep) if mask]
             images = max(max(index) + 1, 0)
@@ -77,8 +82,10 @@ def rows(golden):
 def test_the_model_of_the_specification_gives_its_logits_and_tokens(golden, model, piece):
     cases = list(rows(golden))
     # The greedy tokens are fed in too: each must be the best after those before it.
-    requests = [{"token_ids": ids + tokens[:-1], "image_index": index + [index[-1]] * (len(tokens) - 1),
-                 "pixels": pixels, "piece": piece} for _, ids, index, pixels, _, tokens in cases]
+    requests = [{
+        "token_ids": ids + tokens[:-1], "image_index": index + [index[-1]] * (len(tokens) - 1),
+        "pixels": pixels, "piece": piece
+    } for _, ids, index, pixels, _, tokens in cases]
     for (name, ids, _, _, last, tokens), answer in zip(cases, model.ask(requests), strict=True):
         logits = logits_of(answer).copy()
         difference = numpy.abs(logits[len(ids) - 1] - numpy.array(last)).max()
@@ -93,5 +100,7 @@ def test_the_model_of_the_specification_gives_its_logits_and_tokens(golden, mode
 def test_the_formula_gives_the_values_of_the_specification(golden):
     assert fnv1a("model.norm.weight") == 15480813312422577380
     name = "model.embed_tokens.weight"
-    assert weights(name, (4,)).tolist() == pytest.approx([-0.1287095547, -0.1483925581, 0.4031025767, -0.4898665547])
-    assert (2 * uniform("pixels.0.0", 4)).tolist() == pytest.approx([1.2944002, 0.6202288, -0.1587687, 0.3285499])
+    assert weights(name, (4, )).tolist() == pytest.approx(
+        [-0.1287095547, -0.1483925581, 0.4031025767, -0.4898665547])
+    assert (2 * uniform("pixels.0.0", 4)).tolist() == pytest.approx(
+        [1.2944002, 0.6202288, -0.1587687, 0.3285499])

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quantized bundles: how far their logits lie from f32's, that the demo still answers, that neighbours change nothing.
+"""Quantized bundles: how far their logits lie from f32's, that the demo still answers, that
+neighbours change nothing.
 
 scripts/goldens/compare_widths.py prints the errors as a table."""
 
@@ -38,16 +39,23 @@ def test_the_demo_with_quantized_weights_answers_the_questions_of_the_readme(our
     for scene in scenes:
         parts = [{"image": str(ASSETS / part[5:])} if part.startswith("file:") else {"text": part}
                  for part in scene["prompt"]]
-        requests.append({"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
-    right = [answer["text"].strip() == scene["answer"] for scene, answer in zip(scenes, model.ask(requests), strict=True)]
-    assert sum(right) >= len(scenes) - 1, [s["id"] for s, good in zip(scenes, right, strict=True) if not good]
+        requests.append(
+            {"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
+    right = [
+        answer["text"].strip() == scene["answer"]
+        for scene, answer in zip(scenes, model.ask(requests), strict=True)
+    ]
+    assert sum(right) >= len(scenes) - 1, [
+        s["id"] for s, good in zip(scenes, right, strict=True) if not good
+    ]
 
 
 @pytest.mark.parametrize("weights", ["f32", "bf16", "int8", "int4"])
 def test_a_request_among_others_has_the_very_numbers_it_has_alone(ours, weights):
     from parity_cases import PROMPTS
     model = ours("demo", "f32" if weights == "f32" else "bf16", weights)
-    requests = [{**model.prompt(prompt), "sampling": {"max_new_tokens": 8, "num_logprobs": 5}} for prompt in PROMPTS]
+    requests = [{**model.prompt(prompt), "sampling": {"max_new_tokens": 8, "num_logprobs": 5}}
+                for prompt in PROMPTS]
     together = model.ask([{"together": requests}])[0]
     for request, alone, among in zip(requests, model.ask(requests), together, strict=True):
         assert alone["token_ids"] == among["token_ids"], request

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts servers: the fake one (always) and the real one with the demo model (IDEFICS_DEMO_BUNDLE)."""
+"""Starts servers: the fake one (always) and the real one with the demo model
+(IDEFICS_DEMO_BUNDLE)."""
 
 import base64
 import http.client
@@ -36,7 +37,9 @@ class Server:
             self.port = probe.getsockname()[1]
         program = [SERVER, "serve"] if "--model" in flags else [FAKE_SERVER]
         command = [*program, "--host", "127.0.0.1", "--port", str(self.port), *flags]
-        self.process = subprocess.Popen(command, env={**os.environ, **environment}, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(command,
+                                        env={**os.environ, **environment},
+                                        stderr=subprocess.PIPE)
         self.log = []
         threading.Thread(target=self._read_log, daemon=True).start()
 
@@ -53,7 +56,9 @@ class Server:
         if body is not None and not isinstance(body, (str, bytes)):
             body = json.dumps(body)
             headers.setdefault("Content-Type", "application/json")
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        connection.request(method, path, body,
+                           {name.replace("_", "-"): value
+                            for name, value in headers.items()})
         response = connection.getresponse()
         text = response.read().decode()
         connection.close()
@@ -114,7 +119,8 @@ def demo():
 
 
 class Pictures(BaseHTTPRequestHandler):
-    """/NAME: a file of tests/assets; /slow: begins and never ends; /loop: redirects to itself; /to?URL."""
+    """/NAME: a file of tests/assets; /slow: begins and never ends; /loop: redirects to itself;
+    /to?URL."""
 
     def do_GET(self):
         path, _, query = self.path.partition("?")

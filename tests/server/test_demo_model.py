@@ -62,8 +62,12 @@ def test_event_stream_pieces_join_to_the_output(demo):
     connection = demo.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": prompt()}}),
                        {"Content-Type": "application/json", "Accept": "text/event-stream"})
-    events = [block.split("\n") for block in connection.getresponse().read().decode().strip().split("\n\n")]
-    data = [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in events]
+    events = [
+        block.split("\n")
+        for block in connection.getresponse().read().decode().strip().split("\n\n")
+    ]
+    data = [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")))
+            for lines in events]
     pieces = "".join(value["chunk"] for kind, value in data if kind == "output")
     assert data[0][0] == "start" and data[-1][0] == "completed"
     assert data[-1][1]["output"] == pieces
@@ -73,19 +77,24 @@ def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
     lines = [{"id": f"q{i}", "prompt": prompt(), "max_new_tokens": i + 1} for i in range(12)]
     lines.append({"id": "bad", "text": "no image"})
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    command = [SERVER, "predict", "--model", os.environ["IDEFICS_DEMO_BUNDLE"], "--jsonl", tmp_path / "in.jsonl",
-               "-o", tmp_path / "out.jsonl", "--details"]
+    command = [
+        SERVER, "predict", "--model", os.environ["IDEFICS_DEMO_BUNDLE"], "--jsonl",
+        tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "--details"
+    ]
     subprocess.run(command, check=True)
     whole = (tmp_path / "out.jsonl").read_text()
     answers = [json.loads(line) for line in whole.splitlines()]
     assert [answer["id"] for answer in answers] == [line["id"] for line in lines]
     assert answers[-1]["status"] == "failed" and "Field required" in answers[-1]["error"]
     for answer, line in zip(answers[7:12], lines[7:12], strict=True):
-        assert answer["output"] == demo.predict(prompt=line["prompt"], max_new_tokens=line["max_new_tokens"])[1]["output"]
+        assert answer["output"] == demo.predict(prompt=line["prompt"],
+                                                max_new_tokens=line["max_new_tokens"])[1]["output"]
         assert len(answer["logprobs"]) == len(answer["token_ids"])
         assert all(len(top) == 5 for top in answer["logprobs"])
-    (tmp_path / "out.jsonl").write_text("".join(whole.splitlines(keepends=True)[:5]) + whole.splitlines()[5][:9])
+    (tmp_path / "out.jsonl").write_text("".join(whole.splitlines(keepends=True)[:5])
+                                        + whole.splitlines()[5][:9])
     subprocess.run(command, check=True)
     again = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [answer["id"] for answer in again] == [line["id"] for line in lines]
-    assert [answer.get("output") for answer in again] == [answer.get("output") for answer in answers]
+    assert [answer.get("output")
+            for answer in again] == [answer.get("output") for answer in answers]

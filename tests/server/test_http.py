@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server as a process: start, predictions, images by URL, cancel, disconnect, stop. Fake engine."""
+"""The server as a process: start, predictions, images by URL, cancel, disconnect, stop. Fake
+engine."""
 
 import json
 import signal
@@ -25,8 +26,10 @@ def test_the_root_names_the_endpoints_of_cog(fake):
     status, body = fake.ask("GET", "/")
     assert status == 200
     assert body["predictions_idempotent_url"] == "/predictions/{prediction_id}"
-    assert set(body) == {"cog_version", "docs_url", "openapi_url", "shutdown_url", "healthcheck_url", "predictions_url",
-                         "predictions_idempotent_url", "predictions_cancel_url"}
+    assert set(body) == {
+        "cog_version", "docs_url", "openapi_url", "shutdown_url", "healthcheck_url",
+        "predictions_url", "predictions_idempotent_url", "predictions_cancel_url"
+    }
 
 
 def test_the_schema_that_is_served_is_the_schema_that_is_printed(fake):
@@ -39,13 +42,15 @@ def test_the_schema_that_is_served_is_the_schema_that_is_printed(fake):
 
 def test_a_sync_prediction_answers_with_output_logs_and_metrics(fake):
     status, body = fake.predict(image=picture(), text="[log=hi][metric=tokens:3][chunks=2]x")
-    assert (status, body["status"], body["output"], body["logs"]) == (200, "succeeded", "x-0x-1", "hi\n")
+    assert (status, body["status"], body["output"], body["logs"]) == (200, "succeeded", "x-0x-1",
+                                                                      "hi\n")
     assert body["metrics"]["tokens"] == 3 and body["metrics"]["predict_time"] >= 0
     assert None not in body.values()
 
 
 def test_metrics_with_dots_nest(fake):
-    metrics = fake.predict(prompt=["[metric=time:1][metric=time.load:2][metric=time.run.a:3]x"])[1]["metrics"]
+    metrics = fake.predict(
+        prompt=["[metric=time:1][metric=time.load:2][metric=time.run.a:3]x"])[1]["metrics"]
     assert metrics["time"] == {"load": 2, "run": {"a": 3}}
 
 
@@ -61,7 +66,8 @@ def test_images_come_by_url_and_all_formats_of_reference(fake, pictures):
     assert "cog-idefics" in pictures.agents
 
 
-@pytest.mark.parametrize("path, what", [("/none.png", "HTTP status 404"), ("/loop", "redirects more than"),
+@pytest.mark.parametrize("path, what", [("/none.png", "HTTP status 404"),
+                                        ("/loop", "redirects more than"),
                                         ("/to?file:///etc/passwd", "redirects to something else"),
                                         ("/to?ftp://127.0.0.1/x", "redirects to something else")])
 def test_a_bad_image_url_fails_the_prediction_with_the_reason(fake, pictures, path, what):
@@ -70,7 +76,9 @@ def test_a_bad_image_url_fails_the_prediction_with_the_reason(fake, pictures, pa
     assert what in body["error"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0"])
 def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
     server = start()
     server.wait_until("READY")
@@ -92,7 +100,10 @@ def test_a_stalled_image_server_is_given_up(start, pictures):
 
 def test_a_cancel_during_a_download_is_prompt(fake, pictures):
     pictures.slow_begun.clear()
-    fake.predict("/predictions/slow", "PUT", {"Prefer": "respond-async"}, image=pictures.url + "/slow", text="hi")
+    fake.predict("/predictions/slow",
+                 "PUT", {"Prefer": "respond-async"},
+                 image=pictures.url + "/slow",
+                 text="hi")
     assert pictures.slow_begun.wait(20)
     assert fake.ask("POST", "/predictions/slow/cancel")[0] == 200
     wait_until(lambda: fake.ask("GET", "/predictions/slow")[1]["status"] == "canceled", 2)
@@ -124,7 +135,8 @@ def test_the_stream_variant_has_a_list_for_output(start):
     server.wait_until("READY")
     assert server.predict(prompt=["[chunks=2]x"])[1]["output"] == ["x-0", "x-1"]
     assert server.predict(prompt=["[chunks=0]x"])[1]["output"] == []
-    assert server.ask("GET", "/openapi.json")[1]["components"]["schemas"]["Output"]["type"] == "array"
+    assert server.ask("GET",
+                      "/openapi.json")[1]["components"]["schemas"]["Output"]["type"] == "array"
 
 
 def test_setup_states_are_shown_and_a_failed_setup_keeps_serving(start):
@@ -191,7 +203,8 @@ def test_log_lines_are_json_and_hold_nothing_of_the_input(start):
     ended = [line for line in lines if line["message"] == "Prediction ended"]
     assert len(ended) == 1 and ended[0]["status"] == "succeeded"
     assert "secret" not in "".join(server.log)
-    assert all(line["level"] == line["severity"] == "INFO" and line["target"] and line["timestamp"] for line in lines)
+    assert all(line["level"] == line["severity"] == "INFO" and line["target"] and line["timestamp"]
+               for line in lines)
 
 
 def test_five_hundred_slow_clients_do_not_delay_health(fake):
@@ -200,7 +213,10 @@ def test_five_hundred_slow_clients_do_not_delay_health(fake):
     slow = []
     for _ in range(500):
         client = socket.create_connection(("127.0.0.1", fake.port))
-        client.sendall(b"POST /predictions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+        client.sendall(
+            b"POST /predictions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
+            b"100\r\n\r\n{"
+        )
         slow.append(client)
     times = []
     for _ in range(20):

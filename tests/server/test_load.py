@@ -19,13 +19,16 @@ from patience import slowness, wait_until
 INSTRUMENTED = os.environ.get("IDEFICS_PRESET") in ("asan", "tsan")
 HEALTH_S = 0.25
 HALF_HEAD = b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-"
-HALF_BODY = b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+HALF_BODY = (b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+             b"application/json\r\nContent-Length: 100\r\n\r\n{")
 
 
 def post(text):
     body = json.dumps({"input": {"prompt": [text]}}).encode()
-    return (b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
-            + str(len(body)).encode() + b"\r\n\r\n" + body)
+    return (
+        b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: "
+        b"application/json\r\nContent-Length: "
+        + str(len(body)).encode() + b"\r\n\r\n" + body)
 
 
 @pytest.fixture
@@ -57,9 +60,9 @@ def connections(server, count, first=b""):
 
 
 def check_service(server, seconds):
-    """Health and predictions on connections of their own, as a director makes them. Health takes less than
-    250 ms, or than that times what the machine makes of a server without work in the same seconds; returns
-    that factor."""
+    """Health and predictions on connections of their own, as a director makes them. Health takes
+    less than 250 ms, or than that times what the machine makes of a server without work in the same
+    seconds; returns that factor."""
     end = time.monotonic() + seconds
     slowest = 0
     pace = 1
@@ -135,15 +138,19 @@ def test_clients_that_do_not_read_hold_no_slot(server):
     memory = resident_bytes(server)
     with connections(server, 30, post("[big=8000000]")):
         check_service(server, 1)
-        wait_until(lambda: used_slots(server) == 0)  # a client that stalls is given up only after 30 s
-    wait_until(lambda: resident_bytes(server) - memory < 400 << 20)  # recent answers are kept, 64 MiB of them
+        # A client that stalls is given up only after 30 s.
+        wait_until(lambda: used_slots(server) == 0)
+    # Recent answers are kept, 64 MiB of them.
+    wait_until(lambda: resident_bytes(server) - memory < 400 << 20)
 
 
 def race(server, number, text, delay_s):
-    """A sync prediction and its cancel, at once. -> (status of the prediction, status of the cancel)"""
+    """A sync prediction and its cancel, at once. -> (status of the prediction, status of the
+    cancel)"""
     path = f"/predictions/race-{text}-{number}"
     answers = []
-    canceling = threading.Thread(target=lambda: (time.sleep(delay_s), answers.append(server.ask("POST", path + "/cancel")[0])))
+    canceling = threading.Thread(target=lambda: (time.sleep(
+        delay_s), answers.append(server.ask("POST", path + "/cancel")[0])))
     canceling.start()
     status, body = server.ask("PUT", path, {"input": {"prompt": [text]}})
     canceling.join()
@@ -151,11 +158,14 @@ def race(server, number, text, delay_s):
     return body["status"], answers[0]
 
 
-@pytest.mark.parametrize("text, delays", [("[sleep=0.3]x", (0, 0.001, 0.002)), ("[sleep=0.003]x", (0.002, 0.003, 0.004, 0.005))],
+@pytest.mark.parametrize("text, delays", [("[sleep=0.3]x", (0, 0.001, 0.002)),
+                                          ("[sleep=0.003]x", (0.002, 0.003, 0.004, 0.005))],
                          ids=["start", "completion"])
 def test_500_cancels_race_the(server, text, delays):
     with ThreadPoolExecutor(4) as clients:
-        ended = list(clients.map(lambda number: race(server, number, text, delays[number % len(delays)]), range(500)))
+        ended = list(
+            clients.map(lambda number: race(server, number, text, delays[number % len(delays)]),
+                        range(500)))
     assert {status for status, _ in ended} <= {"succeeded", "canceled"}
     assert {status for _, status in ended} <= {200, 404}
     # An accepted cancel may come too late; a refused one cannot have canceled.
@@ -167,5 +177,7 @@ def test_sync_clients_that_leave_at_any_moment_free_their_slots(server):
     for number in range(200):
         with connections(server, 1, post("[sleep=30]x")):
             time.sleep(number % 5 / 1000)
-    wait_until(lambda: used_slots(server) == 0 and server.ask("GET", "/health-check")[1]["queue"]["current"] == 0, 2)
+    wait_until(
+        lambda: used_slots(server) == 0 and server.ask("GET", "/health-check")[1]["queue"][
+            "current"] == 0, 2)
     assert server.predict(prompt=["x"])[1]["status"] == "succeeded"

@@ -76,8 +76,11 @@ def test_a_client_that_leaves_takes_its_waiting_prediction_along(queued):
 
 def test_a_stop_lets_waiting_predictions_run(queued):
     answers = []
-    clients = [threading.Thread(target=lambda: answers.append(queued.predict(prompt=["[sleep=0.2]x"])[1]["status"]))
-               for _ in range(3)]
+    clients = [
+        threading.Thread(
+            target=lambda: answers.append(queued.predict(prompt=["[sleep=0.2]x"])[1]["status"]))
+        for _ in range(3)
+    ]
     for client in clients:
         client.start()
     wait_until(lambda: queued.ask("GET", "/health-check")[1].get("queue", {}).get("current") == 2)
@@ -97,8 +100,12 @@ def open_stream(server, name, text=None):
 
 
 def events(response):
-    blocks = [block.split("\n") for block in response.read().decode().strip().split("\n\n") if not block.startswith(":")]
-    return [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: "))) for lines in blocks]
+    blocks = [
+        block.split("\n") for block in response.read().decode().strip().split("\n\n")
+        if not block.startswith(":")
+    ]
+    return [(lines[0].removeprefix("event: "), json.loads(lines[1].removeprefix("data: ")))
+            for lines in blocks]
 
 
 def fake_with(start, **environment):
@@ -114,7 +121,8 @@ def test_a_late_stream_gets_the_history_and_then_the_same_events(start):
     second = open_stream(server, "s")[1]
     both = [events(first), events(second)]
     assert both[0] == both[1]
-    assert [name for name, _ in both[0]] == ["start", "log", "output", "output", "output", "completed"]
+    assert [name
+            for name, _ in both[0]] == ["start", "log", "output", "output", "output", "completed"]
 
 
 def test_without_history_a_late_stream_gets_only_what_follows(start):
@@ -131,7 +139,9 @@ def test_a_history_that_lost_events_is_an_error_with_their_number(start):
     wait_until(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 4)
     status = open_stream(server, "t")[1]
     assert status.status == 200
-    assert events(status) == [("error", {"error": "SSE stream replay truncated; events were dropped", "skipped": 3})]
+    assert events(status) == [
+        ("error", {"error": "SSE stream replay truncated; events were dropped", "skipped": 3})
+    ]
 
 
 def test_a_bad_history_capacity_is_ignored_with_a_warning(start):
@@ -156,7 +166,8 @@ def test_a_stream_that_is_not_read_gets_lagged_and_does_not_hold_the_engine(star
     name, data = found[-1]
     assert name == "error" and data["error"] == "SSE stream lagged; events were dropped"
     indices = [data["index"] for name, data in found if name == "output"]
-    assert len(indices) < 3000 and indices == list(range(len(indices)))  # how many is a matter of speed
+    # How many is a matter of speed.
+    assert len(indices) < 3000 and indices == list(range(len(indices)))
     assert data["skipped"] > 0
     assert state(server, "s") == "succeeded"  # a slow client has not left
     connection.close()
@@ -168,7 +179,8 @@ def test_too_many_streams_are_refused_with_429(start):
     streams = [open_stream(server, "s") for _ in range(1024)]
     assert all(response.status == 200 for _, response in streams)
     _, refused = open_stream(server, "s")
-    assert (refused.status, json.loads(refused.read())) == (429, {"error": "Too many stream subscribers"})
+    assert (refused.status,
+            json.loads(refused.read())) == (429, {"error": "Too many stream subscribers"})
     assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
     streams.pop()[0].close()
     wait_until(lambda: open_stream(server, "s")[1].status == 200)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replicate's Python client with base_url: first the requests it makes, byte for byte what matters, then the client
-itself where it is installed."""
+"""Replicate's Python client with base_url: first the requests it makes, byte for byte what matters,
+then the client itself where it is installed."""
 
 
 import pytest
@@ -21,7 +21,8 @@ def is_what_the_client_parses(prediction):
 
 def create(server, path="/v1/predictions", prefer=None, **body):
     headers = {"Authorization": "Bearer r8_x", "User-Agent": "replicate-python/1.0.7"}
-    status, prediction = server.ask("POST", path, body, **headers, **({"Prefer": prefer} if prefer else {}))
+    status, prediction = server.ask("POST", path, body, **headers,
+                                    **({"Prefer": prefer} if prefer else {}))
     assert status == 201, prediction
     return is_what_the_client_parses(prediction)
 
@@ -61,15 +62,20 @@ def test_cancel_answers_with_the_prediction(fake):
 
 
 def test_a_model_is_named_by_its_path(fake):
-    made = create(fake, "/v1/models/acme/idefics/predictions", prefer="wait", input={"prompt": ["x"]})
+    made = create(fake,
+                  "/v1/models/acme/idefics/predictions",
+                  prefer="wait",
+                  input={"prompt": ["x"]})
     assert (made["model"], made["version"]) == ("acme/idefics", "hidden")
     version = fake.ask("GET", "/v1/models/acme/idefics/versions/abc")[1]
-    assert version["id"] == "abc" and version["openapi_schema"] == fake.ask("GET", "/openapi.json")[1]
+    assert version["id"] == "abc" and version["openapi_schema"] == fake.ask("GET",
+                                                                            "/openapi.json")[1]
     assert version["created_at"] and version["cog_version"]
 
 
 def test_errors_are_problems_as_the_client_reads_them(fake):
-    status, problem = fake.ask("POST", "/v1/predictions", {"input": {"image": "data:,x", "text": 5}})
+    status, problem = fake.ask("POST", "/v1/predictions",
+                               {"input": {"image": "data:,x", "text": 5}})
     assert (status, problem["status"]) == (422, 422)
     assert problem["detail"] == '- input.text: 5 is not of type "string"\n'
     assert fake.ask("GET", "/v1/predictions/none")[1]["detail"] == "Prediction not found"

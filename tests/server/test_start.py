@@ -13,7 +13,8 @@ from conftest import SERVER, Server
 
 
 def seconds_until(status, server, begun, limit_s=60):
-    """-> (seconds from `begun` to the first answer with `status`, the status of the first answer of all)"""
+    """-> (seconds from `begun` to the first answer with `status`, the status of the first answer of
+    all)"""
     first = None
     while time.monotonic() - begun < limit_s:
         try:
@@ -31,7 +32,8 @@ def seconds_until(status, server, begun, limit_s=60):
 
 
 def seconds_of_a_start():
-    """Of the program alone: it says its version and ends. The quickest of some: others may hold the cores."""
+    """Of the program alone: it says its version and ends. The quickest of some: others may hold the
+    cores."""
     times = []
     for _ in range(5):
         begun = time.monotonic()

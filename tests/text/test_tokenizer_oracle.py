@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The C++ text code against transformers 4.57, live, on random input.
 
-Needs transformers 4.57 with its LLaMA tokenizer, the built program tests/text/tokenize_lines (looked
-for in $IDEFICS_BUILD_DIR, then in build/*) and a vocabulary: LLaMA's, named by IDEFICS_LLAMA_TOKENIZER,
-or the demo's in weights/demo. Whatever is missing is named in the reason of the skip.
+Needs transformers 4.57 with its LLaMA tokenizer, the built program tests/text/tokenize_lines
+(looked for in $IDEFICS_BUILD_DIR, then in build/*) and a vocabulary: LLaMA's, named by
+IDEFICS_LLAMA_TOKENIZER, or the demo's in weights/demo. Whatever is missing is named in the reason
+of the skip.
 """
 
 import json
@@ -46,7 +47,8 @@ def make_reference(name: str):
     if not LLAMA_MODEL.exists():
         pytest.skip("no LLaMA vocabulary: set IDEFICS_LLAMA_TOKENIZER to its tokenizer.model")
     pytest.importorskip("google.protobuf", reason="protobuf, which converts the model, is missing")
-    # add_prefix_space: rebuilds the tokenizer the legacy way, with a prefix after special tokens too.
+    # add_prefix_space: rebuilds the tokenizer the legacy way, with a prefix after special tokens
+    # too.
     tokenizer = transformers.LlamaTokenizerFast(
         vocab_file=str(LLAMA_MODEL), legacy=True, add_prefix_space=True, pad_token="<unk>")
     tokenizer.add_special_tokens({"additional_special_tokens": [
@@ -189,11 +191,13 @@ def test_urls_are_told_from_text_as_in_transformers(vocabulary):
             return "error"
 
     rng = random.Random(5)
-    pieces = ["http", "https", "User", "a+b-.1", "1x", "é", ":", ":", "://", "://", "//", "/", "?",
-              "#", "@", "[", "]", "[::1]", "[1::", "1.2.3.4", "[1:2:3:4:5:6:7:8]", "[::1.2.3.4]",
-              "[::01.2.3.4]", "[fe80::1%e]", "%", "v1.x", "[v1.x]", "::", "1:", "ffff", "12345", " ",
-              "\t", "\n", "\r", "\x00", "\x1f", "\x7f", "\u00a0", "\u2100", "\uff0f", "\u2048",
-              "\ufe55", "x", "host", ".jpg", "\u3000", "ℵ", "²"]
+    pieces = [
+        "http", "https", "User", "a+b-.1", "1x", "é", ":", ":", "://", "://", "//", "/", "?", "#",
+        "@", "[", "]", "[::1]", "[1::", "1.2.3.4", "[1:2:3:4:5:6:7:8]", "[::1.2.3.4]",
+        "[::01.2.3.4]", "[fe80::1%e]", "%", "v1.x", "[v1.x]", "::", "1:", "ffff", "12345", " ",
+        "\t", "\n", "\r", "\x00", "\x1f", "\x7f", "\u00a0", "\u2100", "\uff0f", "\u2048", "\ufe55",
+        "x", "host", ".jpg", "\u3000", "ℵ", "²"
+    ]
     texts = ["".join(rng.choice(pieces) for _ in range(rng.randrange(8))) for _ in range(20000)]
     if hasattr(urllib.parse, "_check_bracketed_netloc"):  # newer Python: stricter around brackets
         texts = [text for text in texts if "[" not in text]

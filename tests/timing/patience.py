@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Waiting, and bounds on time, that hold on a machine of any speed.
 
-Patience is counted in turns of a loop, not in seconds: where the machine is slow to run the test it is
-as slow to run the server. A bound on a duration is stretched by what a plain round trip takes then.
+Patience is counted in turns of a loop, not in seconds: where the machine is slow to run the test it
+is as slow to run the server. A bound on a duration is stretched by what a plain round trip takes
+then.
 """
 
 import math
@@ -28,8 +29,8 @@ def wait_until(condition: Callable[[], T], seconds: float = 10, what: str = "the
 
 
 def slowness(round_trip: Callable[[], object], times: int = 20) -> float:
-    """How many times slower than an idle machine this one is now, at least 1: by the slowest of some round
-    trips to a server that has nothing else to do."""
+    """How many times slower than an idle machine this one is now, at least 1: by the slowest of
+    some round trips to a server that has nothing else to do."""
     slowest = 0.0
     for _ in range(times):
         begun = time.monotonic()

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fake engine for the real Cog server: obeys the directives of docs/cog-api.md#fake-server in `text`.
+"""The fake engine for the real Cog server: obeys the directives of docs/cog-api.md#fake-server in
+`text`.
 
 `steps` is the interpreter; the four runners differ only in output type and in how they wait.
 """
@@ -158,30 +159,52 @@ TOP_P = Input(default=0.8, ge=0.01, le=0.99)
 
 
 class Runner(Common):
-    def run(self, image: Path, text: str, max_new_tokens: int = MAX_TOKENS, repetition_penalty: float = PENALTY,
-            decoding_strategy: str = STRATEGY, temperature: float = TEMPERATURE, top_p: float = TOP_P) -> str:
+    def run(self,
+            image: Path,
+            text: str,
+            max_new_tokens: int = MAX_TOKENS,
+            repetition_penalty: float = PENALTY,
+            decoding_strategy: str = STRATEGY,
+            temperature: float = TEMPERATURE,
+            top_p: float = TOP_P) -> str:
         return "".join(pieces({name: value for name, value in locals().items() if name != "self"}))
 
 
 class StreamRunner(Common):
     @streaming
-    def run(self, image: Path, text: str, max_new_tokens: int = MAX_TOKENS, repetition_penalty: float = PENALTY,
-            decoding_strategy: str = STRATEGY, temperature: float = TEMPERATURE,
+    def run(self,
+            image: Path,
+            text: str,
+            max_new_tokens: int = MAX_TOKENS,
+            repetition_penalty: float = PENALTY,
+            decoding_strategy: str = STRATEGY,
+            temperature: float = TEMPERATURE,
             top_p: float = TOP_P) -> ConcatenateIterator[str]:
         yield from pieces({name: value for name, value in locals().items() if name != "self"})
 
 
 class AsyncRunner(Common):
-    async def run(self, image: Path, text: str, max_new_tokens: int = MAX_TOKENS, repetition_penalty: float = PENALTY,
-                  decoding_strategy: str = STRATEGY, temperature: float = TEMPERATURE, top_p: float = TOP_P) -> str:
+    async def run(self,
+                  image: Path,
+                  text: str,
+                  max_new_tokens: int = MAX_TOKENS,
+                  repetition_penalty: float = PENALTY,
+                  decoding_strategy: str = STRATEGY,
+                  temperature: float = TEMPERATURE,
+                  top_p: float = TOP_P) -> str:
         given = {name: value for name, value in locals().items() if name != "self"}
         return "".join([piece async for piece in pieces_async(given)])
 
 
 class AsyncStreamRunner(Common):
     @streaming
-    async def run(self, image: Path, text: str, max_new_tokens: int = MAX_TOKENS, repetition_penalty: float = PENALTY,
-                  decoding_strategy: str = STRATEGY, temperature: float = TEMPERATURE,
+    async def run(self,
+                  image: Path,
+                  text: str,
+                  max_new_tokens: int = MAX_TOKENS,
+                  repetition_penalty: float = PENALTY,
+                  decoding_strategy: str = STRATEGY,
+                  temperature: float = TEMPERATURE,
                   top_p: float = TOP_P) -> AsyncConcatenateIterator[str]:
         given = {name: value for name, value in locals().items() if name != "self"}
         async for piece in pieces_async(given):
