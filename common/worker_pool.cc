@@ -5,12 +5,15 @@
 #include <system_error>
 #include <utility>
 
+#include "common/caught.h"
+
 namespace idefics {
 namespace {
 constexpr auto kIdleTime = std::chrono::seconds(10);
 }  // namespace
 
-WorkerPool::WorkerPool(int keep, int max_threads) : keep_(keep), max_threads_(max_threads) {}
+WorkerPool::WorkerPool(int keep, int max_threads, int max_waiting)
+    : keep_(keep), max_threads_(max_threads), max_waiting_(max_waiting) {}
 
 WorkerPool::~WorkerPool() {
   std::unique_lock lock(mutex_);
@@ -31,7 +34,7 @@ bool WorkerPool::Run(std::function<void()> job) {
       if (threads_ == 0) return false;  // the operating system gives no thread: wait for another
     }
   }
-  if (static_cast<int>(jobs_.size()) >= max_threads_) return false;
+  if (static_cast<int>(jobs_.size()) >= max_waiting_) return false;
   jobs_.push_back(std::move(job));
   work_.notify_one();
   return true;
@@ -54,7 +57,11 @@ void WorkerPool::Work() {
       std::function<void()> job = std::move(jobs_.front());
       jobs_.pop_front();
       lock.unlock();
-      job();
+      try {
+        job();
+      } catch (...) {
+        LogCaught("A thread's work");
+      }
     }
     lock.lock();
     ++idle_;

@@ -13,13 +13,15 @@ namespace idefics {
 
 class WorkerPool {
  public:
-  // Idle threads beyond `keep` end after a few seconds.
-  WorkerPool(int keep, int max_threads);
+  // Idle threads beyond `keep` end after a few seconds. `max_waiting`: jobs that may wait for one.
+  WorkerPool(int keep, int max_threads, int max_waiting);
+  WorkerPool(int keep, int max_threads) : WorkerPool(keep, max_threads, max_threads) {}
   ~WorkerPool();  // runs what is queued, then joins
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  // False: max_threads are busy and as many jobs wait already.
+  // An exception of a job is logged, and the thread goes on. False: max_threads are busy and
+  // max_waiting jobs wait already.
   bool Run(std::function<void()> job);
 
  private:
@@ -27,6 +29,7 @@ class WorkerPool {
 
   const int keep_;
   const int max_threads_;
+  const int max_waiting_;
   std::mutex mutex_;
   std::condition_variable work_;
   std::condition_variable all_ended_;

@@ -4,16 +4,22 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <csignal>
 #include <cstdio>
 #include <memory>
 #include <set>
+#include <stdexcept>
 #include <string>
+#include <thread>
+#include <utility>
 
+#include "common/byte_budget.h"
 #include "common/check.h"
 #include "common/sha256.h"
 #include "common/status.h"
+#include "common/worker_pool.h"
 
 namespace idefics {
 namespace {
@@ -125,6 +131,52 @@ TEST_CASE("a check that fails ends the process and names place and values", "[ch
             .find("ok()") != std::string::npos);
   CHECK(LastWords([&] { IDEFICS_CHECK_LT(two, 3); }, &signal).empty());
   CHECK(signal == 0);
+}
+
+TEST_CASE("a pool's threads outlive what their jobs throw", "[common]") {
+  std::atomic<int> num_run{0};
+  {
+    WorkerPool pool(1, 1);
+    for (int i = 0; i < 3; ++i) {
+      REQUIRE(pool.Run([&num_run] {
+        ++num_run;
+        throw std::runtime_error("thrown by a test");
+      }));
+      while (num_run <= i) std::this_thread::yield();
+    }
+    REQUIRE(pool.Run([&num_run] {
+      ++num_run;
+      throw 5;
+    }));
+  }
+  CHECK(num_run == 4);
+}
+
+TEST_CASE("shares of a budget count until they are gone", "[common]") {
+  ByteBudget budget(100);
+  ByteBudget::Share first(&budget);
+  CHECK(first.Grow(60));
+  {
+    ByteBudget::Share second(&budget);
+    CHECK(second.Fits(40));
+    CHECK_FALSE(second.Fits(41));
+    CHECK_FALSE(second.Grow(41));
+    CHECK(second.Grow(40));
+    CHECK_FALSE(second.Grow(1));
+    CHECK_FALSE(second.Grow(~uint64_t{0}));
+    CHECK(budget.used() == 100);
+  }
+  CHECK(budget.used() == 60);
+  ByteBudget::Share moved = std::move(first);
+  CHECK(moved.num_bytes() == 60);
+  CHECK(moved.GrowTo(50));
+  CHECK(budget.used() == 60);
+  moved.ShrinkTo(10);
+  moved.ShrinkTo(20);
+  CHECK(budget.used() == 10);
+  moved = ByteBudget::Share();
+  CHECK(budget.used() == 0);
+  CHECK(moved.Grow(~uint64_t{0} / 2));  // of no budget
 }
 
 }  // namespace
