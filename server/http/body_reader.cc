@@ -34,6 +34,8 @@ Result<std::string> BodyReader::Read() {
   if (!head_.has_body()) return std::string();
   deadline_ = Connection::Clock::now() + limits_.time;
   if (!head_.chunked && head_.content_length > limits_.max_bytes) return TooLarge();
+  // Told before anything is read, not when it is full of halves.
+  if (!memory_.Fits(head_.content_length)) return NoMemory();
   if (head_.expect_continue) {
     connection_.WriteAll("HTTP/1.1 100 Continue\r\n\r\n", std::chrono::seconds(5));
   }
@@ -63,14 +65,19 @@ Status BodyReader::TooLarge() const {
                           " bytes, the limit of --max-body-bytes");
 }
 
+Status BodyReader::NoMemory() {
+  return {ErrorCode::kOverloaded,
+          "the server holds as many bytes of requests as it may (--memory-budget); try again"};
+}
+
 Status BodyReader::Take(uint64_t bytes, std::string* body) {
-  std::string& buffer = connection_.buffer();
   while (bytes > 0) {
-    if (buffer.empty()) RETURN_IF_ERROR(connection_.ReadMore(deadline_));
-    const size_t now = static_cast<size_t>(std::min<uint64_t>(bytes, buffer.size()));
-    body->append(buffer, 0, now);
-    buffer.erase(0, now);
-    bytes -= now;
+    if (connection_.unread().empty()) RETURN_IF_ERROR(connection_.ReadMore(deadline_));
+    const std::string_view now = connection_.unread().substr(0, bytes);
+    if (!memory_.Grow(now.size())) return NoMemory();
+    body->append(now);
+    bytes -= now.size();
+    connection_.Consume(now.size());
   }
   return Status::Ok();
 }
@@ -83,16 +90,17 @@ Result<std::string> BodyReader::ReadSized() {
 }
 
 Result<std::string> BodyReader::TakeLine() {
-  std::string& buffer = connection_.buffer();
   for (;;) {
-    const size_t end = buffer.find('\n');
-    if (end != std::string::npos) {
-      if (end == 0 || buffer[end - 1] != '\r' || end > kMaxLineBytes) break;
-      std::string line = buffer.substr(0, end - 1);
-      buffer.erase(0, end + 1);
+    const std::string_view start = connection_.unread().substr(0, kMaxLineBytes + 1);
+    const size_t end = start.find('\n');
+    if (end != std::string_view::npos) {
+      if (end == 0 || start[end - 1] != '\r') break;
+      std::string line(start.substr(0, end - 1));
+      if (HasControl(line, /*tab_allowed=*/true)) break;
+      connection_.Consume(end + 1);
       return line;
     }
-    if (buffer.size() > kMaxLineBytes) break;
+    if (start.size() > kMaxLineBytes) break;
     RETURN_IF_ERROR(connection_.ReadMore(deadline_));
   }
   return Status::InvalidInput("a line of the chunked body is broken");

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 
+#include "common/byte_budget.h"
 #include "common/status.h"
 #include "server/http/connection.h"
 #include "server/http/request_head.h"
@@ -19,11 +20,13 @@ struct BodyLimits {
 
 class BodyReader {
  public:
-  BodyReader(Connection& connection, const RequestHead& head, const BodyLimits& limits)
-      : connection_(connection), head_(head), limits_(limits) {}
+  // `memory` is grown by what is read.
+  BodyReader(Connection& connection, const RequestHead& head, const BodyLimits& limits,
+             ByteBudget::Share& memory)
+      : connection_(connection), head_(head), limits_(limits), memory_(memory) {}
 
-  // Errors: kTooLarge, kInvalidInput, kDeadline, kCanceled. After an error the connection cannot be
-  // used for another request.
+  // Errors: kTooLarge, kInvalidInput, kDeadline, kCanceled, kOverloaded (the budget is spent).
+  // After an error the connection cannot be used for another request.
   Result<std::string> Read();
 
   // Reads and drops a short body that nobody has read, as far as it is there already or comes
@@ -41,10 +44,12 @@ class BodyReader {
   Result<std::string> TakeLine();                  // without its CR LF
   Status Take(uint64_t bytes, std::string* body);  // appends to *body
   Status TooLarge() const;
+  static Status NoMemory();
 
   Connection& connection_;
   const RequestHead& head_;
   BodyLimits limits_;
+  ByteBudget::Share& memory_;
   Connection::Clock::time_point deadline_;
   bool begun_ = false;
   bool finished_ = false;

@@ -24,32 +24,32 @@ class ConnectionPeer final : public HttpPeer {
   const ExchangeOptions& options_;
 };
 
-HttpRequest MakeRequest(const RequestHead& head, HttpPeer& peer) {
-  HttpRequest request;
+void ReadHead(const RequestHead& head, HttpRequest* out) {
+  HttpRequest& request = *out;
   request.method = head.method;
-  const size_t path_end = head.target.find_first_of("?#");
+  const size_t path_end = head.target.find('?');
   request.path = head.target.substr(0, path_end);
-  if (path_end != std::string::npos && head.target[path_end] == '?') {
-    request.query = head.target.substr(path_end + 1);
-  }
+  if (path_end != std::string::npos) request.query = head.target.substr(path_end + 1);
   request.headers = head.headers;
-  request.peer = &peer;
-  return request;
 }
 
 }  // namespace
 
 bool RunExchange(Connection& connection, const RequestHead& head, const Router& router,
                  const ExchangeOptions& options) {
-  BodyReader body(connection, head, options.body);
+  HttpRequest request;
+  request.memory = ByteBudget::Share(options.memory);
+  BodyReader body(connection, head, options.body, request.memory);
   ConnectionPeer peer(connection, body, options);
-  HttpRequest request = MakeRequest(head, peer);
-  const HttpResponse response = router.Route(request);
+  request.peer = &peer;
+  ReadHead(head, &request);
+  HttpResponse response = router.Route(request);
   body.SkipShort();  // an early refusal need not cost the connection
   const bool ends_by_closing = response.stream != nullptr && head.http_1_0;
   const bool keep_alive = head.keep_alive && body.finished() && !ends_by_closing &&
                           !response.close_connection && !options.draining;
-  return WriteResponse(response, head, {keep_alive, options.write_stall}, connection) && keep_alive;
+  return WriteResponse(std::move(response), head, {keep_alive, options.write_stall}, connection) &&
+         keep_alive;
 }
 
 }  // namespace idefics

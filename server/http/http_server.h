@@ -25,10 +25,13 @@ struct HttpServerOptions {
   BodyLimits body;
   std::chrono::milliseconds head_time{10'000};        // from the first byte of a head to its last
   std::chrono::milliseconds keep_alive_time{75'000};  // idle; longer than a director's 5 s polling
-  std::chrono::milliseconds write_stall{30'000};  // a client that takes no byte for so long is left
+  // For a client to take an answer, or a piece of a stream, and a second for each 64 KiB of it.
+  std::chrono::milliseconds write_stall{30'000};
   int max_connections = 20'000;
-  int max_request_threads = 4096;  // requests with a body; an event stream holds one
-  int max_quick_threads = 64;      // GET and HEAD: never behind the others
+  int max_request_threads = 4096;  // an event stream holds one
+  int max_body_threads = 2048;     // of these: requests whose body has yet to come
+  int max_quick_threads = 16;      // GET, HEAD and quick routes: never behind the others
+  ByteBudget* memory = nullptr;    // for bodies and buffers; must outlive the server
 };
 
 class HttpServer {

@@ -55,4 +55,17 @@ int BoundPort(int fd) {
                                              : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
 }
 
+bool IsBoundToLoopback(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+  if (address.ss_family == AF_INET6) {
+    const in6_addr& ipv6 = reinterpret_cast<sockaddr_in6*>(&address)->sin6_addr;
+    return IN6_IS_ADDR_LOOPBACK(&ipv6);
+  }
+  constexpr uint32_t kLoopbackNet = 127;
+  const uint32_t ipv4 = ntohl(reinterpret_cast<sockaddr_in*>(&address)->sin_addr.s_addr);
+  return address.ss_family == AF_INET && ipv4 >> 24 == kLoopbackNet;
+}
+
 }  // namespace idefics

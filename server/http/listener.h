@@ -16,5 +16,6 @@ void RaiseDescriptorLimit();
 Result<int> Listen(const std::string& host, int port);
 
 int BoundPort(int fd);
+bool IsBoundToLoopback(int fd);
 
 }  // namespace idefics

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/byte_budget.h"
 #include "common/status.h"
 
 namespace idefics {
@@ -26,7 +27,7 @@ class HttpPeer {
 
   // The body, de-chunked, within the server's size and time limits; empty when there is none.
   // Errors: kTooLarge (413), kInvalidInput (400, broken framing), kDeadline (408), kCanceled
-  // (gone). REQUIRES: called at most once.
+  // (gone), kOverloaded (503, the memory budget is spent). REQUIRES: called at most once.
   virtual Result<std::string> ReadBody() = 0;
 
   // True once the client closed its sending side or the connection broke.
@@ -44,6 +45,7 @@ struct HttpRequest {
   HttpHeaders headers;
   std::vector<std::string> path_parameters;  // decoded values of the route's {names}, in order
   HttpPeer* peer = nullptr;
+  ByteBudget::Share memory{};  // for its body; goes on with what is made of that
 
   const std::string* Header(std::string_view name) const { return FindHeader(headers, name); }
 };

@@ -29,12 +29,6 @@ std::string_view Trim(std::string_view text) {
   return text;
 }
 
-bool HasControl(std::string_view text, bool tab_allowed) {
-  return std::any_of(text.begin(), text.end(), [&](char c) {
-    return (static_cast<unsigned char>(c) < 0x20 && !(tab_allowed && c == '\t')) || c == 0x7f;
-  });
-}
-
 // "http://host/x" is "/x" (RFC 9112 3.2.2); "" for what is neither that nor a path nor "*".
 std::string OriginForm(std::string_view target) {
   if (target.front() == '/' || target == "*") return std::string(target);
@@ -66,6 +60,9 @@ std::optional<HeadError> ParseRequestLine(std::string_view line, const HeadLimit
   if (target.empty() || target.find(' ') != std::string_view::npos || HasControl(target, false)) {
     return HeadError{400, "The request target holds a space or a control character."};
   }
+  if (target.find('#') != std::string_view::npos || (target == "*" && method != "OPTIONS")) {
+    return HeadError{400, "The request target is neither a path nor an URL without a fragment."};
+  }
   head->method = method;
   head->target = OriginForm(target);
   if (head->target.empty()) return HeadError{400, "The request target must begin with '/'."};
@@ -85,6 +82,26 @@ std::optional<HeadError> ParseContentLength(std::string_view value, RequestHead*
     head->content_length = head->content_length * 10 + static_cast<uint64_t>(c - '0');
   }
   return std::nullopt;
+}
+
+// uri-host [":" port], or nothing.
+bool IsHost(std::string_view text) {
+  const bool literal = text.starts_with('[');
+  const size_t end = literal ? text.find(']') : std::min(text.find(':'), text.size());
+  if (end == std::string_view::npos) return false;
+  const std::string_view name = text.substr(0, end);
+  const std::string_view port = text.substr(std::min(text.size(), end + (literal ? 1 : 0)));
+  const auto of = [](std::string_view part, std::string_view more) {
+    return std::all_of(part.begin(), part.end(), [&](char c) {
+      return std::isalnum(static_cast<unsigned char>(c)) != 0 || more.find(c) != more.npos;
+    });
+  };
+  const bool good_name = literal ? of(name.substr(1), ":.") : of(name, "-._~%!$&'()*+,;=");
+  if (!good_name || (name.empty() && !port.empty())) return false;
+  return port.empty() || (port.front() == ':' && port.size() <= 6 &&
+                          std::all_of(port.begin() + 1, port.end(), [](char c) {
+                            return std::isdigit(static_cast<unsigned char>(c)) != 0;
+                          }));
 }
 
 // RFC 9112 6.3, without its tolerances: one Content-Length or "chunked", never both.
@@ -121,7 +138,27 @@ std::optional<HeadError> ParseFraming(RequestHead* head) {
   return std::nullopt;
 }
 
+// RFC 9112 3.2: a request of HTTP/1.1 has one, and no two; what is no host is refused in each.
+std::optional<HeadError> CheckHost(const RequestHead& head) {
+  int count = 0;
+  for (const auto& [name, value] : head.headers) {
+    if (!EqualsIgnoreCase(name, "Host")) continue;
+    ++count;
+    if (!IsHost(value)) return HeadError{400, "The Host header is no host."};
+  }
+  if (count > 1 || (count == 0 && !head.http_1_0)) {
+    return HeadError{400, "A request has one Host header."};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
+
+bool HasControl(std::string_view text, bool tab_allowed) {
+  return std::any_of(text.begin(), text.end(), [&](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && !(tab_allowed && c == '\t')) || c == 0x7f;
+  });
+}
 
 const std::string* FindHeader(const HttpHeaders& headers, std::string_view name) {
   for (const auto& [key, value] : headers) {
@@ -130,8 +167,8 @@ const std::string* FindHeader(const HttpHeaders& headers, std::string_view name)
   return nullptr;
 }
 
-size_t FindHeadEnd(std::string_view bytes) {
-  const size_t end = bytes.find("\r\n\r\n");
+size_t FindHeadEnd(std::string_view bytes, size_t num_scanned) {
+  const size_t end = bytes.find("\r\n\r\n", num_scanned - std::min<size_t>(num_scanned, 3));
   return end == std::string_view::npos ? end : end + 4;
 }
 
@@ -182,6 +219,7 @@ std::optional<HeadError> ParseHead(std::string_view bytes, const HeadLimits& lim
     }
     head->headers.emplace_back(line.substr(0, colon), value);
   }
+  if (auto error = CheckHost(*head)) return error;
   return ParseFraming(head);
 }
 

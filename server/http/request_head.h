@@ -30,6 +30,7 @@ struct RequestHead {
   bool keep_alive = true;
   bool expect_continue = false;
 
+  std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }
   bool has_body() const { return chunked || content_length > 0; }
 };
 
@@ -39,8 +40,12 @@ struct HeadError {
   std::string message;
 };
 
-// Offset just past the blank line that ends the head; npos while it is not complete.
-size_t FindHeadEnd(std::string_view bytes);
+// Offset just past the blank line that ends the head; npos while it is not complete. The first
+// `num_scanned` bytes were looked at before.
+size_t FindHeadEnd(std::string_view bytes, size_t num_scanned = 0);
+
+// Whether it holds a control character; a tab is one unless `tab_allowed`.
+bool HasControl(std::string_view text, bool tab_allowed);
 
 // An error that can be told before the head is complete (too long already).
 std::optional<HeadError> CheckPartialHead(std::string_view bytes, const HeadLimits& limits);

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <charconv>
+#include <utility>
 
 namespace idefics {
 namespace {
@@ -69,16 +70,18 @@ class StreamWriter final : public BodyWriter {
 
 }  // namespace
 
-bool WriteResponse(const HttpResponse& response, const RequestHead& head,
-                   const WriteOptions& options, Connection& connection) {
+bool WriteResponse(HttpResponse response, const RequestHead& head, const WriteOptions& options,
+                   Connection& connection) {
   constexpr size_t kOnePacketBytes = 16 * 1024;
   std::string bytes = HeadBytes(response, head, options.keep_alive);
   const bool has_body = head.method != "HEAD";
   const bool together = has_body && !response.stream && response.body.size() <= kOnePacketBytes;
   if (together) bytes += response.body;
+  if (!has_body || !response.stream) {
+    if (!connection.WriteOrKeep(std::move(bytes))) return false;
+    return !has_body || together || connection.WriteOrKeep(std::move(response.body));
+  }
   if (!connection.WriteAll(bytes, options.stall)) return false;
-  if (!has_body || together) return true;
-  if (!response.stream) return connection.WriteAll(response.body, options.stall);
   StreamWriter writer(connection, !head.http_1_0, options.stall);
   response.stream(writer);
   return writer.Finish();

@@ -17,9 +17,10 @@ struct WriteOptions {
   std::chrono::milliseconds stall{30'000};  // a peer that takes no byte for so long is given up
 };
 
+// What the peer does not take at once of an answer that is no stream is kept in the connection.
 // False: the peer is gone or was given up.
-bool WriteResponse(const HttpResponse& response, const RequestHead& head,
-                   const WriteOptions& options, Connection& connection);
+bool WriteResponse(HttpResponse response, const RequestHead& head, const WriteOptions& options,
+                   Connection& connection);
 
 // The bytes of a short plain-text answer that ends the connection.
 std::string RefusalBytes(int status, const std::string& message);

@@ -34,8 +34,17 @@ bool Matches(const std::vector<std::string>& pattern, const std::vector<std::str
 
 }  // namespace
 
-void Router::Add(std::string method, const std::string& pattern, HttpHandler handler) {
-  entries_.push_back({std::move(method), Split(pattern), std::move(handler)});
+void Router::Add(std::string method, const std::string& pattern, HttpHandler handler, Lane lane) {
+  entries_.push_back({std::move(method), Split(pattern), std::move(handler), lane});
+}
+
+Router::Lane Router::LaneOf(std::string_view method, std::string_view path) const {
+  if (method == "GET" || method == "HEAD") return Lane::kQuick;
+  const std::vector<std::string> segments = Split(path);
+  for (const Entry& entry : entries_) {
+    if (entry.method == method && Matches(entry.segments, segments)) return entry.lane;
+  }
+  return Lane::kPlain;
 }
 
 HttpResponse Router::Route(HttpRequest& request) const {

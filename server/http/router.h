@@ -11,9 +11,17 @@ namespace idefics {
 
 class Router {
  public:
+  // Who runs a route. kBody: it needs its body, and one that is short is read before a thread is
+  // taken. kQuick: also that, and it never stands behind routes that are not quick.
+  enum class Lane { kPlain, kBody, kQuick };
+
   // `pattern`: literal segments and {names}, e.g. "/predictions/{id}/cancel"; a {name} stands for
   // exactly one non-empty segment. GET routes also answer HEAD.
-  void Add(std::string method, const std::string& pattern, HttpHandler handler);
+  void Add(std::string method, const std::string& pattern, HttpHandler handler,
+           Lane lane = Lane::kPlain);
+
+  // kPlain where there is no such route; GET and HEAD are quick in each.
+  Lane LaneOf(std::string_view method, std::string_view path) const;
 
   // 404 with an empty body for an unknown path, 405 with Allow for a known one; 400 for an escape
   // in the path that is not UTF-8. An exception in a route becomes a 500 and a log line.
@@ -24,6 +32,7 @@ class Router {
     std::string method;
     std::vector<std::string> segments;
     HttpHandler handler;
+    Lane lane = Lane::kPlain;
   };
   std::vector<Entry> entries_;
 };

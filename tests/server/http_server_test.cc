@@ -2,124 +2,23 @@
 // The HTTP server over real loopback sockets: framing, limits, keep-alive, streaming, drain.
 #include "server/http/http_server.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/time.h>
-#include <unistd.h>
-
-#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <string>
 #include <thread>
 
 #include "server/http/request_head.h"
+#include "tests/server/doubles/http_fixture.h"
 
 namespace idefics {
 namespace {
 
 using std::chrono::milliseconds;
 
-// A client that sends raw bytes.
-class RawClient {
- public:
-  explicit RawClient(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-    const timeval limit{5, 0};
-    setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_port = htons(static_cast<uint16_t>(port));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    connected_ = connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  }
-  ~RawClient() { close(fd_); }
-  RawClient(const RawClient&) = delete;
-  RawClient& operator=(const RawClient&) = delete;
-
-  bool connected() const { return connected_; }
-  void Send(const std::string& bytes) const { send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL); }
-
-  // Everything until the server closes, or until `end` was seen.
-  std::string Receive(const std::string& end = "") {
-    std::string got;
-    char buffer[4096];
-    while (end.empty() || got.find(end) == std::string::npos) {
-      const ssize_t n = recv(fd_, buffer, sizeof buffer, 0);
-      if (n <= 0) break;
-      got.append(buffer, static_cast<size_t>(n));
-    }
-    return got;
-  }
-
- private:
-  int fd_;
-  bool connected_ = false;
-};
-
-HttpResponse EchoSize(HttpRequest& request) {
-  const auto body = request.peer->ReadBody();
-  if (!body.ok()) {
-    const bool too_large = body.status().code() == ErrorCode::kTooLarge;
-    return HttpResponse::Text(too_large ? 413 : 400, body.status().message());
-  }
-  return HttpResponse::Text(200, "size=" + std::to_string(body->size()) + ";");
-}
-
-class HttpFixture {
- public:
-  HttpFixture() {
-    router.Add("GET", "/ok", [](HttpRequest&) { return HttpResponse::Text(200, "fine;"); });
-    router.Add("POST", "/echo", EchoSize);
-    router.Add("POST", "/ignore", [](HttpRequest&) { return HttpResponse::Text(200, "ignored;"); });
-    router.Add("GET", "/throw",
-               [](HttpRequest&) -> HttpResponse { throw std::runtime_error("x"); });
-    router.Add("GET", "/stream", [](HttpRequest&) {
-      HttpResponse response = HttpResponse::Text(200, "");
-      response.stream = [](BodyWriter& writer) {
-        writer.Write("one ");
-        writer.Write("two");
-      };
-      return response;
-    });
-    router.Add("POST", "/wait", [this](HttpRequest& request) {
-      started = true;
-      while (!request.peer->Gone() && !release) std::this_thread::sleep_for(milliseconds(2));
-      saw_gone = request.peer->Gone();
-      ended = true;
-      return HttpResponse::Text(200, "waited;");
-    });
-    options.host = "127.0.0.1";
-    options.port = 0;
-    options.body.max_bytes = 1000;
-    options.body.time = milliseconds(300);
-    options.head_time = milliseconds(300);
-    server = std::make_unique<HttpServer>(options, router);
-    REQUIRE(server->Start().ok());
-  }
-
-  std::string Ask(const std::string& bytes, const std::string& end = "") const {
-    RawClient client(server->port());
-    client.Send(bytes);
-    return client.Receive(end);
-  }
-
-  Router router;
-  HttpServerOptions options;
-  std::unique_ptr<HttpServer> server;
-  std::atomic<bool> started{false};
-  std::atomic<bool> release{false};
-  std::atomic<bool> saw_gone{false};
-  std::atomic<bool> ended{false};
-};
-
-bool HasStatus(const std::string& answer, int status) {
-  return answer.rfind("HTTP/1.1 " + std::to_string(status) + " ", 0) == 0;
-}
-
 TEST_CASE_METHOD(HttpFixture, "three pipelined requests get three answers in order", "[http]") {
   const std::string answer =
-      Ask("GET /ok HTTP/1.1\r\n\r\nPOST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"
-          "GET /nope HTTP/1.1\r\nConnection: close\r\n\r\n");
+      Ask("GET /ok HTTP/1.1\r\nHost: x\r\n\r\nPOST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: "
+          "3\r\n\r\nabc"
+          "GET /nope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   const size_t first = answer.find("fine;");
   const size_t second = answer.find("size=3;");
   const size_t third = answer.find("404 Not Found");
@@ -130,22 +29,24 @@ TEST_CASE_METHOD(HttpFixture, "three pipelined requests get three answers in ord
 
 TEST_CASE_METHOD(HttpFixture, "an error status keeps the connection", "[http]") {
   const std::string answer =
-      Ask("GET /nope HTTP/1.1\r\n\r\nGET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+      Ask("GET /nope HTTP/1.1\r\nHost: x\r\n\r\nGET /ok HTTP/1.1\r\nHost: x\r\nConnection: "
+          "close\r\n\r\n");
   CHECK(answer.find("fine;") != std::string::npos);
 }
 
 TEST_CASE_METHOD(HttpFixture, "a chunked body arrives whole and leaves the next request",
                  "[http]") {
-  const std::string answer = Ask(
-      "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n"
-      "0\r\nTrailer: x\r\n\r\nGET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+  const std::string answer =
+      Ask("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: "
+          "chunked\r\n\r\n3\r\nabc\r\na;x=y\r\n0123456789\r\n"
+          "0\r\nTrailer: x\r\n\r\nGET /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   CHECK(answer.find("size=13;") != std::string::npos);
   CHECK(answer.find("fine;") != std::string::npos);
 }
 
 TEST_CASE_METHOD(HttpFixture, "what two parsers could read differently is refused and closed",
                  "[http]") {
-  const std::string post = "POST /echo HTTP/1.1\r\n";
+  const std::string post = "POST /echo HTTP/1.1\r\nHost: x\r\n";
   for (const std::string& bad : {
            post + "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
            post + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -156,9 +57,9 @@ TEST_CASE_METHOD(HttpFixture, "what two parsers could read differently is refuse
            post + "X: a\r\n b\r\n\r\n",
            post + "X: a\x01\r\n\r\n",
            post + "NoColon\r\n\r\n",
-           std::string("GET  /ok HTTP/1.1\r\n\r\n"),
+           std::string("GET  /ok HTTP/1.1\r\nHost: x\r\n\r\n"),
            std::string("GET /ok\r\n\r\n"),
-           std::string("GET ftp://x/ok HTTP/1.1\r\n\r\n"),
+           std::string("GET ftp://x/ok HTTP/1.1\r\nHost: x\r\n\r\n"),
            std::string("\x16\x03\x01\x02\x00"),
        }) {
     INFO(bad);
@@ -173,37 +74,39 @@ TEST_CASE_METHOD(HttpFixture, "what two parsers could read differently is refuse
 TEST_CASE_METHOD(HttpFixture, "bad chunk sizes are refused and closed", "[http]") {
   for (const char* size : {"-2", "+5", " 5", "0x5", "5x", "", "fffffffffffffffff", "ffffffff"}) {
     INFO(size);
-    const std::string answer = Ask("POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" +
-                                   std::string(size) + "\r\nabcde\r\n0\r\n\r\n");
+    const std::string answer =
+        Ask("POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
+            std::string(size) + "\r\nabcde\r\n0\r\n\r\n");
     CHECK((HasStatus(answer, 400) || HasStatus(answer, 413)));
     CHECK(answer.find("Connection: close") != std::string::npos);
   }
 }
 
 TEST_CASE_METHOD(HttpFixture, "body limits hold for sized and chunked bodies", "[http]") {
-  CHECK(HasStatus(Ask("POST /echo HTTP/1.1\r\nContent-Length: 1001\r\n\r\n"), 413));
-  std::string chunks = "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+  CHECK(HasStatus(Ask("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n"), 413));
+  std::string chunks = "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
   for (int i = 0; i < 11; ++i) chunks += "64\r\n" + std::string(100, 'x') + "\r\n";
   CHECK(HasStatus(Ask(chunks + "0\r\n\r\n"), 413));
 }
 
 TEST_CASE_METHOD(HttpFixture, "a half-sent head or body is dropped at its deadline", "[http]") {
   const auto start = std::chrono::steady_clock::now();
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nX:"), 408));
-  CHECK(HasStatus(Ask("POST /echo HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc"), 400));
+  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nX:"), 408));
+  CHECK(HasStatus(Ask("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"), 400));
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(3));
 }
 
 TEST_CASE_METHOD(HttpFixture, "floods of headers and long targets are refused", "[http]") {
-  std::string many = "GET /ok HTTP/1.1\r\n";
+  std::string many = "GET /ok HTTP/1.1\r\nHost: x\r\n";
   for (int i = 0; i < 101; ++i) many += "X: y\r\n";
   CHECK(HasStatus(Ask(many + "\r\n"), 431));
-  CHECK(HasStatus(Ask("GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\n\r\n"), 414));
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nX: " + std::string(70'000, 'a') + "\r\n\r\n"), 431));
+  CHECK(HasStatus(Ask("GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n"), 414));
+  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nX: " + std::string(70'000, 'a') + "\r\n\r\n"),
+                  431));
 }
 
 TEST_CASE("a long target is refused with 414 however much of the head has arrived", "[http]") {
-  const std::string whole = "GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\n\r\n";
+  const std::string whole = "GET /" + std::string(70'000, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n";
   for (const size_t bytes : {size_t{40'000}, size_t{69'000}, whole.size()}) {
     const auto error = CheckPartialHead(std::string_view(whole).substr(0, bytes), HeadLimits());
     REQUIRE(error.has_value());
@@ -213,7 +116,8 @@ TEST_CASE("a long target is refused with 414 however much of the head has arrive
 
 TEST_CASE_METHOD(HttpFixture, "an unread body is not taken for the next request", "[http]") {
   const std::string answer =
-      Ask("POST /ignore HTTP/1.1\r\nContent-Length: 50\r\n\r\nGET /ok HTTP/1.1\r\nConnection: "
+      Ask("POST /ignore HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\nGET /ok HTTP/1.1\r\nHost: "
+          "x\r\nConnection: "
           "close\r\n\r\n");
   CHECK(answer.find("ignored;") != std::string::npos);
   CHECK(answer.find("fine;") == std::string::npos);
@@ -223,8 +127,8 @@ TEST_CASE_METHOD(HttpFixture, "a short body that a route did not read does not c
                  "[http]") {
   for (const char* body : {"Content-Length: 3\r\n\r\nabc",
                            "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"}) {
-    const std::string answer = Ask("POST /ignore HTTP/1.1\r\n" + std::string(body) +
-                                   "GET /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+    const std::string answer = Ask("POST /ignore HTTP/1.1\r\nHost: x\r\n" + std::string(body) +
+                                   "GET /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     CHECK(answer.find("ignored;") != std::string::npos);
     CHECK(answer.find("fine;") != std::string::npos);
   }
@@ -235,7 +139,7 @@ TEST_CASE_METHOD(HttpFixture, "a long body that a route did not read ends the co
   for (const std::string& head :
        {std::string("Content-Length: 100000\r\n\r\n"),
         std::string("Content-Length: 3\r\nExpect: 100-continue\r\n\r\n")}) {
-    const std::string answer = Ask("POST /ignore HTTP/1.1\r\n" + head);
+    const std::string answer = Ask("POST /ignore HTTP/1.1\r\nHost: x\r\n" + head);
     CHECK(answer.find("Connection: close") != std::string::npos);
     CHECK(answer.find("100 Continue") == std::string::npos);
   }
@@ -243,39 +147,42 @@ TEST_CASE_METHOD(HttpFixture, "a long body that a route did not read ends the co
 
 TEST_CASE_METHOD(HttpFixture, "Expect: 100-continue is answered before the body", "[http]") {
   RawClient client(server->port());
-  client.Send("POST /echo HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+  client.Send(
+      "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
   CHECK(client.Receive("\r\n\r\n").find("100 Continue") != std::string::npos);
   client.Send("abc");
   CHECK(client.Receive("size=3;").find("200 OK") != std::string::npos);
 }
 
 TEST_CASE_METHOD(HttpFixture, "HEAD has no body, Range is ignored, HTTP/1.0 closes", "[http]") {
-  const std::string head = Ask("HEAD /ok HTTP/1.1\r\nConnection: close\r\n\r\n");
+  const std::string head = Ask("HEAD /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   CHECK(HasStatus(head, 200));
   CHECK(head.find("Content-Length: 5") != std::string::npos);
   CHECK(head.find("fine;") == std::string::npos);
-  CHECK(HasStatus(Ask("GET http://x/ok HTTP/1.1\r\nConnection: close\r\n\r\n"), 200));
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nRange: bytes=0-1\r\nConnection: close\r\n\r\n"), 200));
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nRange: junk\r\nConnection: close\r\n\r\n"), 200));
+  CHECK(HasStatus(Ask("GET http://x/ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), 200));
+  CHECK(HasStatus(
+      Ask("GET /ok HTTP/1.1\r\nHost: x\r\nRange: bytes=0-1\r\nConnection: close\r\n\r\n"), 200));
+  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nRange: junk\r\nConnection: close\r\n\r\n"),
+                  200));
   CHECK(Ask("GET /ok HTTP/1.0\r\n\r\n").find("Connection: close") != std::string::npos);
 }
 
 TEST_CASE_METHOD(HttpFixture, "a stream is chunked, and plain for HTTP/1.0", "[http]") {
-  const std::string chunked = Ask("GET /stream HTTP/1.1\r\nConnection: close\r\n\r\n");
+  const std::string chunked = Ask("GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
   CHECK(chunked.find("4\r\none \r\n3\r\ntwo\r\n0\r\n\r\n") != std::string::npos);
   const std::string plain = Ask("GET /stream HTTP/1.0\r\n\r\n");
   CHECK(plain.find("\r\n\r\none two") != std::string::npos);
 }
 
 TEST_CASE_METHOD(HttpFixture, "an exception in a route is a 500 and the server lives", "[http]") {
-  CHECK(HasStatus(Ask("GET /throw HTTP/1.1\r\nConnection: close\r\n\r\n"), 500));
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nConnection: close\r\n\r\n"), 200));
+  CHECK(HasStatus(Ask("GET /throw HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), 500));
+  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), 200));
 }
 
 TEST_CASE_METHOD(HttpFixture, "a route sees that its client left", "[http]") {
   {
     RawClient client(server->port());
-    client.Send("POST /wait HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+    client.Send("POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
     while (!started) std::this_thread::sleep_for(milliseconds(1));
   }
   while (!ended) std::this_thread::sleep_for(milliseconds(1));
@@ -290,12 +197,12 @@ TEST_CASE_METHOD(HttpFixture, "hundreds of idle connections cost no thread and d
     REQUIRE(idle.back()->connected());
     if (i % 2 == 0) idle.back()->Send("GET /ok HT");
   }
-  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nConnection: close\r\n\r\n"), 200));
+  CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"), 200));
 }
 
 TEST_CASE_METHOD(HttpFixture, "Stop lets a running request end and refuses new ones", "[http]") {
   RawClient running(server->port());
-  running.Send("POST /wait HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+  running.Send("POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
   while (!started) std::this_thread::sleep_for(milliseconds(1));
   const int port = server->port();
   std::thread stop([&] { server->Stop(std::chrono::seconds(5)); });
@@ -307,7 +214,7 @@ TEST_CASE_METHOD(HttpFixture, "Stop lets a running request end and refuses new o
 
 TEST_CASE_METHOD(HttpFixture, "Stop without grace breaks what still runs", "[http]") {
   RawClient running(server->port());
-  running.Send("POST /wait HTTP/1.1\r\nContent-Length: 0\r\n\r\n");
+  running.Send("POST /wait HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
   while (!started) std::this_thread::sleep_for(milliseconds(1));
   server->Stop(milliseconds(0));
   CHECK(ended);

@@ -214,8 +214,8 @@ def test_five_hundred_slow_clients_do_not_delay_health(fake):
     for _ in range(500):
         client = socket.create_connection(("127.0.0.1", fake.port))
         client.sendall(
-            b"POST /predictions HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: "
-            b"100\r\n\r\n{"
+            b"POST /predictions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 100\r\n\r\n{"
         )
         slow.append(client)
     times = []

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inside of HttpServer. http_loop.cc: all that the event loop's thread does. http_server.cc:
+// start and stop, and what workers do with a connection until they hand it back. Private to
+// server/http.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "common/worker_pool.h"
+#include "server/http/connection.h"
+#include "server/http/http_server.h"
+
+namespace idefics {
+
+class HttpServer::Loop {
+ public:
+  Loop(HttpServerOptions options, const Router& router)
+      : options_(std::move(options)), router_(router) {}
+  ~Loop();
+
+  Status Start();
+  void Stop(std::chrono::milliseconds grace);
+  int port() const { return port_; }
+
+ private:
+  using Clock = Connection::Clock;
+  using State = Connection::State;
+  using Connections = std::unordered_map<int, std::unique_ptr<Connection>>;
+
+  // The loop's thread.
+  void Run();
+  void HandleEvent(int fd, uint32_t events);
+  void HandleConnection(Connection& connection);
+  void Accept();
+  void AddConnection(int fd);
+  bool MakeRoom();
+  void PauseAccepting(bool pause);
+  void OnBytes(Connection& connection);
+  void OnHead(Connection& connection, RequestHead head);
+  bool SkipBlankLines(Connection& connection);
+  bool CountBuffer(Connection& connection);
+  void AwaitHead(Connection& connection);
+  void Dispatch(Connection& connection, RequestHead head);
+  void Refuse(Connection& connection, int status, const std::string& message);
+  void OnWritable(Connection& connection);
+  void Drop(int fd);
+  void TakeReturned();
+  void Sweep();
+  bool IsOver(Connection& connection, Clock::time_point now);
+
+  // A worker's thread, with a connection that is its own until it hands it back.
+  bool Serve(Connection& connection, const RequestHead& head);
+  void GiveBack(Connection& connection, bool keep_alive);
+  void WatchPeer(Connection& connection, std::function<void()> callback);
+  void Return(Connection& connection);
+
+  // Both.
+  void Linger(Connection& connection);
+  void Park(Connection& connection);
+  void HandOver(Connection& connection, State state);
+  void TellGone(Connection& connection);
+  void Arm(int fd, uint32_t events) const;
+  void Wake() const;
+  void BeginRequest();
+  void EndRequest();
+
+  const HttpServerOptions options_;
+  const Router& router_;
+  int listener_ = -1;
+  int epoll_ = -1;
+  int wake_ = -1;
+  int port_ = 0;
+  bool loopback_ = false;          // it listens there only
+  bool accepting_paused_ = false;  // loop thread
+  Connections connections_;        // loop thread
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> break_all_{false};
+  std::atomic<int> num_reading_{0};  // requests that took a thread before their body was there
+  std::mutex hand_over_;  // from a worker to the loop; the loop takes it before it closes
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::vector<int> returned_;  // connections that workers give back with bytes in their buffer
+  int running_ = 0;            // requests with a worker, and answers that are being taken
+  std::unique_ptr<WorkerPool> request_pool_;
+  std::unique_ptr<WorkerPool> quick_pool_;
+  std::thread thread_;
+};
+
+}  // namespace idefics
