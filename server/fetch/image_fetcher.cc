@@ -3,11 +3,13 @@
 
 #include <strings.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <utility>
 
 #include "server/fetch/data_uri.h"
 #include "server/fetch/outbound.h"
@@ -34,11 +36,36 @@ struct Transfer {
   AddressGuard guard;
   EasyHandle easy;
   std::vector<uint8_t> body;
+  ByteBudget::Share memory;  // for `body`
+  uint64_t* sum = nullptr;   // of all bodies of the request
   bool too_large = false;
+  bool too_many_bytes = false;  // with those of the others
+  bool no_memory = false;
   bool done = false;
   steady_clock::time_point last_byte{};  // or when it was connected; unset before
   CURLcode code = CURLE_OK;
 };
+
+// Of all images of a request, as they are without their compression.
+uint64_t MostBytesTogether(const FetchOptions& options) {
+  constexpr uint64_t kTogether = 256ULL << 20;
+  return std::max(kTogether, options.max_bytes);
+}
+
+// The bytes, with the share that counts them.
+ImageBytes Held(std::vector<uint8_t> bytes, ByteBudget::Share memory) {
+  struct Holder {
+    std::vector<uint8_t> bytes;
+    ByteBudget::Share memory;
+  };
+  auto holder = std::make_shared<Holder>(Holder{std::move(bytes), std::move(memory)});
+  return {holder, &holder->bytes};
+}
+
+Status NoMemory() {
+  return {ErrorCode::kFetchFailed,
+          "the server holds as many bytes as it may (--memory-budget); try again"};
+}
 
 size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
   auto& transfer = *static_cast<Transfer*>(user);
@@ -46,6 +73,10 @@ size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
     transfer.too_large = true;
     return 0;
   }
+  *transfer.sum += count;
+  transfer.too_many_bytes = *transfer.sum > MostBytesTogether(*transfer.options);
+  transfer.no_memory = !transfer.memory.Grow(count);
+  if (transfer.too_many_bytes || transfer.no_memory) return 0;
   transfer.body.insert(transfer.body.end(), bytes, bytes + count);
   transfer.last_byte = steady_clock::now();
   return count;
@@ -95,15 +126,25 @@ Status StatusOf(const Transfer& transfer) {
     return Status::TooLarge(what + "gives more than " + std::to_string(options.max_bytes) +
                             " bytes, the limit of --max-image-bytes");
   }
+  if (transfer.no_memory) return NoMemory();
+  if (transfer.too_many_bytes) {
+    return Status::TooLarge("the images of the request have more than " +
+                            std::to_string(MostBytesTogether(options)) + " bytes together");
+  }
   if (transfer.code == CURLE_OK) {
     long status = 0;
     curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
     if (status >= 200 && status < 300) return Status::Ok();
     return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
   }
-  if (transfer.guard.denied) {
+  // One sentence for both: it does not tell which names a private network has.
+  const bool unknown = transfer.code == CURLE_COULDNT_RESOLVE_HOST && !options.allow_private;
+  if (transfer.guard.denied || unknown) {
     return {ErrorCode::kForbiddenUrl,
-            what + "leads to an address that is not public; --allow-private-urls permits it"};
+            what + (options.allow_private
+                        ? "leads to a metadata address, which is never fetched"
+                        : "leads to no public address; --allow-private-urls permits addresses "
+                          "that are not public")};
   }
   switch (transfer.code) {
     case CURLE_HTTP_RETURNED_ERROR: {
@@ -144,6 +185,8 @@ class Batch {
     auto transfer = std::make_unique<Transfer>();
     transfer->url = url;
     transfer->options = &options_;
+    transfer->memory = ByteBudget::Share(options_.memory);
+    transfer->sum = &sum_;
     Configure(*transfer);
     curl_multi_add_handle(multi_.get(), transfer->easy.get());
     transfers_.push_back(std::move(transfer));
@@ -170,7 +213,7 @@ class Batch {
   ImageBytes TakeBody(const std::string& url) {
     for (const auto& transfer : transfers_) {
       if (transfer->url == url) {
-        return std::make_shared<const std::vector<uint8_t>>(std::move(transfer->body));
+        return Held(std::move(transfer->body), std::move(transfer->memory));
       }
     }
     return nullptr;
@@ -203,6 +246,7 @@ class Batch {
   }
 
   const FetchOptions& options_;
+  uint64_t sum_ = 0;  // of all bodies
   MultiHandle multi_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
 };
@@ -246,7 +290,9 @@ Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string>
     if (images.count(reference) != 0) continue;
     if (IsDataUri(reference)) {
       ASSIGN_OR_RETURN(auto bytes, DecodeDataUri(reference, options_.max_bytes));
-      images[reference] = std::make_shared<const std::vector<uint8_t>>(std::move(bytes));
+      ByteBudget::Share memory(options_.memory);
+      if (!memory.Grow(bytes.size())) return NoMemory();
+      images[reference] = Held(std::move(bytes), std::move(memory));
     } else if (IsFile(reference)) {
       ASSIGN_OR_RETURN(images[reference], ReadFile(reference));
     } else {

@@ -12,7 +12,8 @@ namespace {
 
 curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
   auto& guard = *static_cast<AddressGuard*>(user);
-  if (!guard.allow_private && !IsPublicAddress(address->addr)) {
+  if (IsMetadataAddress(address->addr) ||
+      (!guard.allow_private && !IsPublicAddress(address->addr))) {
     guard.denied = true;
     return CURL_SOCKET_BAD;
   }
@@ -53,6 +54,8 @@ EasyHandle MakeOutbound(const OutboundOptions& options, AddressGuard* guard) {
   curl_easy_setopt(easy, CURLOPT_MAXREDIRS, options.max_redirects);
   curl_easy_setopt(easy, CURLOPT_PROXY, "");  // through a proxy only its address would be judged
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  // A transfer that ends before its name is resolved does not wait for the resolver's thread.
+  curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
   curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, static_cast<long>(options.total_time.count()));
   TrustCertificatesOfEnvironment(easy);
   return handle;

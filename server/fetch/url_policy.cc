@@ -26,6 +26,7 @@ constexpr Ipv4Block kDenied[] = {
     {0x64400000, 10},  // 100.64/10 carrier NAT
     {0x7f000000, 8},   // 127/8 loopback
     {0xa9fe0000, 16},  // 169.254/16 link-local, cloud metadata
+    {0xa83f8110, 32},  // 168.63.129.16 Azure's host
     {0xac100000, 12},  // 172.16/12 private
     {0xc0000000, 24},  // 192.0.0/24 protocol assignments
     {0xc0000200, 24},  // 192.0.2/24 documentation
@@ -62,8 +63,13 @@ bool IsPublicIpv6(const uint8_t* address) {
   }
   if (StartsWith(address, {0x20, 0x02})) return IsPublicIpv4(Ipv4At(address + 2));  // 6to4
   if (StartsWith(address, {0x20, 0x01, 0, 0})) return false;                        // Teredo
+  if (StartsWith(address, {0x20, 0x01, 0, 2, 0, 0})) return false;                  // benchmarks
   if (StartsWith(address, {0x20, 0x01, 0x0d, 0xb8})) return false;                  // documentation
-  return address[0] >> 5 == 1;                                                      // 2000::/3
+  if (StartsWith(address, {0x20, 0x01, 0})) {  // ORCHID, old and new
+    if (address[3] >> 4 == 1 || address[3] >> 4 == 2) return false;
+  }
+  if (StartsWith(address, {0x3f, 0xff}) && address[2] >> 4 == 0) return false;  // documentation
+  return address[0] >> 5 == 1;                                                  // 2000::/3
 }
 
 }  // namespace
@@ -98,6 +104,31 @@ bool IsPublicAddress(const sockaddr& address) {
     return IsPublicIpv6(reinterpret_cast<const sockaddr_in6&>(address).sin6_addr.s6_addr);
   }
   return false;
+}
+
+bool IsMetadataAddress(const sockaddr& address) {
+  constexpr uint32_t kIpv4[] = {
+      0xa9fea9fe,  // 169.254.169.254 most clouds
+      0xa9feaa02,  // 169.254.170.2 credentials of AWS tasks
+      0xa9feaa17,  // 169.254.170.23 and of its pods
+      0xa83f8110,  // 168.63.129.16 Azure's host
+      0x646464c8,  // 100.100.100.200 Alibaba
+  };
+  const auto is_ipv4 = [&](uint32_t ip) {
+    return std::find(std::begin(kIpv4), std::end(kIpv4), ip) != std::end(kIpv4);
+  };
+  if (address.sa_family == AF_INET) {
+    return is_ipv4(ntohl(reinterpret_cast<const sockaddr_in&>(address).sin_addr.s_addr));
+  }
+  if (address.sa_family != AF_INET6) return false;
+  const uint8_t* ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr.s6_addr;
+  constexpr size_t kWrappedOffset = 12;  // of an IPv4 address: mapped, NAT64
+  if (StartsWith(ipv6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff}) ||
+      StartsWith(ipv6, {0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0})) {
+    return is_ipv4(Ipv4At(ipv6 + kWrappedOffset));
+  }
+  return StartsWith(ipv6, {0xfd, 0x00, 0x0e, 0xc2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54}) ||
+         StartsWith(ipv6, {0xfd, 0x20, 0, 0xce, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x02, 0x54});
 }
 
 std::string ShownUrl(const std::string& url) {

@@ -19,6 +19,10 @@ Status CheckUrl(const std::string& url);
 // IPv4 one is wrapped in IPv6 (mapped, NAT64, 6to4).
 bool IsPublicAddress(const sockaddr& address);
 
+// An address under which clouds give credentials and the like to whoever asks from inside: never
+// connected, whatever the flags say.
+bool IsMetadataAddress(const sockaddr& address);
+
 // At most 100 bytes of it, for a message.
 std::string ShownUrl(const std::string& url);
 

@@ -5,6 +5,7 @@
 #include <list>
 #include <utility>
 
+#include "common/caught.h"
 #include "common/log.h"
 #include "common/mutex.h"
 #include "server/fetch/outbound.h"
@@ -19,6 +20,7 @@ constexpr int kMaxRetries = 12;
 constexpr milliseconds kPostTime{30'000};
 constexpr long kMaxRedirects = 5;
 constexpr int kPollMs = 100;
+constexpr size_t kMaxWaiting = 1024;  // predictions with posts; beyond them a post is tried once
 
 struct ListDeleter {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
@@ -85,17 +87,32 @@ class WebhookSender::Loop {
   void Run(const std::stop_token& stop) {
     const std::stop_callback wake(stop, [this] { Wake(); });
     while (!stop.stop_requested()) {
-      TakeAdded();
-      for (Watched& watched : watched_) Advance(watched);
-      int running = 0;
-      curl_multi_perform(multi_.get(), &running);
-      TakeAnswers();
-      DropFinished();
+      try {
+        TakeAdded();
+        Work();
+      } catch (...) {
+        LogCaught("A webhook");
+      }
       curl_multi_poll(multi_.get(), nullptr, 0, watched_.empty() ? kPollMs * 10 : kPollMs, nullptr);
     }
   }
 
  private:
+  void Work() {
+    for (Watched& watched : watched_) {
+      try {
+        Advance(watched);
+      } catch (...) {  // no memory for this post: the others go on
+        LogCaught("A webhook");
+        watched.post.reset();
+      }
+    }
+    int running = 0;
+    curl_multi_perform(multi_.get(), &running);
+    TakeAnswers();
+    DropFinished();
+  }
+
   void TakeAdded() {
     std::list<std::unique_ptr<WebhookSource>> added;
     {
@@ -160,10 +177,11 @@ class WebhookSender::Loop {
     }
   }
 
-  static void TakeAnswer(Watched& watched, long status, bool hopeless) {
+  void TakeAnswer(Watched& watched, long status, bool hopeless) {
     const bool good = status >= 200 && status < 300;
     const bool again = !good && !hopeless && watched.post->retried &&
-                       IsRetriedWebhookStatus(status) && watched.num_attempts <= kMaxRetries;
+                       watched_.size() <= kMaxWaiting && IsRetriedWebhookStatus(status) &&
+                       watched.num_attempts <= kMaxRetries;
     if (again) {
       const double pause_s = WebhookBackoffSeconds(watched.num_attempts);
       watched.next_try = Clock::now() + milliseconds(static_cast<int>(1000 * pause_s));

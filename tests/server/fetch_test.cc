@@ -35,7 +35,7 @@ TEST_CASE("a broken data URI is an error that says how to write one", "[fetch]")
   CHECK(Decoded("data:," + std::string(1001, 'x')).find("the limit is 1000") != std::string::npos);
 }
 
-bool IsPublic(const char* text) {
+sockaddr_storage Address(const char* text) {
   sockaddr_storage address{};
   auto* ipv4 = reinterpret_cast<sockaddr_in*>(&address);
   auto* ipv6 = reinterpret_cast<sockaddr_in6*>(&address);
@@ -45,7 +45,30 @@ bool IsPublic(const char* text) {
     REQUIRE(inet_pton(AF_INET6, text, &ipv6->sin6_addr) == 1);
     address.ss_family = AF_INET6;
   }
+  return address;
+}
+
+bool IsPublic(const char* text) {
+  const sockaddr_storage address = Address(text);
   return IsPublicAddress(reinterpret_cast<const sockaddr&>(address));
+}
+
+bool IsMetadata(const char* text) {
+  const sockaddr_storage address = Address(text);
+  return IsMetadataAddress(reinterpret_cast<const sockaddr&>(address));
+}
+
+TEST_CASE("addresses of metadata are known however they are written", "[fetch]") {
+  for (const char* denied :
+       {"169.254.169.254", "169.254.170.2", "168.63.129.16", "100.100.100.200",
+        "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254", "fd20:ce::254"}) {
+    INFO(denied);
+    CHECK(IsMetadata(denied));
+  }
+  for (const char* other : {"169.254.1.1", "127.0.0.1", "::1", "fd00:ec2::253", "8.8.8.8"}) {
+    INFO(other);
+    CHECK_FALSE(IsMetadata(other));
+  }
 }
 
 TEST_CASE("only public addresses may be connected", "[fetch]") {
@@ -57,14 +80,16 @@ TEST_CASE("only public addresses may be connected", "[fetch]") {
                              "255.255.255.255",  "::",          "::1",
                              "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
                              "2002:7f00:1::",    "2001::1",     "2001:db8::1",
-                             "fe80::1",          "fd00::1",     "ff02::1"}) {
+                             "fe80::1",          "fd00::1",     "ff02::1",
+                             "168.63.129.16",    "3fff::1",     "3fff:fff::1",
+                             "2001:2::1",        "2001:10::1",  "2001:2f::1"}) {
     INFO(denied);
     CHECK_FALSE(IsPublic(denied));
   }
   for (const char* allowed :
        {"1.1.1.1", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "198.17.0.1",
         "198.20.0.1", "223.255.255.255", "2606:4700::1", "::ffff:8.8.8.8", "64:ff9b::808:808",
-        "2002:808:808::"}) {
+        "2002:808:808::", "168.63.129.17", "3ffe::1", "2001:4860::1"}) {
     INFO(allowed);
     CHECK(IsPublic(allowed));
   }
