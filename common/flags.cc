@@ -70,6 +70,10 @@ constexpr Flag kFlags[] = {
      "Seconds that running predictions have to end after a stop was asked for."},
     {"max-body-bytes", "IDEFICS_MAX_BODY_BYTES", FlagType::kInteger, "104857600", 1, kMaxSize, "",
      kServe, "Longest request body."},
+    {"memory-budget", "IDEFICS_MEMORY_BUDGET", FlagType::kInteger, "0", 0, kMaxSize, "", kServe,
+     "Bytes that requests may make the server hold, over all of them: bodies, downloads, kept "
+     "predictions, answers under way; beyond them the answer is 503. 0 is a quarter of the memory "
+     "that is left at the start."},
     {"body-timeout", "IDEFICS_BODY_TIMEOUT", FlagType::kNumber, "60", 0.1, kMaxInt, "", kServe,
      "Seconds in which a whole request body must arrive."},
     {"allow-private-urls", "IDEFICS_ALLOW_PRIVATE_URLS", FlagType::kBool, "false", 0, 0, "", kBoth,

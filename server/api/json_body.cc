@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/api/json_body.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
 
+#include "common/utf8.h"
 #include "server/http/header_list.h"
 
 namespace idefics {
@@ -13,7 +15,10 @@ namespace {
 using nlohmann::json;
 using Kind = Rejection::Kind;
 
-constexpr int kMaxDepth = 128;
+constexpr int kMaxDepth = 128;          // the parser recurses on nesting
+constexpr size_t kMaxValues = 200'000;  // ten times what the largest input may hold
+constexpr size_t kValueBytes = 80;      // of a value in a tree, its text aside
+constexpr size_t kMaxShownKeyBytes = 200;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
 // "application/json; charset=utf-8", "application/vnd.x+json" and "application/json+x" are JSON.
@@ -27,8 +32,15 @@ bool IsJsonType(const std::string& value) {
          (subtype.size() > 5 && subtype.ends_with("+json"));
 }
 
-// The parser recurses on nesting: deep bodies are refused before it sees them.
-bool TooDeep(std::string_view text) {
+// What a body would cost as a tree, told by its bytes in one pass before anything is built.
+struct Shape {
+  size_t num_values = 0;
+  int depth = 0;
+};
+
+// Stops where a limit is passed: a body that is refused costs no more than it must.
+Shape Measure(std::string_view text) {
+  Shape shape{1, 0};
   int depth = 0;
   bool in_string = false;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -38,22 +50,40 @@ bool TooDeep(std::string_view text) {
       if (c == '"') in_string = false;
     } else if (c == '"') {
       in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxDepth) return true;
+    } else if (c == ',' || c == '{' || c == '[') {
+      if (++shape.num_values > kMaxValues) return shape;
+      if (c != ',') shape.depth = std::max(shape.depth, ++depth);
+      if (shape.depth > kMaxDepth) return shape;
     } else if (c == '}' || c == ']') {
       --depth;
     }
   }
-  return false;
+  return shape;
 }
 
+// The parser's sentences quote what they stumbled over, which may be as long as the body.
 Rejection SyntaxError(const std::string& why) {
-  return Rejection::Unreadable("Failed to parse the request body as JSON: " + why);
+  constexpr size_t kShownBytes = 300;
+  return Rejection::Unreadable("Failed to parse the request body as JSON: " +
+                               Abbreviate(why, kShownBytes));
+}
+
+Rejection TooManyValues() {
+  Rejection rejection;
+  rejection.kind = Kind::kBodyTooLarge;
+  rejection.limit = kMaxValues;
+  rejection.message =
+      "the request body holds more than " + std::to_string(kMaxValues) + " JSON values";
+  return rejection;
 }
 
 Rejection BodyFailure(const Status& status) {
   Rejection rejection = Rejection::Unreadable(status.message());
   if (status.code() == ErrorCode::kDeadline) rejection.kind = Kind::kBodyTimeout;
+  if (status.code() == ErrorCode::kOverloaded) {
+    rejection.kind = Kind::kNoMemory;
+    rejection.flag = "--memory-budget";
+  }
   if (status.code() == ErrorCode::kTooLarge) {
     rejection.kind = Kind::kBodyTooLarge;
     rejection.flag = "--max-body-bytes";
@@ -76,9 +106,16 @@ std::optional<Rejection> CheckMedia(const HttpRequest& request) {
   return std::nullopt;
 }
 
-std::variant<json, Rejection> Parse(const std::string& body) {
+std::variant<json, Rejection> Parse(const std::string& body, ByteBudget::Share& memory) {
   if (body.starts_with(kByteOrderMark)) return SyntaxError("it begins with a byte order mark");
-  if (TooDeep(body)) return SyntaxError("recursion limit exceeded");
+  const Shape shape = Measure(body);
+  if (shape.depth > kMaxDepth) return SyntaxError("recursion limit exceeded");
+  if (shape.num_values > kMaxValues) return TooManyValues();
+  if (!memory.Grow(shape.num_values * kValueBytes + body.size())) {
+    return BodyFailure({ErrorCode::kOverloaded,
+                        "the server holds as many bytes of requests as it may (--memory-budget); "
+                        "try again"});
+  }
   // The parser would take it for the end of the text.
   if (body.find('\0') != std::string::npos) return SyntaxError("the body holds a NUL byte");
   std::string duplicate;
@@ -96,7 +133,8 @@ std::variant<json, Rejection> Parse(const std::string& body) {
   } catch (const json::exception& e) {
     return SyntaxError(e.what());
   }
-  return Rejection::Invalid({{duplicate}, "duplicate field `" + duplicate + "`"});
+  const std::string shown = Abbreviate(duplicate, kMaxShownKeyBytes);
+  return Rejection::Invalid({{shown}, "duplicate field `" + shown + "`"});
 }
 
 }  // namespace
@@ -115,7 +153,7 @@ std::variant<json, Rejection> ReadJsonBody(HttpRequest& request) {
   const bool blank = start == std::string::npos;
   if (!typed && (blank || (*body)[start] != '{')) return json::object();
   if (blank) return SyntaxError("the body is empty");
-  return Parse(*body);
+  return Parse(*body, request.memory);
 }
 
 }  // namespace idefics

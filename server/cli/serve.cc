@@ -10,12 +10,14 @@
 #include <thread>
 #include <utility>
 
+#include "common/byte_budget.h"
 #include "common/log.h"
 #include "common/version.h"
 #include "server/api/cog/cog_routes.h"
 #include "server/api/cog/health.h"
 #include "server/api/replicate/replicate_routes.h"
 #include "server/cli/fetch_flags.h"
+#include "server/cli/memory_budget.h"
 #include "server/cli/signals.h"
 #include "server/http/http_server.h"
 
@@ -66,15 +68,18 @@ class Server {
  public:
   Server(const FlagValues& flags, JobService::Loader loader, const StopSignals& signals)
       : flags_(flags),
+        memory_(MemoryBudget(flags.Integer("memory-budget"))),
         webhooks_(WebhookFlags(flags)),
         service_(ServiceOptions(flags), std::move(loader),
-                 std::make_unique<ImageFetcher>(FetchOptionsFromFlags(flags))),
+                 std::make_unique<ImageFetcher>(FetchFlags(flags))),
         admission_(service_, webhooks_, CogFlags(flags)),
         cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),
         replicate_routes_(admission_) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
-    http_ = std::make_unique<HttpServer>(HttpFlags(flags), router_);
+    HttpServerOptions http = HttpFlags(flags);
+    http.memory = &memory_;
+    http_ = std::make_unique<HttpServer>(http, router_);
   }
 
   Status Start() {
@@ -125,6 +130,12 @@ class Server {
   }
 
  private:
+  FetchOptions FetchFlags(const FlagValues& flags) {
+    FetchOptions options = FetchOptionsFromFlags(flags);
+    options.memory = &memory_;
+    return options;
+  }
+
   void SetUp(const std::stop_token& stop) {
     service_.SetUp(stop);
     if (service_.setup().phase() == SetupState::Phase::kReady) WriteReadinessFile();
@@ -134,6 +145,7 @@ class Server {
   const FlagValues flags_;
   const steady_clock::time_point started_ = steady_clock::now();
   steady_clock::time_point trimmed_ = started_;
+  ByteBudget memory_;       // before all that hold shares of it
   WebhookSender webhooks_;  // before the jobs, which wake it
   JobService service_;
   Admission admission_;

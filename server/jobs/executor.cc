@@ -4,6 +4,7 @@
 #include <exception>
 #include <utility>
 
+#include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
 
@@ -71,15 +72,19 @@ std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   IDEFICS_CHECK(predictor_ != nullptr);
   Status status(ErrorCode::kCanceled, "canceled before it began");
   if (!job->stop_token().stop_requested()) {
-    job->log().Start();
     try {
+      job->log().Start();
       status = RunTaskOf(*job).status;
     } catch (const std::exception& e) {
       status = Status::Internal(e.what());
     }
   }
   auto next = queue_.Complete(job, status);
-  LogEnd(*job, status);
+  try {
+    LogEnd(*job, status);
+  } catch (...) {
+    LogCaught("A prediction's log line");
+  }
   return next;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "common/byte_budget.h"
 #include "server/jobs/event_log.h"
 #include "server/jobs/task.h"
 
@@ -27,6 +28,7 @@ struct JobSpec {
   std::string id;  // not empty
   Task task;
   std::shared_ptr<const ApiContext> context;
+  ByteBudget::Share memory{};  // that of its request
 };
 
 class Job {
@@ -35,6 +37,7 @@ class Job {
   Job(JobSpec spec, size_t replay_capacity)
       : id_(std::move(spec.id)),
         context_(std::move(spec.context)),
+        memory_(std::move(spec.memory)),
         log_(replay_capacity),
         task_(std::move(spec.task)) {}
 
@@ -58,6 +61,9 @@ class Job {
   void AddWatcher() { ++num_watchers_; }
   bool RemoveWatcher() { return --num_watchers_ == 0; }
 
+  // It has ended: what its request cost is counted no more, but for what is kept.
+  void ShrinkMemory() { memory_.ShrinkTo(num_bytes()); }
+
   // Roughly what keeping it costs, its task aside.
   size_t num_bytes() const {
     return sizeof(Job) + id_.size() + log_.num_bytes() +
@@ -69,6 +75,7 @@ class Job {
   const std::shared_ptr<const ApiContext> context_;
   const TaskClocks::Clock::time_point received_ = TaskClocks::Clock::now();
   const JobView::WallTime received_at_ = std::chrono::system_clock::now();
+  ByteBudget::Share memory_;
   EventLog log_;
   Task task_;  // until TakeTask
   std::stop_source stop_;

@@ -35,6 +35,7 @@ JobQueue::Claim JobQueue::Enter(std::shared_ptr<Job> job) {
 JobQueue::Dropped JobQueue::Retire(const std::shared_ptr<Job>& job, const Status& status) {
   in_flight_.erase(job->id());
   job->log().Finish(status);
+  job->ShrinkMemory();
   finished_.push_back({job, job->num_bytes(), std::chrono::steady_clock::now() + kFinishedTime});
   finished_bytes_ += finished_.back().num_bytes;
   if (in_flight_.empty()) drained_.NotifyAll();

@@ -21,7 +21,8 @@ struct Rejection {
     kUnsupportedMedia,  // a content type or encoding that is not understood
     kBodyTooLarge,
     kBodyTimeout,
-    kInvalid,         // `errors` says what
+    kNoMemory,  // the budget for what clients make us hold is spent; a moment later it may not be
+    kInvalid,   // `errors` says what
     kTooManyStreams,  // open event streams
     kNotReady,        // set-up has not ended, or failed
     kBroken,          // the predictor will never run again

@@ -124,5 +124,15 @@ TEST_CASE("early_stopping keeps its three values", "[cog]") {
   CHECK(of("never") == EarlyStopping::kNever);
 }
 
+TEST_CASE("a temperature that is 0 as a float is refused where it is used", "[cog]") {
+  const json tiny = {{"prompt", {"x"}}, {"temperature", 1e-300}};
+  CHECK(Parse(tiny).refusal.ok());
+  json sampled = tiny;
+  sampled["decoding_strategy"] = "Top P Sampling";
+  CHECK(Parse(sampled).refusal.code() == ErrorCode::kInvalidInput);
+  sampled["temperature"] = 1e-5;
+  CHECK(Parse(sampled).refusal.ok());
+}
+
 }  // namespace
 }  // namespace idefics

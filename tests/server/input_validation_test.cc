@@ -4,6 +4,8 @@
 #include <catch2/catch_test_macros.hpp>
 #include <nlohmann/json.hpp>
 
+#include "server/api/cog/schema_check.h"
+
 namespace idefics {
 namespace {
 
@@ -60,6 +62,30 @@ TEST_CASE("limits are inclusive and told in coglet's words", "[cog]") {
   CHECK(ErrorsWith("temperature", 0).empty());
   CHECK(ErrorsWith("top_p", 1).size() == 1);
   CHECK(ErrorsWith("top_p", 0.99).empty());
+}
+
+TEST_CASE("an answer lists a hundred violations, not one for each of a million items", "[cog]") {
+  const json wrong(250, "x");
+  CHECK(ErrorsWith("bad_words_ids", json(2, wrong)).size() == kMaxViolations);
+  CHECK(ErrorsWith("prompt", json(1000, 1)).size() <= kMaxViolations + 2);
+}
+
+TEST_CASE("what a message shows of a value costs what is shown", "[cog]") {
+  const std::string text(1 << 20, '\x01');
+  const auto errors = ErrorsWith("max_new_tokens", {{"key", text}, {"other", text}});
+  REQUIRE(errors.size() == 1);
+  CHECK(errors[0].rfind("max_new_tokens: {\"key\":\"\\u0001\\u0001", 0) == 0);
+  CHECK(errors[0].size() < 300);
+}
+
+TEST_CASE("lists that every step of the engine looks at are bounded", "[cog]") {
+  CHECK(ErrorsWith("eos_token_id", json(64, 1)).empty());
+  CHECK(ErrorsWith("eos_token_id", json(65, 1)).size() == 1);
+  CHECK(ErrorsWith("bad_words_ids", {json(256, 1)}).empty());
+  CHECK(ErrorsWith("bad_words_ids", {json(257, 1)}).size() == 1);
+  CHECK(ErrorsWith("bad_words_ids", json(195, json(256, 1))).empty());
+  CHECK(ErrorsWith("bad_words_ids", json(196, json(256, 1))) ==
+        Texts{"bad_words_ids: its lists have 50176 ids together, more than 50000"});
 }
 
 TEST_CASE("types are strict, but 16.0 is an integer and reaches the engine as one", "[cog]") {

@@ -16,11 +16,17 @@ std::variant<JobService::Submitted, Rejection> Admission::Admit(HttpRequest& req
   auto read = ReadCogRequest(request);
   if (auto* refused = std::get_if<Rejection>(&read)) return std::move(*refused);
   auto& wanted = std::get<CogRequest>(read);
+  if (call.after_body) {
+    if (auto refused = call.after_body()) return std::move(*refused);
+  }
   if (call.path_id != nullptr) {
     if (!wanted.id.empty() && wanted.id != *call.path_id) {
       return Rejection::Invalid({{"id"}, "prediction ID must match the ID supplied in the URL"});
     }
     wanted.id = *call.path_id;
+  }
+  if (auto refused = CheckId(wanted.id)) return std::move(*refused);
+  if (call.path_id != nullptr) {
     if (auto running = service_.queue().FindInFlight(wanted.id)) {
       return JobService::Submitted{std::move(running), false, false};
     }
@@ -37,7 +43,7 @@ std::variant<JobService::Submitted, Rejection> Admission::Admit(HttpRequest& req
   return result;
 }
 
-std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, const HttpRequest& request,
+std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequest& request,
                                                      const Call& call) const {
   ValidatedInput input = ValidateInput(wanted.input, InputOrigin::kHttp);
   if (!input.errors.empty()) {
@@ -62,7 +68,8 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, const Ht
     }
   }
   std::string id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
-  return JobSpec{std::move(id), ParseInput(input.values, InputOrigin::kHttp), std::move(context)};
+  return JobSpec{std::move(id), ParseInput(input.values, InputOrigin::kHttp), std::move(context),
+                 std::move(request.memory)};
 }
 
 void Admission::WatchForWebhook(const std::shared_ptr<Job>& job) {

@@ -5,7 +5,9 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -34,6 +36,8 @@ class Admission {
     const std::string* path_id = nullptr;  // of a PUT
     std::string model;                     // of Replicate's routes, else ""
     bool from_stream = false;              // an event stream is wanted
+    // Called once the body was read; what it refuses is refused. nullptr: nothing.
+    std::function<std::optional<Rejection>()> after_body;
   };
 
   // Body, id, in flight, input, readiness, capacity: in the order of the contract.
@@ -43,7 +47,7 @@ class Admission {
   OutputKind output() const { return options_.output; }
 
  private:
-  std::variant<JobSpec, Rejection> MakeSpec(CogRequest wanted, const HttpRequest& request,
+  std::variant<JobSpec, Rejection> MakeSpec(CogRequest wanted, HttpRequest& request,
                                             const Call& call) const;
   void WatchForWebhook(const std::shared_ptr<Job>& job);
 

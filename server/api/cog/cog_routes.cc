@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "common/version.h"
@@ -60,18 +61,25 @@ void CogRoutes::AddTo(Router& router) {
   router.Add("GET", "/health-check", [this](HttpRequest&) { return Health(); });
   router.Add("GET", "/openapi.json",
              [this](HttpRequest&) { return HttpResponse::Json(200, openapi_); });
-  router.Add("POST", "/predictions", [this](HttpRequest& r) { return Predict(r, nullptr); });
-  router.Add("PUT", "/predictions/{id}",
-             [this](HttpRequest& r) { return Predict(r, &r.path_parameters[0]); });
+  router.Add(
+      "POST", "/predictions", [this](HttpRequest& r) { return Predict(r, nullptr); },
+      Router::Lane::kBody);
+  router.Add(
+      "PUT", "/predictions/{id}",
+      [this](HttpRequest& r) { return Predict(r, &r.path_parameters[0]); }, Router::Lane::kBody);
   router.Add("GET", "/predictions/{id}",
              [this](HttpRequest& r) { return Get(r.path_parameters[0]); });
-  router.Add("POST", "/predictions/{id}/cancel",
-             [this](HttpRequest& r) { return Cancel(r.path_parameters[0]); });
+  router.Add(
+      "POST", "/predictions/{id}/cancel",
+      [this](HttpRequest& r) { return Cancel(r.path_parameters[0]); }, Router::Lane::kQuick);
   router.Add("POST", "/predictions//cancel", [](HttpRequest&) { return NotFound(); });
-  router.Add("POST", "/shutdown", [this](HttpRequest&) {
-    request_shutdown_();
-    return HttpResponse::Json(200, "{}");
-  });
+  router.Add(
+      "POST", "/shutdown",
+      [this](HttpRequest&) {
+        request_shutdown_();
+        return HttpResponse::Json(200, "{}");
+      },
+      Router::Lane::kQuick);
 }
 
 HttpResponse CogRoutes::Health() const {
@@ -94,12 +102,15 @@ HttpResponse CogRoutes::Cancel(const std::string& id) {
 HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id) {
   const bool wants_stream = WantsEventStream(request.Header("Accept"));
   EventStreams::Place place;
-  if (wants_stream) {
+  // Once the body is there: a client that holds it back holds no place.
+  const auto take_place = [&]() -> std::optional<Rejection> {
+    if (!wants_stream) return std::nullopt;
     auto taken = streams_.TakePlace();
-    if (const auto* refused = std::get_if<Rejection>(&taken)) return CogResponse(*refused);
+    if (auto* refused = std::get_if<Rejection>(&taken)) return std::move(*refused);
     place = std::get<EventStreams::Place>(std::move(taken));
-  }
-  auto result = admission_.Admit(request, {path_id, "", wants_stream});
+    return std::nullopt;
+  };
+  auto result = admission_.Admit(request, {path_id, "", wants_stream, take_place});
   if (const auto* refused = std::get_if<Rejection>(&result)) return CogResponse(*refused);
   const auto& submitted = std::get<JobService::Submitted>(result);
   const bool waits = submitted.is_new && !wants_stream && !WantsAsync(request);

@@ -68,6 +68,18 @@ std::vector<int32_t> TokenIds(const json& values) {
   return ids;
 }
 
+// Scores are divided by it as 32-bit floats: a smaller one makes them infinite. 0 is the engine's
+// to refuse.
+Status CheckTemperature(const SamplingParams& sampling) {
+  constexpr double kSmallest = 1e-5;
+  if (!sampling.do_sample || sampling.temperature <= 0 || sampling.temperature >= kSmallest) {
+    return Status::Ok();
+  }
+  return Status::InvalidInput(
+      "temperature is below 0.00001, the smallest that sampling can compute with (for the most "
+      "likely tokens use greedy decoding)");
+}
+
 EarlyStopping EarlyStoppingOf(const json& value) {
   if (value.is_string()) return EarlyStopping::kNever;
   return value.get<bool>() ? EarlyStopping::kFirstFinished : EarlyStopping::kHeuristic;
@@ -109,6 +121,7 @@ Task ParseInput(const json& input, InputOrigin origin) {
   if (input["return_full_text"] == true) task.response = ResponseText::kFull;
   task.request.add_end_of_utterance = input["add_end_of_utterance_token"];
   ReadSampling(input, &task.request.sampling);
+  if (task.refusal.ok()) task.refusal = CheckTemperature(task.request.sampling);
   return task;
 }
 

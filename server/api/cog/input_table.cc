@@ -14,7 +14,9 @@ using nlohmann::json;
 // (chenxwh/cog-idefics). All others carry transformers' names. Long because it is one table.
 std::vector<InputSpec> MakeTable() {
   const json token = {{"type", "integer"}, {"minimum", 0}};
-  const json tokens = {{"type", "array"}, {"items", token}, {"minItems", 1}};
+  const auto tokens = [&](int most) -> json {
+    return {{"type", "array"}, {"items", token}, {"minItems", 1}, {"maxItems", most}};
+  };
   return {
       {"image",
        {{"type", "string"}, {"format", "uri"}},
@@ -76,11 +78,11 @@ std::vector<InputSpec> MakeTable() {
        0,
        "No sequence of so many tokens occurs twice; 0 disables it."},
       {"bad_words_ids",
-       {{"type", "array"}, {"items", tokens}, {"minItems", 1}, {"maxItems", 10000}},
+       {{"type", "array"}, {"items", tokens(256)}, {"minItems", 1}, {"maxItems", 10000}},
        nullptr,
        "Token sequences that must not be generated, besides the image tokens, which never are."},
       {"eos_token_id",
-       {{"anyOf", {token, tokens}}},
+       {{"anyOf", {token, tokens(64)}}},
        nullptr,
        "Token id, or list of ids, that ends the answer; by default <end_of_utterance> where the "
        "model has it, else </s>."},

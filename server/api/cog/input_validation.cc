@@ -44,6 +44,18 @@ FieldError Error(std::string field, std::string message, std::string type = "val
   return {{"input", std::move(field)}, std::move(message), std::move(type)};
 }
 
+// All lists of bad_words_ids together: each step of the engine looks at every one of them.
+void CheckBadWords(const json& lists, std::vector<FieldError>* errors) {
+  constexpr size_t kMaxIds = 50'000;
+  size_t count = 0;
+  for (const json& list : lists) count += list.size();
+  if (count > kMaxIds) {
+    errors->push_back(Error("bad_words_ids", "its lists have " + std::to_string(count) +
+                                                 " ids together, more than " +
+                                                 std::to_string(kMaxIds)));
+  }
+}
+
 void CheckPresence(const json& input, std::vector<FieldError>* errors) {
   if (!input.contains("prompt")) {
     for (const char* name : {"image", "text"}) {
@@ -80,6 +92,7 @@ ValidatedInput ValidateInput(const json& input, InputOrigin origin) {
   }
   result.values = json::object();
   for (const InputSpec& spec : AllInputs()) {
+    if (result.errors.size() >= kMaxViolations) break;
     const auto found = input.find(spec.name);
     if (found == input.end()) {
       if (!spec.default_value.is_null()) result.values[spec.name] = spec.default_value;
@@ -102,6 +115,9 @@ ValidatedInput ValidateInput(const json& input, InputOrigin origin) {
   }
   for (const auto& [name, value] : input.items()) {
     if (!result.values.contains(name)) result.dropped.push_back(name);
+  }
+  if (result.errors.empty() && result.values.contains("bad_words_ids")) {
+    CheckBadWords(result.values["bad_words_ids"], &result.errors);
   }
   CheckPresence(input, &result.errors);
   return result;

@@ -37,6 +37,7 @@ int CogStatus(Kind kind) {
       return 422;
     case Kind::kTooManyStreams:
       return 429;
+    case Kind::kNoMemory:
     case Kind::kNotReady:
     case Kind::kBroken:
     case Kind::kStopping:
@@ -66,7 +67,11 @@ std::string CogSentence(const Rejection& rejection) {
   }
 }
 
-HttpResponse CogResponse(const Rejection& rejection) {
+void AddRetryAfter(const Rejection& rejection, HttpResponse* response) {
+  if (rejection.kind == Kind::kNoMemory) response->headers.emplace_back("Retry-After", "1");
+}
+
+static HttpResponse PlainResponse(const Rejection& rejection) {
   const int status = CogStatus(rejection.kind);
   switch (rejection.kind) {
     case Kind::kUnreadable:
@@ -82,6 +87,12 @@ HttpResponse CogResponse(const Rejection& rejection) {
       return HttpResponse::Json(
           status, JsonBytes({{"error", CogSentence(rejection)}, {"status", "failed"}}));
   }
+}
+
+HttpResponse CogResponse(const Rejection& rejection) {
+  HttpResponse response = PlainResponse(rejection);
+  AddRetryAfter(rejection, &response);
+  return response;
 }
 
 }  // namespace idefics

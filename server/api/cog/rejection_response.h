@@ -16,4 +16,7 @@ std::string CogSentence(const Rejection& rejection);
 
 HttpResponse CogResponse(const Rejection& rejection);
 
+// Where another try may help.
+void AddRetryAfter(const Rejection& rejection, HttpResponse* response);
+
 }  // namespace idefics

@@ -96,6 +96,13 @@ std::variant<CogRequest, Rejection> ReadCogRequest(HttpRequest& request) {
   return out;
 }
 
+std::optional<Rejection> CheckId(const std::string& id) {
+  constexpr size_t kMaxIdBytes = 1024;
+  if (id.size() <= kMaxIdBytes) return std::nullopt;
+  return WrongField("id", "id has " + std::to_string(id.size()) + " bytes, more than " +
+                              std::to_string(kMaxIdBytes));
+}
+
 std::string NewPredictionId() {
   std::array<unsigned char, 16> bits;
   IDEFICS_CHECK(getrandom(bits.data(), bits.size(), 0) == static_cast<ssize_t>(bits.size()));

@@ -33,6 +33,9 @@ struct CogRequest {
 // Reads and parses the body. `input` is not validated here.
 std::variant<CogRequest, Rejection> ReadCogRequest(HttpRequest& request);
 
+// Refused beyond 1 KiB: an id is a key, a part of a path and of log lines.
+std::optional<Rejection> CheckId(const std::string& id);
+
 // "pred_" and 128 random bits in hexadecimal.
 std::string NewPredictionId();
 

@@ -14,8 +14,34 @@ using nlohmann::json;
 
 constexpr size_t kMaxShownBytes = 200;  // of a value in a message
 
+// So much of a value that its dump begins as the whole one's does, for kMaxShownBytes and more.
+json Beginning(const json& value, size_t* budget) {
+  if (value.is_string()) {
+    const auto& text = value.get_ref<const std::string&>();
+    const size_t kept = std::min(text.size(), *budget);
+    *budget -= kept;
+    return text.substr(0, kept);
+  }
+  if (!value.is_structured()) return value;
+  json out = value.is_array() ? json::array() : json::object();
+  for (const auto& item : value.items()) {
+    if (*budget == 0) break;
+    const std::string key = value.is_array() ? "" : item.key().substr(0, *budget);
+    *budget -= std::max<size_t>(key.size(), 1);
+    json begun = Beginning(item.value(), budget);
+    if (value.is_array()) {
+      out.push_back(std::move(begun));
+    } else {
+      out[key] = std::move(begun);
+    }
+  }
+  return out;
+}
+
 std::string Shown(const json& value) {
-  return Abbreviate(value.dump(-1, ' ', false, json::error_handler_t::replace), kMaxShownBytes);
+  size_t budget = 2 * kMaxShownBytes;
+  const json begun = Beginning(value, &budget);
+  return Abbreviate(begun.dump(-1, ' ', false, json::error_handler_t::replace), kMaxShownBytes);
 }
 
 // x86-64's long double holds every 64-bit integer and every double exactly.
@@ -60,10 +86,10 @@ void CheckArray(const json& value, const json& schema, std::vector<SchemaViolati
   if (schema.contains("maxItems") && value.size() > schema["maxItems"].get<size_t>()) {
     const json& n = schema["maxItems"];
     out->push_back({"", Shown(value) + " has more than " + n.dump() + items(n)});
-    return;  // not an entry for each of a million items
+    return;
   }
   if (!schema.contains("items")) return;
-  for (size_t i = 0; i < value.size(); ++i) {
+  for (size_t i = 0; i < value.size() && out->size() < kMaxViolations; ++i) {
     for (SchemaViolation& violation : CheckSchema(value[i], schema["items"])) {
       violation.pointer =
           std::to_string(i) + (violation.pointer.empty() ? "" : "/") + violation.pointer;

@@ -14,8 +14,12 @@ struct SchemaViolation {
   std::string message;
 };
 
-// Keywords: type, enum, minimum, maximum, minLength, minItems, maxItems, items, anyOf. 16.0 is an
-// integer, true is not a number. Numbers compare exactly.
+// What is wrong beyond so many is not looked for: an answer is no multiple of its request.
+inline constexpr size_t kMaxViolations = 100;
+
+// At most kMaxViolations, and those of one more item. Keywords: type, enum, minimum, maximum,
+// minLength, minItems, maxItems, items, anyOf. 16.0 is an integer, true is not a number. Numbers
+// compare exactly.
 std::vector<SchemaViolation> CheckSchema(const nlohmann::json& value, const nlohmann::json& schema);
 
 }  // namespace idefics

@@ -68,8 +68,10 @@ HttpResponse Problem(const Rejection& rejection) {
   std::string detail = CogSentence(rejection);
   for (const FieldError& error : rejection.errors) detail += Sentence(error);
   const char* title = invalid ? "Input validation failed" : "Request failed";
-  return HttpResponse::Json(status,
-                            JsonBytes({{"title", title}, {"detail", detail}, {"status", status}}));
+  HttpResponse response = HttpResponse::Json(
+      status, JsonBytes({{"title", title}, {"detail", detail}, {"status", status}}));
+  AddRetryAfter(rejection, &response);
+  return response;
 }
 
 HttpResponse NotFound() {
@@ -85,20 +87,26 @@ ReplicateRoutes::ReplicateRoutes(Admission& admission)
       started_at_(Rfc3339(std::chrono::system_clock::now())) {}
 
 void ReplicateRoutes::AddTo(Router& router) {
-  router.Add("POST", "/v1/predictions", [this](HttpRequest& r) { return Create(r, ""); });
-  router.Add("POST", "/v1/models/{owner}/{name}/predictions", [this](HttpRequest& r) {
-    return Create(r, r.path_parameters[0] + "/" + r.path_parameters[1]);
-  });
+  router.Add(
+      "POST", "/v1/predictions", [this](HttpRequest& r) { return Create(r, ""); },
+      Router::Lane::kBody);
+  router.Add(
+      "POST", "/v1/models/{owner}/{name}/predictions",
+      [this](HttpRequest& r) {
+        return Create(r, r.path_parameters[0] + "/" + r.path_parameters[1]);
+      },
+      Router::Lane::kBody);
   router.Add("GET", "/v1/predictions/{id}",
              [this](HttpRequest& r) { return Get(r, r.path_parameters[0]); });
-  router.Add("POST", "/v1/predictions/{id}/cancel",
-             [this](HttpRequest& r) { return Cancel(r, r.path_parameters[0]); });
+  router.Add(
+      "POST", "/v1/predictions/{id}/cancel",
+      [this](HttpRequest& r) { return Cancel(r, r.path_parameters[0]); }, Router::Lane::kQuick);
   router.Add("GET", "/v1/models/{owner}/{name}/versions/{id}",
              [this](HttpRequest& r) { return Version(r.path_parameters[2]); });
 }
 
 HttpResponse ReplicateRoutes::Create(HttpRequest& request, const std::string& model) {
-  auto result = admission_.Admit(request, {nullptr, model, /*from_stream=*/false});
+  auto result = admission_.Admit(request, {nullptr, model, /*from_stream=*/false, nullptr});
   if (const auto* refused = std::get_if<Rejection>(&result)) return Problem(*refused);
   const auto& submitted = std::get<JobService::Submitted>(result);
   const Job& job = *submitted.job;
