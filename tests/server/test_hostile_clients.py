@@ -7,7 +7,10 @@ import json
 import os
 import resource
 import socket
+import threading
 import time
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -317,3 +320,45 @@ def test_a_failed_download_does_not_tell_internal_names(start):
         return server.predict(image=url, text="x")[1]["error"].replace(url, "URL")
 
     assert error("http://127.0.0.1:1/x.png") == error("http://no-such-name.invalid/x.png")
+
+
+class Zeros(BaseHTTPRequestHandler):
+    """/N: so many MiB of zeros, compressed to a thousandth."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        squeeze = zlib.compressobj(wbits=31)
+        with contextlib.suppress(OSError):
+            for _ in range(int(self.path[1:].split("?")[0])):
+                self.wfile.write(squeeze.compress(bytes(1 << 20)))
+            self.wfile.write(squeeze.flush())
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def zeros():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Zeros)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+
+
+def test_downloads_have_a_share_of_the_budget(start, zeros):
+    server = start("--memory-budget", "30000000", "--allow-private-urls")
+    server.wait_until("READY")
+    before = peak_bytes(server)
+    answer = server.predict(prompt=[f"{zeros}/20?{i}" for i in range(20)])[1]
+    assert answer["status"] == "failed" and "--memory-budget" in answer["error"]
+    assert peak_bytes(server) - before < 120 << 20
+    assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
+
+
+def test_downloads_of_a_request_have_one_limit(start, zeros):
+    server = start("--allow-private-urls", "--memory-budget", "4000000000")
+    server.wait_until("READY")
+    answer = server.predict(prompt=[f"{zeros}/90?{i}" for i in range(3)])[1]
+    assert answer["status"] == "failed" and "268435456 bytes together" in answer["error"]
