@@ -3,11 +3,13 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
 
 #include "common/check.h"
+#include "common/defaults.h"
 
 namespace idefics {
 namespace {
@@ -16,6 +18,24 @@ constexpr double kMaxInt = 2147483647;
 constexpr double kMaxSize = 9007199254740992;  // 2^53
 constexpr unsigned kBoth = kServe | kPredict;
 
+// A number as text, for the table.
+template <int64_t kNumber>
+struct Decimal {
+  std::array<char, 24> text{};
+
+  constexpr Decimal() {
+    size_t length = 1;
+    for (int64_t rest = kNumber; rest >= 10; rest /= 10) ++length;
+    for (int64_t rest = kNumber; length > 0; rest /= 10) {
+      text[--length] = static_cast<char>('0' + rest % 10);
+    }
+  }
+};
+template <int64_t kNumber>
+constexpr Decimal<kNumber> kDecimalOf;
+template <int64_t kNumber>
+constexpr const char* kDecimal = kDecimalOf<kNumber>.text.data();
+
 constexpr Flag kFlags[] = {
     {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
      "Bundle folder made by scripts/export.sh."},
@@ -23,20 +43,23 @@ constexpr Flag kFlags[] = {
      "Where the model runs; auto takes a GPU where there is one."},
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Threads of the model on a CPU; 0 takes all cores."},
-    {"max-batch", "IDEFICS_MAX_BATCH", FlagType::kInteger, "8", 1, 4096, "", kBoth,
-     "Sequences that the engine runs at once; each beam is one."},
-    {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger, "4096", 16, kMaxInt,
-     "", kBoth, "Prompt and new tokens of one request."},
+    {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, kDecimal<defaults::kMaxNumSeqs>, 1,
+     4096, "", kBoth, "Sequences that the engine runs at once; each beam is one."},
+    {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger,
+     kDecimal<defaults::kMaxSequenceTokens>, 16, kMaxInt, "", kBoth,
+     "Prompt and new tokens of one request."},
     {"kv-tokens", "IDEFICS_KV_TOKENS", FlagType::kInteger, "0", 0, kMaxSize, "", kBoth,
      "Tokens in the KV cache, over all running sequences; 0 takes what memory allows."},
-    {"image-entries", "IDEFICS_IMAGE_ENTRIES", FlagType::kInteger, "32", 1, kMaxInt, "", kBoth,
-     "Distinct images that the engine keeps ready."},
-    {"fused", "IDEFICS_FUSED", FlagType::kBool, "true", 0, 0, "", kBoth,
-     "Run the model's own operators; --no-fused runs plain ones, to see what they are worth."},
+    {"image-cache-slots", "IDEFICS_IMAGE_CACHE_SLOTS", FlagType::kInteger,
+     kDecimal<defaults::kImageCacheSlots>, 1, kMaxInt, "", kBoth,
+     "Distinct images that the engine keeps encoded."},
+    {"custom-ops", "IDEFICS_CUSTOM_OPS", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Run the model's own operators; --no-custom-ops runs plain ones, for comparison."},
     {"graph", "IDEFICS_GRAPH", FlagType::kBool, "true", 0, 0, "", kBoth,
      "Replay decode steps on a GPU from CUDA graphs; --no-graph starts each kernel by itself."},
-    {"step-ahead", "IDEFICS_STEP_AHEAD", FlagType::kChoice, "auto", 0, 0, "auto|true|false", kBoth,
-     "Choose tokens where the model runs, so that the next step starts before the host has seen "
+    {"async-scheduling", "IDEFICS_ASYNC_SCHEDULING", FlagType::kChoice, "auto", 0, 0,
+     "auto|true|false", kBoth,
+     "Sample tokens where the model runs, so that the next step starts before the host has seen "
      "them; auto does so on a GPU."},
     {"weights", "IDEFICS_WEIGHTS", FlagType::kChoice, "bundle", 0, 0, "bundle|fp8", kBoth,
      "The decoder's weights: as the bundle has them, or fp8 made from a bundle in 16 bit while it "
@@ -68,8 +91,8 @@ constexpr Flag kFlags[] = {
      "", kServe, "Ignore SIGTERM; end on POST /shutdown or SIGINT."},
     {"drain-timeout", "IDEFICS_DRAIN_TIMEOUT", FlagType::kNumber, "30", 0, kMaxInt, "", kServe,
      "Seconds that running predictions have to end after a stop was asked for."},
-    {"max-body-bytes", "IDEFICS_MAX_BODY_BYTES", FlagType::kInteger, "104857600", 1, kMaxSize, "",
-     kServe, "Longest request body."},
+    {"max-body-bytes", "IDEFICS_MAX_BODY_BYTES", FlagType::kInteger,
+     kDecimal<defaults::kMaxBodyBytes>, 1, kMaxSize, "", kServe, "Longest request body."},
     {"memory-budget", "IDEFICS_MEMORY_BUDGET", FlagType::kInteger, "0", 0, kMaxSize, "", kServe,
      "Bytes that requests may make the server hold, over all of them: bodies, downloads, kept "
      "predictions, answers under way; beyond them the answer is 503. 0 is a quarter of the memory "
@@ -78,12 +101,13 @@ constexpr Flag kFlags[] = {
      "Seconds in which a whole request body must arrive."},
     {"allow-private-urls", "IDEFICS_ALLOW_PRIVATE_URLS", FlagType::kBool, "false", 0, 0, "", kBoth,
      "Fetch images from loopback, private and link-local addresses too."},
-    {"max-image-bytes", "IDEFICS_MAX_IMAGE_BYTES", FlagType::kInteger, "104857600", 1, kMaxSize, "",
-     kBoth, "Longest image file."},
-    {"max-image-pixels", "IDEFICS_MAX_IMAGE_PIXELS", FlagType::kInteger, "178956970", 1, kMaxSize,
-     "", kBoth, "Width times height of an image file; the default is Pillow's."},
-    {"max-images", "IDEFICS_MAX_IMAGES", FlagType::kInteger, "64", 1, 10000, "", kBoth,
-     "Images in one prompt."},
+    {"max-image-bytes", "IDEFICS_MAX_IMAGE_BYTES", FlagType::kInteger,
+     kDecimal<defaults::kMaxImageBytes>, 1, kMaxSize, "", kBoth, "Longest image file."},
+    {"max-image-pixels", "IDEFICS_MAX_IMAGE_PIXELS", FlagType::kInteger,
+     kDecimal<defaults::kMaxImagePixels>, 1, kMaxSize, "", kBoth,
+     "Width times height of an image file; the default is Pillow's."},
+    {"max-images", "IDEFICS_MAX_IMAGES", FlagType::kInteger, kDecimal<defaults::kMaxImages>, 1,
+     10000, "", kBoth, "Images in one prompt."},
     {"connect-timeout", "IDEFICS_CONNECT_TIMEOUT", FlagType::kNumber, "10", 0.1, 3600, "", kBoth,
      "Seconds to connect to an image server, and the longest silence from it."},
     {"fetch-timeout", "IDEFICS_FETCH_TIMEOUT", FlagType::kNumber, "60", 0.1, 86400, "", kBoth,
@@ -100,20 +124,36 @@ constexpr Flag kFlags[] = {
      "console writes readable log lines, anything else one JSON object a line."},
 };
 
-bool IsOurs(const std::string& variable) { return variable.rfind("IDEFICS_", 0) == 0; }
+constexpr FlagAlias kAliases[] = {
+    {"max-batch", "IDEFICS_MAX_BATCH", "max-num-seqs"},
+    {"image-entries", "IDEFICS_IMAGE_ENTRIES", "image-cache-slots"},
+    {"fused", "IDEFICS_FUSED", "custom-ops"},
+    {"step-ahead", "IDEFICS_STEP_AHEAD", "async-scheduling"},
+};
 
-std::vector<std::string> Split(const char* text, char separator) {
+// A variable with this prefix is this program's own, not one of Cog's.
+bool IsOwnVariable(const std::string& variable) { return variable.rfind("IDEFICS_", 0) == 0; }
+
+std::vector<std::string> SplitAt(const char* text, char separator) {
   std::vector<std::string> parts;
   std::istringstream in(text);
   for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
   return parts;
 }
 
-std::string Short(double value) {
-  std::ostringstream out;
-  out.precision(17);
-  out << value;
-  return out.str();
+// The shortest digits that give the number again: 0.1, 100000.
+std::string FormatNumber(double value) {
+  char text[400];
+  return {text, std::to_chars(text, text + sizeof(text), value, std::chars_format::fixed).ptr};
+}
+
+// The flag's own variables, then those of its earlier names.
+std::vector<std::string> VariablesOf(const Flag& flag) {
+  std::vector<std::string> variables = SplitAt(flag.environment, ' ');
+  for (const FlagAlias& alias : kAliases) {
+    if (std::string_view(alias.flag) == flag.name) variables.emplace_back(alias.environment);
+  }
+  return variables;
 }
 
 // "" is a bare --flag.
@@ -134,14 +174,14 @@ Status CheckNumber(const Flag& flag, const std::string& value) {
   const bool whole = flag.type != FlagType::kInteger || number == std::floor(number);
   if (value.empty() || *end != '\0' || errno != 0 || !std::isfinite(number) || !whole ||
       number < flag.minimum || number > flag.maximum) {
-    return Status::InvalidInput(std::string("use ") +
-                                (flag.type == FlagType::kInteger ? "a whole number" : "a number") +
-                                " from " + Short(flag.minimum) + " to " + Short(flag.maximum));
+    return Status::InvalidInput(
+        std::string("use ") + (flag.type == FlagType::kInteger ? "a whole number" : "a number") +
+        " from " + FormatNumber(flag.minimum) + " to " + FormatNumber(flag.maximum));
   }
   return Status::Ok();
 }
 
-Result<std::string> Normalised(const Flag& flag, const std::string& value) {
+Result<std::string> ParseValue(const Flag& flag, const std::string& value) {
   switch (flag.type) {
     case FlagType::kString:
       return value;
@@ -152,7 +192,7 @@ Result<std::string> Normalised(const Flag& flag, const std::string& value) {
       RETURN_IF_ERROR(CheckNumber(flag, value));
       return value;
     case FlagType::kChoice:
-      for (const std::string& choice : Split(flag.choices, '|')) {
+      for (const std::string& choice : SplitAt(flag.choices, '|')) {
         if (choice == value) return value;
       }
       return Status::InvalidInput(std::string("use one of ") + flag.choices);
@@ -160,7 +200,7 @@ Result<std::string> Normalised(const Flag& flag, const std::string& value) {
   return Status::Internal("unknown flag type");
 }
 
-const Flag& Checked(std::string_view name) {
+const Flag& RequireFlag(std::string_view name) {
   const Flag* flag = FindFlag(name);
   IDEFICS_CHECK(flag != nullptr);
   return *flag;
@@ -170,7 +210,12 @@ const Flag& Checked(std::string_view name) {
 
 std::span<const Flag> AllFlags() { return kFlags; }
 
+std::span<const FlagAlias> AllFlagAliases() { return kAliases; }
+
 const Flag* FindFlag(std::string_view name) {
+  for (const FlagAlias& alias : kAliases) {
+    if (name == alias.name) name = alias.flag;
+  }
   for (const Flag& flag : kFlags) {
     if (name == flag.name) return &flag;
   }
@@ -182,10 +227,10 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
   FlagValues values;
   for (const Flag& flag : kFlags) {
     values.values_[flag.name] = flag.default_value;
-    for (const std::string& variable : Split(flag.environment, ' ')) {
+    for (const std::string& variable : VariablesOf(flag)) {
       const char* value = environment(variable.c_str());
       if (value == nullptr || *value == '\0') continue;
-      const auto normal = Normalised(flag, value);
+      const auto normal = ParseValue(flag, value);
       if (normal.ok()) {
         values.values_[flag.name] = *normal;
         break;
@@ -193,7 +238,7 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
       const std::string sentence =
           "environment variable " + variable + " is '" + value + "': " + normal.status().message();
       // Cog's contract ignores bad values of COG_SETUP_TIMEOUT, COG_MAX_CONCURRENCY and the like.
-      if (IsOurs(variable) || variable == "PORT" || variable == "COG_IDEFICS_OUTPUT") {
+      if (IsOwnVariable(variable) || variable == "PORT" || variable == "COG_IDEFICS_OUTPUT") {
         return Status::InvalidInput(sentence);
       }
       if (warnings != nullptr) warnings->push_back(sentence + "; it is ignored");
@@ -203,8 +248,8 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
 }
 
 Status FlagValues::Set(std::string_view name, const std::string& value) {
-  const Flag& flag = Checked(name);
-  auto normal = Normalised(flag, value);
+  const Flag& flag = RequireFlag(name);
+  auto normal = ParseValue(flag, value);
   if (!normal.ok()) {
     return Status::InvalidInput("--" + std::string(name) + " is '" + value +
                                 "': " + normal.status().message());
@@ -214,24 +259,25 @@ Status FlagValues::Set(std::string_view name, const std::string& value) {
 }
 
 const std::string& FlagValues::Text(std::string_view name) const {
-  const FlagType type = Checked(name).type;
+  const FlagType type = RequireFlag(name).type;
   IDEFICS_CHECK(type == FlagType::kString || type == FlagType::kChoice);
-  return values_.find(name)->second;
+  return values_.find(RequireFlag(name).name)->second;
 }
 
 int64_t FlagValues::Integer(std::string_view name) const {
-  IDEFICS_CHECK(Checked(name).type == FlagType::kInteger);
-  return static_cast<int64_t>(std::strtod(values_.find(name)->second.c_str(), nullptr));
+  IDEFICS_CHECK(RequireFlag(name).type == FlagType::kInteger);
+  return static_cast<int64_t>(
+      std::strtod(values_.find(RequireFlag(name).name)->second.c_str(), nullptr));
 }
 
 double FlagValues::Number(std::string_view name) const {
-  IDEFICS_CHECK(Checked(name).type == FlagType::kNumber);
-  return std::strtod(values_.find(name)->second.c_str(), nullptr);
+  IDEFICS_CHECK(RequireFlag(name).type == FlagType::kNumber);
+  return std::strtod(values_.find(RequireFlag(name).name)->second.c_str(), nullptr);
 }
 
 bool FlagValues::Bool(std::string_view name) const {
-  IDEFICS_CHECK(Checked(name).type == FlagType::kBool);
-  return values_.find(name)->second == "true";
+  IDEFICS_CHECK(RequireFlag(name).type == FlagType::kBool);
+  return values_.find(RequireFlag(name).name)->second == "true";
 }
 
 std::string FlagsMarkdown() {
@@ -242,12 +288,13 @@ std::string FlagsMarkdown() {
          "| flag | environment | default | values | of | what |\n|---|---|---|---|---|---|\n";
   for (const Flag& flag : kFlags) {
     out << "| `--" << flag.name << "` |";
-    for (const std::string& variable : Split(flag.environment, ' ')) out << " `" << variable << "`";
+    for (const std::string& variable : SplitAt(flag.environment, ' '))
+      out << " `" << variable << "`";
     out << " | " << (*flag.default_value != '\0' ? "`" + std::string(flag.default_value) + "`" : "")
         << " | ";
     if (flag.type == FlagType::kChoice) {
       bool first = true;
-      for (const std::string& choice : Split(flag.choices, '|')) {
+      for (const std::string& choice : SplitAt(flag.choices, '|')) {
         out << (first ? "" : ", ") << choice;
         first = false;
       }
@@ -256,7 +303,7 @@ std::string FlagsMarkdown() {
     } else if (flag.type == FlagType::kString) {
       out << "text";
     } else {
-      out << Short(flag.minimum) << " … " << Short(flag.maximum);
+      out << FormatNumber(flag.minimum) << " … " << FormatNumber(flag.maximum);
     }
     out << " | " << ((flag.commands & kServe) != 0 ? "serve" : "")
         << (flag.commands == kBoth ? ", " : "")

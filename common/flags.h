@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one table of flags. It gives the command line (server/cli/command_line), the environment,
-// --help and docs/flags.md. Values are set before other threads start and read-only afterwards.
+// The one table of flags. The command line (server/cli/command_line), the environment, --help and
+// docs/flags.md come from it. Values are set before other threads start and read-only afterwards.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +24,7 @@ enum FlagCommand : unsigned {
 
 struct Flag {
   const char* name;         // "--max-body-bytes" is "max-body-bytes"
-  const char* environment;  // variables read in this order, separated by a space
+  const char* environment;  // variables, read in this order, separated by a space
   FlagType type;
   const char* default_value;
   double minimum;  // of kInteger and kNumber
@@ -34,7 +34,16 @@ struct Flag {
   const char* help;  // one sentence
 };
 
+// An earlier name of a flag: it still works, but --help and docs/flags.md do not show it.
+struct FlagAlias {
+  const char* name;         // "max-batch"
+  const char* environment;  // read where none of the flag's own variables is set
+  const char* flag;         // its name now
+};
+
 std::span<const Flag> AllFlags();
+std::span<const FlagAlias> AllFlagAliases();
+// By name or alias; null where there is none.
 const Flag* FindFlag(std::string_view name);
 
 class FlagValues {
@@ -49,7 +58,7 @@ class FlagValues {
   // REQUIRES: the flag is in the table. Error: the value is not of its type or outside its limits.
   Status Set(std::string_view name, const std::string& value);
 
-  // REQUIRES (all): the flag is in the table and of that type.
+  // REQUIRES (all): the flag, by name or alias, is in the table and of that type.
   const std::string& Text(std::string_view name) const;  // kString, kChoice
   int64_t Integer(std::string_view name) const;
   double Number(std::string_view name) const;

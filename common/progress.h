@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A progress bar on stderr for anything over two seconds. On a terminal it redraws one line;
-// elsewhere it prints a line every ten percent. Used by one thread.
+// A progress bar on stderr for work that takes over half a second. On a terminal it redraws one
+// line; elsewhere it prints a line every ten percent. Used by one thread.
 #pragma once
 
 #include <chrono>

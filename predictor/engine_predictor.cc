@@ -65,7 +65,7 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
 
 // Turns token events into text until the last event, or until a stop string is complete: then the
 // engine is told to drop the request, and tokens that it had computed since are ignored.
-void EnginePredictor::Follow(Generation& generation, const GenerateRequest& request,
+void EnginePredictor::Follow(RequestHandle& handle, const GenerateRequest& request,
                              GenerateObserver& observer, GenerateResult* result) const {
   Detokenizer detokenizer(*parts_.tokenizer);
   StopMatcher matcher(request.sampling.stop);
@@ -78,7 +78,7 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
   };
   TokenEvent event;
   while (!event.finished) {
-    if (!generation.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
+    if (!handle.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
     if (!event.tokens.empty() && result->token_ids.empty()) {
       result->timings.first_token_at = Clock::now();
     }
@@ -87,7 +87,7 @@ void EnginePredictor::Follow(Generation& generation, const GenerateRequest& requ
       if (i < event.logprobs.size()) result->logprobs.push_back(std::move(event.logprobs[i]));
       show(detokenizer.Push(event.tokens[i]));
     }
-    if (matcher.matched()) generation.Cancel();
+    if (matcher.matched()) handle.Cancel();
   }
   if (!matcher.matched()) show(detokenizer.Finish());
   const std::string rest = matcher.Finish();
@@ -121,15 +121,15 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
   }
   result.prompt_token_ids = prepared->tokens;
   result.num_images = static_cast<int>(prepared->images.size());
-  Result<std::shared_ptr<Generation>> generation =
+  Result<std::shared_ptr<RequestHandle>> handle =
       parts_.engine->Submit(std::move(prepared).value());
-  if (!generation.ok()) {
-    result.status = generation.status();
+  if (!handle.ok()) {
+    result.status = handle.status();
     return result;
   }
-  const std::stop_callback cancel(stop, [&] { (*generation)->Cancel(); });
-  Follow(**generation, request, observer, &result);
-  const auto admitted = (*generation)->admitted_at();
+  const std::stop_callback cancel(stop, [&] { (*handle)->Cancel(); });
+  Follow(**handle, request, observer, &result);
+  const auto admitted = (*handle)->admitted_at();
   if (admitted != Clock::time_point{}) {
     result.timings.queue_s = std::chrono::duration<double>(admitted - submitted).count();
   }

@@ -34,7 +34,7 @@ class EnginePredictor : public Predictor {
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
   Result<EngineImage> PrepareImage(const PromptImage& image, const std::stop_token& stop) const;
   SamplingParams ResolveSampling(const GenerateRequest& request) const;
-  void Follow(Generation& generation, const GenerateRequest& request, GenerateObserver& observer,
+  void Follow(RequestHandle& handle, const GenerateRequest& request, GenerateObserver& observer,
               GenerateResult* result) const;
 
   EnginePredictorParts parts_;

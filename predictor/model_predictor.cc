@@ -5,9 +5,7 @@
 
 #include "common/log.h"
 #include "predictor/engine_predictor.h"
-#include "predictor/model/torch_runner.h"
 #include "weights/bundle.h"
-#include "weights/verified_stamp.h"
 
 namespace idefics {
 namespace {
@@ -37,8 +35,8 @@ ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& 
   }
   info.prompt_eos_token_ids = info.question_eos_token_ids;
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
-  info.max_images = options.image_entries;
-  info.max_concurrency = options.engine.max_rows;
+  info.max_images = options.runner.image_cache_slots;
+  info.max_concurrency = options.engine.max_num_seqs;
   return info;
 }
 
@@ -57,21 +55,12 @@ ProcessorConstants Processor(const BundleManifest& manifest) {
 Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& options) {
   OpenBundleOptions open;
   open.verify_hashes = options.verify_hashes;
-  open.stamps = DefaultStampFolder();
+  open.verification_cache = DefaultVerificationCacheFolder();
   open.show_progress = options.show_progress;
   ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(options.bundle, open));
-  TorchRunnerOptions runner_options;
-  runner_options.device = options.device;
-  runner_options.num_threads = options.num_threads;
-  runner_options.kv_tokens = options.kv_tokens;
-  runner_options.most_tokens =
-      int64_t{options.engine.max_rows} * options.engine.max_sequence_tokens;
-  runner_options.image_entries = options.image_entries;
-  runner_options.fused = options.fused;
-  runner_options.step_ahead = options.step_ahead;
-  runner_options.weights = options.weights;
-  runner_options.graphs = options.graphs;
-  runner_options.max_rows = options.engine.max_rows;
+  TorchRunnerOptions runner_options = options.runner;
+  runner_options.max_kv_tokens =
+      int64_t{options.engine.max_num_seqs} * options.engine.max_sequence_tokens;
   EnginePredictorParts parts;
   ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(bundle));
   ASSIGN_OR_RETURN(auto runner, MakeTorchRunner(bundle, runner_options));

@@ -28,10 +28,10 @@ InspectOptions InspectFlags(const CommandLine& command) {
   options.path = command.bundle;
   options.json = command.as_json;
   const int64_t kv_tokens = command.flags.Integer("kv-tokens");
-  const int64_t most_tokens =
-      command.flags.Integer("max-batch") * command.flags.Integer("max-sequence-tokens");
-  options.kv_tokens = kv_tokens > 0 ? kv_tokens : most_tokens;
-  options.image_entries = command.flags.Integer("image-entries");
+  const int64_t max_tokens =
+      command.flags.Integer("max-num-seqs") * command.flags.Integer("max-sequence-tokens");
+  options.kv_tokens = kv_tokens > 0 ? kv_tokens : max_tokens;
+  options.image_cache_slots = command.flags.Integer("image-cache-slots");
   return options;
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/bundle.h"
 
+#include <unordered_set>
 #include <utility>
 
 #include "weights/mapped_file.h"
-#include "weights/verified_stamp.h"
 #include "weights/verify_files.h"
 
 namespace idefics {
@@ -53,21 +53,23 @@ Result<Bundle> Bundle::Open(const std::filesystem::path& path, const OpenBundleO
 Status Bundle::Verify(const std::string& manifest_text, const OpenBundleOptions& options) const {
   if (options.verify_hashes == VerifyHashes::kNever) return Status::Ok();
   const bool remember = options.verify_hashes == VerifyHashes::kChanged;
-  const VerifiedStamp stamp(remember ? options.stamps : "", path_, manifest_text, manifest_.files);
-  if (stamp.Matches()) return Status::Ok();
+  const VerificationCache cache(remember ? options.verification_cache : "", path_, manifest_text,
+                                manifest_.files);
+  if (cache.Matches()) return Status::Ok();
   const VerifyHashesOptions hashing{.num_threads = options.num_threads,
                                     .show_progress = options.show_progress};
   RETURN_IF_ERROR(VerifyFileHashes(path_, manifest_.files, hashing));
-  stamp.Remember();
+  cache.Remember(options.now_ns());
   return Status::Ok();
 }
 
 Status Bundle::MapTensors() {
+  std::unordered_set<std::string> names;
   for (const auto& [name, file] : manifest_.files) {  // a std::map: weights-00001 comes first
     if (!name.ends_with(kWeightSuffix)) continue;
     ASSIGN_OR_RETURN(const SafetensorsFile weights, SafetensorsFile::Open(path_ / name));
     for (const TensorView& tensor : weights.tensors()) {
-      if (!index_.emplace(tensor.name, tensors_.size()).second) {
+      if (!names.insert(tensor.name).second) {
         return Status::InvalidInput((path_ / name).string() + " holds the tensor " + tensor.name +
                                     " a second time: export the bundle again");
       }
@@ -77,16 +79,6 @@ Status Bundle::MapTensors() {
   }
   if (!tensors_.empty()) return Status::Ok();
   return Status::InvalidInput(path_.string() + " holds no weights: export the bundle again");
-}
-
-const TensorView* Bundle::Find(std::string_view name) const {
-  const auto found = index_.find(std::string(name));
-  return found == index_.end() ? nullptr : &tensors_[found->second];
-}
-
-std::filesystem::path Bundle::FilePath(const std::string& name) const {
-  IDEFICS_CHECK(manifest_.files.contains(name));
-  return path_ / name;
 }
 
 Result<std::string> Bundle::ReadFile(const std::string& name) const {

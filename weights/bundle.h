@@ -7,24 +7,27 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "common/status.h"
 #include "weights/manifest.h"
 #include "weights/safetensors.h"
+#include "weights/verification_cache.h"
 
 namespace idefics {
 
-// When every byte is read and hashed, about 1 s per GB and thread: each time, unless the same files
-// were found right before (verified_stamp.h), or never. Sizes are compared each time.
+// When every byte is read and hashed, which takes about 1 s per GB and thread: each time, each time
+// unless the same files were found right before (verification_cache.h), or never. Sizes are
+// compared each time.
 enum class VerifyHashes { kAlways, kChanged, kNever };
 
 struct OpenBundleOptions {
   VerifyHashes verify_hashes = VerifyHashes::kAlways;
-  std::filesystem::path stamps{};  // of kChanged, see DefaultStampFolder(); empty: as kAlways
-  bool show_progress = false;      // a bar on stderr while hashing
-  int num_threads = 2;             // for hashing; one file a thread at a time
+  // For kChanged: see DefaultVerificationCacheFolder(); empty: as kAlways.
+  std::filesystem::path verification_cache{};
+  int64_t (*now_ns)() = WallClockNs;  // tests have their own clock
+  bool show_progress = false;         // a bar on stderr while hashing
+  int num_threads = 2;                // for hashing, one file each at a time
 };
 
 class Bundle {
@@ -37,19 +40,15 @@ class Bundle {
   const std::filesystem::path& path() const { return path_; }
   const BundleManifest& manifest() const { return manifest_; }
 
-  // Every tensor: file by file, in the order of their bytes.
+  // Every tensor: file by file, in the order of their bytes. Their names are distinct.
   const std::vector<TensorView>& tensors() const { return tensors_; }
-  // nullptr where there is none of that name.
-  const TensorView* Find(std::string_view name) const;
   // Sum over tensors().
   uint64_t weight_bytes() const { return weight_bytes_; }
 
-  // Path of a file named in manifest().files. REQUIRES: it is named there.
-  std::filesystem::path FilePath(const std::string& name) const;
-  // Its content, e.g. ReadFile("vision.ts"). Fails where the manifest does not name it or it cannot
-  // be read.
+  // The content of a file of the bundle, e.g. ReadFile("vision.ts"). Fails with kInvalidInput where
+  // the manifest does not name it or it cannot be read.
   Result<std::string> ReadFile(const std::string& name) const;
-  // bundle.json itself.
+  // The text of bundle.json.
   Result<std::string> ReadManifestText() const;
 
  private:
@@ -60,7 +59,6 @@ class Bundle {
   std::filesystem::path path_;
   BundleManifest manifest_;
   std::vector<TensorView> tensors_;
-  std::unordered_map<std::string, size_t> index_;  // name -> place in tensors_
   uint64_t weight_bytes_ = 0;
 };
 

@@ -14,13 +14,14 @@ struct Row {
 };
 
 // In the order of DType.
-constexpr std::array<Row, 7> kRows = {{{DType::kF32, 4, "f32", "F32"},
+constexpr std::array<Row, 8> kRows = {{{DType::kF32, 4, "f32", "F32"},
                                        {DType::kBF16, 2, "bf16", "BF16"},
                                        {DType::kF16, 2, "f16", "F16"},
                                        {DType::kI64, 8, "i64", "I64"},
                                        {DType::kI32, 4, "i32", "I32"},
                                        {DType::kI8, 1, "i8", "I8"},
-                                       {DType::kU8, 1, "u8", "U8"}}};
+                                       {DType::kU8, 1, "u8", "U8"},
+                                       {DType::kF8E4M3, 1, "f8_e4m3", "F8_E4M3"}}};
 
 }  // namespace
 

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/linear_shapes.h"
 
+#include <algorithm>
+#include <iterator>
 #include <unordered_map>
+
+#include "common/check.h"
+#include "weights/linear_layout.h"
 
 namespace idefics {
 namespace {
-
-constexpr int64_t kTile = 64;    // columns
-constexpr int64_t kGroup = 128;  // values of a column that share an int4 scale
-
-int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 std::string Describe(DType dtype, const std::vector<int64_t>& shape) {
   std::string text = std::string(DTypeName(dtype)) + " [";
@@ -19,21 +19,28 @@ std::string Describe(DType dtype, const std::vector<int64_t>& shape) {
   return text + "]";
 }
 
-// One linear, W [n, k], appended.
-void AddLinear(const std::string& name, int64_t n, int64_t k, DType dtype,
-               const std::string& quantization, std::vector<ExpectedTensor>* tensors) {
-  const int64_t tiles = CeilDiv(n, kTile);
-  if (quantization == "int8") {
-    tensors->push_back({name + ".weight", DType::kU8, {tiles, CeilDiv(k, 4), kTile, 4}});
-    tensors->push_back({name + ".scale", DType::kF32, {tiles, kTile}});
-  } else if (quantization == "int4") {
-    tensors->push_back({name + ".weight", DType::kU8, {tiles, CeilDiv(k, 8), kTile, 4}});
-    tensors->push_back({name + ".scale", DType::kBF16, {tiles, CeilDiv(k, kGroup), 2, kTile}});
-  } else if (dtype == DType::kF32) {
-    tensors->push_back({name + ".weight", dtype, {tiles, k, kTile}});
-  } else {
-    tensors->push_back({name + ".weight", dtype, {tiles, CeilDiv(k, 2), kTile, 2}});
-  }
+// A linear that is not quantized is stored in the activations' type. REQUIRES: both values come
+// from a manifest that ParseManifest accepted.
+LinearForm FormOf(const std::string& quantization, DType dtype) {
+  const auto* const format = std::find_if(
+      std::begin(kLinearFormats), std::end(kLinearFormats), [&](const LinearFormat& candidate) {
+        return candidate.quantization == quantization &&
+               (quantization != "none" || candidate.dtype == dtype);
+      });
+  IDEFICS_CHECK(format != std::end(kLinearFormats));
+  return format->form;
+}
+
+ExpectedTensor Expect(const std::string& name, const StoredTensor& stored) {
+  return {name, stored.dtype, {stored.sizes, stored.sizes + stored.rank}};
+}
+
+// Appends the tensors of one linear, W [n, k].
+void AddLinear(const std::string& name, int64_t n, int64_t k, LinearForm form,
+               std::vector<ExpectedTensor>* tensors) {
+  const LinearLayout layout = LayoutOf(form, n, k);
+  tensors->push_back(Expect(name + ".weight", layout.weight));
+  if (layout.scale.rank > 0) tensors->push_back(Expect(name + ".scale", layout.scale));
 }
 
 }  // namespace
@@ -42,9 +49,10 @@ std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest) {
   const ModelConfig& model = manifest.model;
   const int64_t h = model.hidden_size;
   const int64_t f = model.intermediate_size;
+  const LinearForm form = FormOf(manifest.quantization, manifest.dtype);
   std::vector<ExpectedTensor> tensors;
   const auto add = [&](const std::string& name, int64_t n, int64_t k) {
-    AddLinear(name, n, k, manifest.dtype, manifest.quantization, &tensors);
+    AddLinear(name, n, k, form, &tensors);
   };
   const auto add_mlp = [&](const std::string& layer) {
     add(layer + ".gate_up", 2 * f, h);
@@ -62,7 +70,8 @@ std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest) {
       add_mlp(layer);
     }
   }
-  AddLinear("decoder.lm_head", model.total_vocab_size(), h, manifest.dtype, "none", &tensors);
+  AddLinear("decoder.lm_head", model.total_vocab_size(), h, FormOf("none", manifest.dtype),
+            &tensors);
   return tensors;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What bundle.json makes of the decoder's linears: their kernels trust shapes and types, so a
-// bundle with others is refused when it is loaded. Layouts: predictor/ops/packed_weight.h.
+// The types and shapes of the decoder's linears that follow from bundle.json (linear_layout.h). The
+// kernels trust them, so a bundle with others is refused when it is loaded.
 #pragma once
 
 #include <cstdint>
@@ -19,11 +19,11 @@ struct ExpectedTensor {
   std::vector<int64_t> shape;
 };
 
-// Weight, and scale where there is one, of every linear of the decoder.
+// The weight, and the scale where there is one, of every linear of the decoder.
 std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest);
 
-// Fails with kInvalidInput where one of them is in `tensors` with another type or shape. A missing
-// one is left to the module, which knows every tensor.
+// Fails with kInvalidInput where `tensors` has one of them with another type or shape. Does not
+// look for missing ones: module_loader.h finds those.
 Status CheckDecoderLinears(const BundleManifest& manifest, const std::vector<TensorView>& tensors);
 
 }  // namespace idefics

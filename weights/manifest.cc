@@ -6,13 +6,15 @@
 #include <nlohmann/json.hpp>
 #include <span>
 
+#include "weights/linear_layout.h"
+
 namespace idefics {
 namespace {
 
 using Json = nlohmann::json;
 
 constexpr std::string_view kFormat = "cog-idefics-bundle";
-// Far over every real model, and small enough that no product of them overflows 64 bits.
+// Far above every real model, and small enough that no product of them overflows 64 bits.
 constexpr int64_t kMaxSize = int64_t{1} << 24;
 constexpr int64_t kMaxHidden = int64_t{1} << 20;  // hidden size, image latents
 constexpr int64_t kMaxLayers = int64_t{1} << 12;
@@ -25,8 +27,8 @@ class Section {
   Section(const Json& json, std::string where, Status* status)
       : json_(json), where_(std::move(where)), status_(status) {}
 
-  void Count(const char* key, int64_t* value, int64_t most = kMaxSize) const {
-    Integer(key, value, 1, most);
+  void Count(const char* key, int64_t* value, int64_t maximum = kMaxSize) const {
+    Integer(key, value, 1, maximum);
   }
   // A token id; -1 where the model has none and `optional`.
   void TokenId(const char* key, int32_t* value, int64_t vocab_size, bool optional = false) const {
@@ -43,14 +45,14 @@ class Section {
   void Text(const char* key, std::string* value) const {
     if (const Json* found = Get(key, &Json::is_string, "a string")) *value = *found;
   }
-  void Integer(const char* key, int64_t* value, int64_t least, int64_t most) const {
+  void Integer(const char* key, int64_t* value, int64_t minimum, int64_t maximum) const {
     const std::string expected =
-        "a whole number from " + std::to_string(least) + " to " + std::to_string(most);
+        "a whole number from " + std::to_string(minimum) + " to " + std::to_string(maximum);
     const Json* found = Get(key, &Json::is_number_integer, expected);
     if (found == nullptr) return;
     const bool fits =
         !found->is_number_unsigned() || found->get<uint64_t>() <= static_cast<uint64_t>(INT64_MAX);
-    if (!fits || found->get<int64_t>() < least || found->get<int64_t>() > most) {
+    if (!fits || found->get<int64_t>() < minimum || found->get<int64_t>() > maximum) {
       return Fail(key, expected, found);
     }
     *value = *found;
@@ -129,7 +131,7 @@ void ReadModel(const Section& section, ModelConfig* model) {
   if (model->use_resampler) ReadPerceiver(section.Object("perceiver"), &model->perceiver);
 }
 
-// The products and quotients that the program forms of the sizes are whole and fit.
+// Checks that the quotients which the program forms of the sizes are whole.
 Status CheckModel(const ModelConfig& model) {
   const auto wrong = [](const std::string& what) {
     return Status::InvalidInput("bundle.json: " + what + ": export the bundle again");
@@ -238,7 +240,7 @@ void ReadGeneration(const Section& section, int64_t vocab_size, GenerationDefaul
   }
 }
 
-// A plain name: no folder, nothing hidden, so that no manifest leads out of its bundle.
+// Whether the name is a plain file name: with a folder a manifest could point outside its bundle.
 bool IsPlainFileName(const std::string& name) {
   return !name.empty() && name[0] != '.' && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos && name != "bundle.json";
@@ -262,7 +264,7 @@ void ReadTexts(const Section& section, std::map<std::string, std::string>* texts
   for (const auto& [key, value] : section.json().items()) section.Text(key.c_str(), &(*texts)[key]);
 }
 
-// Format and version come first: of another version nothing else can be expected to be readable.
+// Format and version come first: nothing else of another version can be expected to be readable.
 Status ReadFormat(const Section& root, int* version) {
   Status status;
   const Section top(root.json(), "", &status);
@@ -284,7 +286,7 @@ Status ReadFormat(const Section& root, int* version) {
   return status;
 }
 
-// One of `allowed`.
+// Reads a string that must be one of `allowed`.
 std::string ReadChoice(const Section& root, const char* key, std::span<const char* const> allowed,
                        Status* status) {
   const Section top(root.json(), "", status);
@@ -307,9 +309,8 @@ Result<BundleManifest> ReadManifest(const Json& json) {
   const Section root(json, "", &status);
   RETURN_IF_ERROR(ReadFormat(root, &manifest.format_version));
   static constexpr const char* kTypes[] = {"f32", "bf16", "f16"};
-  static constexpr const char* kQuantizations[] = {"none", "int8", "int4"};
   const std::string dtype = ReadChoice(root, "dtype", kTypes, &status);
-  manifest.quantization = ReadChoice(root, "quantization", kQuantizations, &status);
+  manifest.quantization = ReadChoice(root, "quantization", kBundleQuantizations, &status);
   RETURN_IF_ERROR(status);
   manifest.dtype = *ParseDType(dtype);
   root.Text("name", &manifest.name);

@@ -68,7 +68,7 @@ struct ModelConfig {
 };
 
 struct ProcessorConfig {
-  int64_t image_size = 0;          // the picture becomes image_size x image_size
+  int64_t image_size = 0;          // the image becomes image_size x image_size
   std::vector<double> image_mean;  // 3, RGB, of values in [0, 1]
   std::vector<double> image_std;
 };

@@ -34,7 +34,7 @@ Result<torch::Tensor> ViewOf(const TensorView& tensor) {
       data, tensor.shape, [keep = tensor.mapping](void*) {}, torch::TensorOptions(type));
 }
 
-// "layers.0.qkv.weight" below `module`.
+// Sets the attribute at a path like "layers.0.qkv.weight" in `module`.
 Status SetTensor(torch::jit::Module module, const std::string& path, const torch::Tensor& tensor) {
   size_t begin = 0;
   for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {

@@ -20,7 +20,7 @@ constexpr size_t kMaxDepth = 8;                    // of the header's JSON; the 
 
 struct Entry {
   TensorView view;
-  uint64_t begin = 0;  // in the data behind the header
+  uint64_t begin = 0;  // in the data that follows the header
   uint64_t end = 0;
 };
 
@@ -57,7 +57,7 @@ bool ReadNumbers(const Json& json, std::vector<int64_t>* numbers) {
   return true;
 }
 
-// `why` gets the part of the sentence behind "tensor NAME".
+// Sets `why` to what follows "tensor NAME" in the error.
 bool ReadEntry(const Json& json, uint64_t data_bytes, Entry* entry, std::string* why) {
   *why = " is not described by dtype, shape and data_offsets";
   if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
@@ -142,8 +142,6 @@ Result<SafetensorsFile> SafetensorsFile::Open(const std::filesystem::path& path)
                   " bytes of data");
   }
   SafetensorsFile file;
-  file.file_bytes_ = bytes;
-  file.mapping_ = mapped.owner;
   for (Entry& entry : entries) file.tensors_.push_back(std::move(entry.view));
   return file;
 }

@@ -33,15 +33,11 @@ class SafetensorsFile {
 
   // In the order of their bytes in the file.
   const std::vector<TensorView>& tensors() const { return tensors_; }
-  // The whole file, header included: what a hash covers.
-  std::span<const uint8_t> file_bytes() const { return file_bytes_; }
 
  private:
   SafetensorsFile() = default;
 
   std::vector<TensorView> tensors_;
-  std::span<const uint8_t> file_bytes_;
-  std::shared_ptr<const void> mapping_;
 };
 
 }  // namespace idefics

@@ -41,7 +41,7 @@ struct Work {
   Status status;       // guarded by mutex
 };
 
-// Read by pread, not through the mapping: a file that shrinks gives a sentence, not a signal.
+// Reads by read(), not through a mapping: a file that shrinks gives an error, not a signal.
 Result<std::string> HashFile(const std::filesystem::path& path, Work* work) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return MissingFile(path, std::strerror(errno));

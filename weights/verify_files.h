@@ -17,7 +17,7 @@ Status VerifyFileSizes(const std::filesystem::path& folder,
                        const std::map<std::string, BundleFile>& files);
 
 struct VerifyHashesOptions {
-  int num_threads = 2;  // one file a thread at a time
+  int num_threads = 2;  // each hashes one file at a time
   bool show_progress = false;
 };
 

@@ -19,8 +19,8 @@ BeamSearch::BeamSearch(const SamplingParams& sampling, std::vector<int32_t> prom
       prompt_(std::move(prompt)),
       running_(sampling.num_beams),
       done_(sampling.num_beams) {
-  running_.front().score =
-      0;  // the others are copies of the prompt: only the first one may be extended
+  // At first all hypotheses are copies of the prompt: only one of them may be extended.
+  running_.front().score = 0;
 }
 
 std::vector<float> BeamSearch::AccumulatedScores(std::span<const float> logits, int64_t vocab) {
@@ -99,15 +99,16 @@ SearchStep BeamSearch::ContinueRunning(const std::vector<Candidate>& candidates)
   SearchStep step;
   for (const Candidate& c : open) {
     next.push_back(Extend(c));
-    step.parents.push_back(length_ == 0 ? 0 : c.parent);  // the prompt was one row
+    step.parents.push_back(length_ == 0 ? 0 : c.parent);  // the prompt is one sequence
     step.tokens.push_back(c.token);
   }
   running_ = std::move(next);
   return step;
 }
 
-// Can a running hypothesis still beat the worst finished one? A heuristic for length_penalty != 0
-// unless early_stopping is "never" (transformers `_check_early_stop_heuristic`).
+// Whether a running hypothesis can still beat the worst finished one. A heuristic for
+// length_penalty
+// != 0 unless early_stopping is "never" (transformers `_check_early_stop_heuristic`).
 bool BeamSearch::MayImprove() const {
   if (!may_improve_) return false;
   const bool to_the_end =

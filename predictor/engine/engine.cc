@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Life of a request: Submit, place, end. The step itself (plan, run, commit) is in engine_step.cc.
+// The life of a request: Submit, admission, end. Steps (plan, start, collect, commit) are in
+// engine_step.cc.
 #include "predictor/engine/engine.h"
 
 #include <algorithm>
@@ -12,13 +13,13 @@ namespace {
 
 Status ShuttingDown() { return {ErrorCode::kCanceled, "the server is shutting down"}; }
 
-// The last event of a request that never had a place.
-void EndUnstarted(Generation* generation, const Status& canceled) {
+// Pushes the last event of a request that was never admitted.
+void EndUnstarted(RequestHandle* handle, const Status& canceled) {
   TokenEvent event;
   event.finished = true;
   event.finish_reason = FinishReason::kCanceled;
   event.status = canceled;
-  generation->Push(std::move(event));
+  handle->Push(std::move(event));
 }
 
 }  // namespace
@@ -28,7 +29,7 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options
       limits_(runner_->limits()),
       options_(options),
       extents_(limits_.kv_tokens),
-      images_(limits_.image_entries),
+      images_(limits_.image_cache_slots),
       thread_([this] { Run(); }) {}
 
 Engine::~Engine() {
@@ -60,44 +61,44 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
                             " tokens of KV cache, there are " + std::to_string(limits_.kv_tokens) +
                             " (--kv-tokens): shorten it or use fewer beams");
   }
-  if (sampling.num_beams > options_.max_rows) {
+  if (sampling.num_beams > options_.max_num_seqs) {
     return Status::TooLarge("num_beams is " + std::to_string(sampling.num_beams) +
-                            ", the limit is " + std::to_string(options_.max_rows) +
-                            " (--max-batch)");
+                            ", the limit is " + std::to_string(options_.max_num_seqs) +
+                            " (--max-num-seqs)");
   }
-  if (request.images.size() > static_cast<size_t>(limits_.image_entries)) {
+  if (request.images.size() > static_cast<size_t>(limits_.image_cache_slots)) {
     return Status::TooLarge("the prompt has " + std::to_string(request.images.size()) +
-                            " images, the limit is " + std::to_string(limits_.image_entries) +
-                            " (--image-entries)");
+                            " images, the limit is " + std::to_string(limits_.image_cache_slots) +
+                            " (--image-cache-slots)");
   }
   return Status::Ok();
 }
 
-Result<std::shared_ptr<Generation>> Engine::Submit(EngineRequest request) {
+Result<std::shared_ptr<RequestHandle>> Engine::Submit(EngineRequest request) {
   RETURN_IF_ERROR(CheckRequest(request));
-  auto generation = std::make_shared<Generation>();
+  auto handle = std::make_shared<RequestHandle>();
   {
     std::lock_guard lock(mutex_);
     if (stopping_) return Status(ErrorCode::kNotReady, "the server is shutting down");
-    waiting_.push_back({std::move(request), generation});
+    waiting_.push_back({std::move(request), handle});
     stat_waiting_ = static_cast<int>(waiting_.size());
   }
   work_.notify_one();
-  return generation;
+  return handle;
 }
 
 EngineStats Engine::stats() const {
-  const Generation::Clock::duration began = stat_turn_began_;
-  const std::chrono::duration<double> turn = Generation::Clock::now().time_since_epoch() - began;
+  const RequestHandle::Clock::duration began = stat_turn_began_;
+  const std::chrono::duration<double> turn = RequestHandle::Clock::now().time_since_epoch() - began;
   return {
       stat_running_,      stat_waiting_, stat_kv_tokens_, stat_image_hits_,
       stat_image_misses_, stat_steps_,   stat_broken_,    began.count() == 0 ? 0 : turn.count()};
 }
 
 void Engine::PublishStats() {
-  stat_running_ =
-      static_cast<int>(std::count_if(running_.begin(), running_.end(),
-                                     [](const Running& running) { return !running.finished(); }));
+  stat_running_ = static_cast<int>(
+      std::count_if(active_.begin(), active_.end(),
+                    [](const ActiveRequest& active) { return !active.finished(); }));
   stat_kv_tokens_ = extents_.used();
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
@@ -114,22 +115,22 @@ void Engine::Run() {
     RemoveFinished();
     PublishStats();
   }
-  for (Running& running : running_) {
-    Finish(running, ShuttingDown());
+  for (ActiveRequest& active : active_) {
+    Finish(active, ShuttingDown());
   }
   CollectAll();
   RemoveFinished();
 }
 
-// False once the engine stops; the requests still waiting have then had their last event.
+// False once the engine stops; requests that were still waiting have then had their last event.
 bool Engine::WaitForWork() {
   std::unique_lock lock(mutex_);
-  stat_turn_began_ = Generation::Clock::duration(0);
-  work_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !running_.empty(); });
-  stat_turn_began_ = Generation::Clock::now().time_since_epoch();
+  stat_turn_began_ = RequestHandle::Clock::duration(0);
+  work_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !active_.empty(); });
+  stat_turn_began_ = RequestHandle::Clock::now().time_since_epoch();
   if (!stopping_) return true;
-  for (Waiting& waiting : waiting_) {
-    EndUnstarted(waiting.generation.get(), ShuttingDown());
+  for (WaitingRequest& waiting : waiting_) {
+    EndUnstarted(waiting.handle.get(), ShuttingDown());
   }
   waiting_.clear();
   return false;
@@ -137,22 +138,22 @@ bool Engine::WaitForWork() {
 
 void Engine::DropCanceled() {
   const Status canceled(ErrorCode::kCanceled, "canceled");
-  for (Running& running : running_) {
-    if (running.generation->canceled()) Finish(running, canceled);
+  for (ActiveRequest& active : active_) {
+    if (active.handle->canceled()) Finish(active, canceled);
   }
   RemoveFinished();
   std::lock_guard lock(mutex_);
-  std::erase_if(waiting_, [&](Waiting& waiting) {
-    if (!waiting.generation->canceled()) return false;
-    EndUnstarted(waiting.generation.get(), canceled);
+  std::erase_if(waiting_, [&](WaitingRequest& waiting) {
+    if (!waiting.handle->canceled()) return false;
+    EndUnstarted(waiting.handle.get(), canceled);
     return true;
   });
 }
 
-// In order of arrival: a large request at the front is not overtaken, so it cannot starve.
+// Admits in order of arrival: a large request at the front is not overtaken, so it cannot starve.
 void Engine::AdmitWaiting() {
   while (true) {
-    Waiting next;
+    WaitingRequest next;
     {
       std::lock_guard lock(mutex_);
       stat_waiting_ = static_cast<int>(waiting_.size());
@@ -169,35 +170,36 @@ void Engine::AdmitWaiting() {
   }
 }
 
-// All or nothing: rows, KV extents and image pins.
-bool Engine::TryAdmit(Waiting& waiting) {
-  int rows = waiting.request.sampling.num_beams;
-  for (const Running& running : running_) {
-    if (!running.finished()) rows += running.request.sampling.num_beams;
+// Reserves sequences, KV extents and image slots: all of them or none.
+bool Engine::TryAdmit(WaitingRequest& waiting) {
+  int sequences = waiting.request.sampling.num_beams;
+  for (const ActiveRequest& active : active_) {
+    if (!active.finished()) sequences += active.request.sampling.num_beams;
   }
-  if (rows > options_.max_rows) return false;
-  Running running;
-  running.request = std::move(waiting.request);
-  if (!AllocateExtents(running) || !PinImages(running)) {
-    FreeExtents(running);
-    waiting.request = std::move(running.request);
+  if (sequences > options_.max_num_seqs) return false;
+  ActiveRequest active;
+  active.request = std::move(waiting.request);
+  if (!AllocateExtents(active) || !PinImages(active)) {
+    FreeExtents(active);
+    waiting.request = std::move(active.request);
     return false;
   }
-  running.generation = waiting.generation;
-  running.search = MakeTokenSearch(running.request.sampling, running.request.tokens);
-  running.runner_chooses = limits_.chooses_tokens && running.search->has_choices();
-  running.generation->set_admitted_at(Generation::Clock::now());
-  for (const int32_t image : running.request.image_index) {
-    running.token_entries.push_back(image < 0 ? -1 : running.pinned_entries.at(image));
+  active.handle = waiting.handle;
+  active.search = MakeTokenSearch(active.request.sampling, active.request.tokens);
+  active.samples_on_device = limits_.samples_on_device && active.search->can_sample_on_device();
+  active.handle->set_admitted_at(RequestHandle::Clock::now());
+  for (const int32_t image : active.request.image_index) {
+    active.token_image_slots.push_back(image < 0 ? -1 : active.pinned_slots.at(image));
   }
-  running_.push_back(std::move(running));
+  active_.push_back(std::move(active));
   return true;
 }
 
-// All that the request will ever need, or false; the caller frees what was had then.
-bool Engine::AllocateExtents(Running& running) {
-  const SamplingParams& sampling = running.request.sampling;
-  const auto prompt = static_cast<int64_t>(running.request.tokens.size());
+// Allocates all KV slots that the request will ever need. False where there is no room: the caller
+// frees what was allocated.
+bool Engine::AllocateExtents(ActiveRequest& active) {
+  const SamplingParams& sampling = active.request.sampling;
+  const auto prompt = static_cast<int64_t>(active.request.tokens.size());
   std::vector<int64_t> sizes{prompt + sampling.max_new_tokens};
   if (sampling.num_beams > 1) {
     sizes.assign(sampling.num_beams + 1, sampling.max_new_tokens);
@@ -206,96 +208,93 @@ bool Engine::AllocateExtents(Running& running) {
   for (const int64_t size : sizes) {
     const auto start = extents_.Allocate(size);
     if (!start) return false;
-    running.extents.push_back(*start);
+    active.extents.push_back(*start);
   }
   return true;
 }
 
-void Engine::FreeExtents(Running& running) {
-  for (const int64_t extent : running.extents) extents_.Free(extent);
-  running.extents.clear();
+void Engine::FreeExtents(ActiveRequest& active) {
+  for (const int64_t extent : active.extents) extents_.Free(extent);
+  active.extents.clear();
 }
 
-bool Engine::PinImages(Running& running) {
-  for (const EngineImage& image : running.request.images) {
-    const auto entry = images_.Pin(image.sha256);
-    if (!entry) {
-      for (const int32_t pinned : running.pinned_entries) images_.Unpin(pinned);
-      running.pinned_entries.clear();
-      return false;
-    }
-    running.pinned_entries.push_back(*entry);
-  }
+bool Engine::PinImages(ActiveRequest& active) {
+  std::vector<std::string> keys;
+  for (const EngineImage& image : active.request.images) keys.push_back(image.sha256);
+  auto slots = images_.PinAll(keys);
+  if (!slots) return false;
+  active.pinned_slots = std::move(*slots);
   return true;
 }
 
-bool Engine::HasAllImages(const Running& running) const {
-  return std::all_of(running.pinned_entries.begin(), running.pinned_entries.end(),
-                     [&](int32_t entry) { return images_.encoded(entry); });
+bool Engine::HasAllImages(const ActiveRequest& active) const {
+  return std::all_of(active.pinned_slots.begin(), active.pinned_slots.end(),
+                     [&](int32_t slot) { return images_.encoded(slot); });
 }
 
-// Of the first picture that somebody waits for, in order of arrival.
+// Encodes a part of the first image, in order of arrival of their requests, that is not in the
+// cache.
 void Engine::ContinueImages() {
   const bool wait = in_flight_.empty() &&
-                    std::none_of(running_.begin(), running_.end(), [&](const Running& running) {
-                      return !running.finished() && HasAllImages(running);
+                    std::none_of(active_.begin(), active_.end(), [&](const ActiveRequest& active) {
+                      return !active.finished() && HasAllImages(active);
                     });
-  for (Running& running : running_) {
-    if (running.finished()) continue;
-    for (size_t i = 0; i < running.request.images.size(); ++i) {
-      const int32_t entry = running.pinned_entries[i];
-      if (images_.encoded(entry)) continue;
-      const EngineImage& image = running.request.images[i];
+  for (ActiveRequest& active : active_) {
+    if (active.finished()) continue;
+    for (size_t i = 0; i < active.request.images.size(); ++i) {
+      const int32_t slot = active.pinned_slots[i];
+      if (images_.encoded(slot)) continue;
+      const EngineImage& image = active.request.images[i];
       Status status;
-      if (encoding_.entry != entry || encoding_.sha256 != image.sha256) {
-        encoding_ = {image.sha256, entry};
-        status = runner_->BeginImage(image.pixels, entry);
+      if (encoding_.slot != slot || encoding_.sha256 != image.sha256) {
+        encoding_ = {image.sha256, slot};
+        status = runner_->BeginImage(image.pixels, slot);
       }
       const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
       if (done.ok() && !*done) return;
       encoding_ = {};
-      images_.SetEncoded(entry, done.ok());
-      if (!done.ok()) Finish(running, done.status());
+      images_.SetEncoded(slot, done.ok());
+      if (!done.ok()) Finish(active, done.status());
       return;
     }
-    running.request.images.clear();  // the pixels are of no more use
+    active.request.images.clear();  // the pixels are not needed any more
   }
 }
 
-void Engine::Finish(Running& running, const Status& status) {
-  if (running.finished()) return;  // before, and not removed yet
-  FreeExtents(running);
-  for (const int32_t entry : running.pinned_entries) images_.Unpin(entry);
-  running.pinned_entries.clear();
-  running.rows.clear();
-  PublishStats();  // the place is free before anybody hears of the end
-  Report(running, /*finished=*/true, status);
+void Engine::Finish(ActiveRequest& active, const Status& status) {
+  if (active.finished()) return;  // earlier; not removed yet
+  FreeExtents(active);
+  for (const int32_t slot : active.pinned_slots) images_.Unpin(slot);
+  active.pinned_slots.clear();
+  active.sequences.clear();
+  PublishStats();  // everything is free before anybody hears of the end
+  Report(active, /*finished=*/true, status);
 }
 
-// A step that was started ahead may still run with it: into slots that the next owner writes later.
+// A request with steps in flight stays: they still write to its slots, before the next owner does.
 void Engine::RemoveFinished() {
-  running_.remove_if(
-      [](const Running& running) { return running.finished() && running.steps_in_flight == 0; });
+  active_.remove_if(
+      [](const ActiveRequest& active) { return active.finished() && active.steps_in_flight == 0; });
 }
 
-void Engine::Report(Running& running, bool finished, const Status& status) {
+void Engine::Report(ActiveRequest& active, bool finished, const Status& status) {
   TokenEvent event;
-  const auto& tokens = running.search->new_tokens();
-  const auto& logprobs = running.search->logprobs();
-  if (finished || running.search->streams()) {
-    const auto from = static_cast<ptrdiff_t>(running.reported);
+  const auto& tokens = active.search->new_tokens();
+  const auto& logprobs = active.search->logprobs();
+  if (finished || active.search->streams()) {
+    const auto from = static_cast<ptrdiff_t>(active.reported);
     event.tokens.assign(tokens.begin() + from, tokens.end());
     if (!logprobs.empty()) event.logprobs.assign(logprobs.begin() + from, logprobs.end());
-    running.reported = tokens.size();
+    active.reported = tokens.size();
   }
   event.finished = finished;
   event.status = status;
   if (status.ok()) {
-    event.finish_reason = running.search->finish_reason();
+    event.finish_reason = active.search->finish_reason();
   } else if (status.code() == ErrorCode::kCanceled) {
     event.finish_reason = FinishReason::kCanceled;
   }
-  if (finished || !event.tokens.empty()) running.generation->Push(std::move(event));
+  if (finished || !event.tokens.empty()) active.handle->Push(std::move(event));
 }
 
 }  // namespace idefics

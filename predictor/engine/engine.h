@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Engine: continuous batching. One thread owns the runner, the KV arena and the image table;
-// requests join and leave between steps. The contract, rule by rule, is in README.md.
+// Engine: continuous batching. One thread owns the runner, the KV arena and the image cache;
+// requests join and leave between steps. README.md has the contract, rule by rule.
 #pragma once
 
 #include <atomic>
@@ -12,7 +12,8 @@
 #include <thread>
 #include <vector>
 
-#include "predictor/engine/image_table.h"
+#include "common/defaults.h"
+#include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
 #include "predictor/engine/request.h"
 #include "predictor/engine/token_search.h"
@@ -21,21 +22,21 @@
 namespace idefics {
 
 struct EngineOptions {
-  int max_rows = 8;            // sequences that run at once (beams count each)
-  int max_step_tokens = 512;   // prompt tokens in a step without running rows
-  int max_joining_tokens = 0;  // the same beside running rows, which they delay; 0: the runner's
-  int max_sequence_tokens = 4096;  // prompt + new tokens of one request
+  int max_num_seqs = defaults::kMaxNumSeqs;  // sequences that run at once; each beam is one
+  int max_num_batched_tokens = 512;          // prompt tokens in a step without decode rows
+  int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
+  int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
 };
 
 struct EngineStats {
   int running = 0;
   int waiting = 0;
   int64_t kv_tokens_used = 0;
-  int64_t image_hits = 0;
-  int64_t image_misses = 0;
+  int64_t image_hits = 0;    // images of admitted requests that were in the image cache
+  int64_t image_misses = 0;  // images of admitted requests that were not
   int64_t steps = 0;
   bool broken = false;  // the runner will never run again
-  double turn_s = 0;    // since the engine thread began what it does now; 0: it has no work
+  double turn_s = 0;    // since the engine thread began its current round of work; 0: it is idle
 };
 
 class Engine {
@@ -46,58 +47,58 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Any thread. kInvalidInput or kTooLarge if the request could never run; otherwise it waits for
-  // its place in order of arrival, and its last event always comes.
-  Result<std::shared_ptr<Generation>> Submit(EngineRequest request);
+  // Any thread. kInvalidInput or kTooLarge if the request could never run; otherwise it is admitted
+  // in order of arrival, and its last event always comes.
+  Result<std::shared_ptr<RequestHandle>> Submit(EngineRequest request);
 
-  // Any thread; takes no lock of the engine thread's.
+  // Any thread; takes no lock.
   EngineStats stats() const;
   const RunnerLimits& limits() const { return limits_; }
 
  private:
   // A sequence in the arena: one for greedy decoding and sampling, num_beams for beam search.
-  struct Row {
+  struct Sequence {
     int64_t kv_start = 0;
     int32_t last_token = 0;
   };
 
-  // A request with a place. Its extents and pins are freed in Finish and nowhere else.
-  struct Running {
+  // A request that was admitted. Its extents and pins are freed in Finish and nowhere else.
+  struct ActiveRequest {
     EngineRequest request;
-    std::shared_ptr<Generation> generation;
+    std::shared_ptr<RequestHandle> handle;
     std::unique_ptr<TokenSearch> search;
-    // One for prompt and new tokens; of several beams: the prompt's, then one for each beam's new
+    // One for prompt and new tokens; with several beams the prompt's, then one for each beam's new
     // tokens.
     std::vector<int64_t> extents;
-    std::vector<int32_t> pinned_entries;  // one per image of the request
-    std::vector<int32_t> token_entries;   // per prompt token: row of the image table, -1 = none
-    std::vector<Row> rows;                // empty until there is a token to decode
-    int64_t prompt_done = 0;              // prompt tokens in the arena, with those of started steps
-    int64_t length = 0;                   // the same, of all tokens of each row
-    size_t reported = 0;                  // new tokens that were pushed as events
-    bool runner_chooses = false;          // its tokens; else `search` does, from the logits
-    RowChoice choice;                     // of the token that is planned
-    int steps_in_flight = 0;              // it is removed at 0 only
-    int tokens_in_flight = 0;             // chosen in these steps
+    std::vector<int32_t> pinned_slots;       // of the image cache, one per image of the request
+    std::vector<int32_t> token_image_slots;  // per prompt token: the slot that it sees, -1 = none
+    std::vector<Sequence> sequences;         // empty until there is a token to decode
+    int64_t prompt_done = 0;         // prompt tokens in the arena, those of started steps included
+    int64_t length = 0;              // all tokens of each sequence, counted likewise
+    size_t reported = 0;             // new tokens that were pushed as events
+    bool samples_on_device = false;  // false: `search` samples, from the logits
+    DeviceSamplingParams sampling_params;  // for the token that is being planned
+    int steps_in_flight = 0;               // the request is removed at 0 only
+    int tokens_in_flight = 0;              // sampled in these steps
 
     bool shares_prompt() const { return extents.size() > 1; }
     bool finished() const { return extents.empty(); }
   };
 
-  // The picture that is being encoded.
+  // The image that is being encoded.
   struct Encoding {
     std::string sha256;
-    int32_t entry = -1;
+    int32_t slot = -1;
   };
 
-  struct Waiting {
+  struct WaitingRequest {
     EngineRequest request;
-    std::shared_ptr<Generation> generation;
+    std::shared_ptr<RequestHandle> handle;
   };
 
   // One request's part of a step.
   struct StepPart {
-    Running* running;
+    ActiveRequest* active;
     size_t rows;
     int64_t prompt_tokens;  // 0: decode rows
     bool wants_tokens;
@@ -109,33 +110,33 @@ class Engine {
   };
 
   Status CheckRequest(const EngineRequest& request) const;
-  bool AllocateExtents(Running& running);
-  void FreeExtents(Running& running);
+  bool AllocateExtents(ActiveRequest& active);
+  void FreeExtents(ActiveRequest& active);
   void Run();
   bool WaitForWork();
   void DropCanceled();
   void AdmitWaiting();
-  bool TryAdmit(Waiting& waiting);
-  bool PinImages(Running& running);
+  bool TryAdmit(WaitingRequest& waiting);
+  bool PinImages(ActiveRequest& active);
   void ContinueImages();
-  bool HasAllImages(const Running& running) const;
+  bool HasAllImages(const ActiveRequest& active) const;
   void TakeStep();
-  bool MayStartAhead() const;
+  bool CanScheduleAsync() const;
   StepPlan Plan();
-  void PlanPrompt(Running& running, int64_t* budget, StepPlan* plan);
-  void PlanDecode(Running& running, StepPlan* plan);
-  void PlanChoice(Running& running, StepRow* row);
+  void PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan);
+  void PlanDecode(ActiveRequest& active, StepPlan* plan);
+  void PlanSampling(ActiveRequest& active, StepRow* row);
   void Start(StepPlan plan);
   void StartInHalves(const StepPlan& plan);
   void NoteStarted(const StepPart& part);
   void CollectOldest();
   void CollectAll();
   void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
-  void CommitLogits(Running& running, std::span<const float> logits);
-  void CommitToken(Running& running, int32_t token);
-  Status MoveRows(Running& running, const SearchStep& step);
-  void Report(Running& running, bool finished, const Status& status);
-  void Finish(Running& running, const Status& status);
+  void CommitLogits(ActiveRequest& active, std::span<const float> logits);
+  void CommitToken(ActiveRequest& active, int32_t token);
+  Status ReorderSequences(ActiveRequest& active, const SearchStep& step);
+  void Report(ActiveRequest& active, bool finished, const Status& status);
+  void Finish(ActiveRequest& active, const Status& status);
   void RemoveFinished();
   void PublishStats();
 
@@ -145,8 +146,8 @@ class Engine {
 
   // Engine thread only.
   KvExtents extents_;
-  ImageTable images_;
-  std::list<Running> running_;
+  ImageCache images_;
+  std::list<ActiveRequest> active_;
   Encoding encoding_;
   std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
   StepOutput output_;                            // reused
@@ -154,8 +155,8 @@ class Engine {
 
   std::mutex mutex_;
   std::condition_variable work_;
-  std::deque<Waiting> waiting_;  // guarded by mutex_
-  bool stopping_ = false;        // guarded by mutex_
+  std::deque<WaitingRequest> waiting_;  // guarded by mutex_
+  bool stopping_ = false;               // guarded by mutex_
 
   std::atomic<int> stat_running_ = 0;
   std::atomic<int> stat_waiting_ = 0;
@@ -164,7 +165,8 @@ class Engine {
   std::atomic<int64_t> stat_image_misses_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;
   std::atomic<bool> stat_broken_ = false;
-  std::atomic<Generation::Clock::duration> stat_turn_began_{};  // of the clock's epoch; 0: idle
+  std::atomic<RequestHandle::Clock::duration>
+      stat_turn_began_{};  // since the clock's epoch; 0: idle
 
   std::thread thread_;  // last: starts when everything above exists
 };

@@ -19,90 +19,92 @@ Status NotFinite() {
 
 }  // namespace
 
-// Starts the next step and collects the one before: the runner has work while the host looks at
-// tokens.
+// Starts the next step and collects the one before, so that the runner has work while the host
+// looks at tokens.
 void Engine::TakeStep() {
   bool started = false;
-  if (in_flight_.empty() || MayStartAhead()) {
+  if (in_flight_.empty() || CanScheduleAsync()) {
     StepPlan plan = Plan();
     started = !plan.rows.empty();
     if (started) Start(std::move(plan));
   }
   const bool full = in_flight_.size() == kMaxStepsInFlight;
-  if (full || (!in_flight_.empty() && (!started || !MayStartAhead()))) CollectOldest();
+  if (full || (!in_flight_.empty() && (!started || !CanScheduleAsync()))) CollectOldest();
 }
 
-// Of requests whose tokens the runner chooses, all is known that the next step needs.
-bool Engine::MayStartAhead() const {
+// Whether the next step may start before those in flight are collected: only requests whose tokens
+// the host samples need the results first.
+bool Engine::CanScheduleAsync() const {
   return std::all_of(in_flight_.begin(), in_flight_.end(), [](const auto& parts) {
     return std::all_of(parts.begin(), parts.end(), [](const StepPart& part) {
-      return part.running->runner_chooses || !part.wants_tokens;
+      return part.active->samples_on_device || !part.wants_tokens;
     });
   });
 }
 
-// All decode rows, then prompt pieces in order of arrival until the token budget is used up. The
-// budget is small beside decode rows: it is what an arrival may delay them by.
+// All decode rows, then prompt chunks in order of arrival until the token budget is used up. The
+// budget beside decode rows is small, because it is the time by which an arrival delays them.
 Engine::StepPlan Engine::Plan() {
   StepPlan plan;
-  for (Running& running : running_) {
-    const size_t coming = running.search->new_tokens().size() + running.tokens_in_flight;
-    const bool last_is_coming = running.tokens_in_flight > 0 &&
-                                std::cmp_equal(coming, running.request.sampling.max_new_tokens);
-    if (!running.rows.empty() && !last_is_coming) PlanDecode(running, &plan);
+  for (ActiveRequest& active : active_) {
+    const size_t coming = active.search->new_tokens().size() + active.tokens_in_flight;
+    const bool last_is_coming = active.tokens_in_flight > 0 &&
+                                std::cmp_equal(coming, active.request.sampling.max_new_tokens);
+    if (!active.sequences.empty() && !last_is_coming) PlanDecode(active, &plan);
   }
-  int64_t budget = options_.max_step_tokens;
+  int64_t budget = options_.max_num_batched_tokens;
   if (!plan.rows.empty()) {
-    budget = options_.max_joining_tokens > 0 ? options_.max_joining_tokens : limits_.joining_tokens;
+    budget =
+        options_.max_prefill_chunk > 0 ? options_.max_prefill_chunk : limits_.max_prefill_chunk;
   }
-  for (Running& running : running_) {
-    if (running.finished() || !running.rows.empty() || !HasAllImages(running)) continue;
-    if (budget > 0) PlanPrompt(running, &budget, &plan);
+  for (ActiveRequest& active : active_) {
+    if (active.finished() || !active.sequences.empty() || !HasAllImages(active)) continue;
+    if (budget > 0) PlanPrompt(active, &budget, &plan);
   }
   return plan;
 }
 
-void Engine::PlanPrompt(Running& running, int64_t* budget, StepPlan* plan) {
-  const auto prompt = static_cast<int64_t>(running.request.tokens.size());
-  const int64_t count = std::min(*budget, prompt - running.prompt_done);
+void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) {
+  const auto prompt = static_cast<int64_t>(active.request.tokens.size());
+  const int64_t count = std::min(*budget, prompt - active.prompt_done);
   *budget -= count;
   StepRow row;
-  row.tokens = std::span(running.request.tokens).subspan(running.prompt_done, count);
-  row.image_entries = std::span(running.token_entries).subspan(running.prompt_done, count);
-  row.position = static_cast<int32_t>(running.prompt_done);
-  row.kv_start = running.extents.front();
-  row.wants_logits = running.prompt_done + count == prompt;
-  if (row.wants_logits) PlanChoice(running, &row);
+  row.tokens = std::span(active.request.tokens).subspan(active.prompt_done, count);
+  row.image_slots = std::span(active.token_image_slots).subspan(active.prompt_done, count);
+  row.position = static_cast<int32_t>(active.prompt_done);
+  row.kv_start = active.extents.front();
+  row.wants_logits = active.prompt_done + count == prompt;
+  if (row.wants_logits) PlanSampling(active, &row);
   plan->rows.push_back(row);
-  plan->parts.push_back({&running, 1, count, row.wants_logits});
+  plan->parts.push_back({&active, 1, count, row.wants_logits});
 }
 
-void Engine::PlanDecode(Running& running, StepPlan* plan) {
-  for (const Row& sequence : running.rows) {
+void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
+  for (const Sequence& sequence : active.sequences) {
     StepRow row;
     row.tokens = std::span(&sequence.last_token, 1);
     // It sees what the last prompt token saw: docs/model.md#which-image-a-token-sees.
-    row.image_entries = std::span(&running.token_entries.back(), 1);
-    row.position = static_cast<int32_t>(running.length);
+    row.image_slots = std::span(&active.token_image_slots.back(), 1);
+    row.position = static_cast<int32_t>(active.length);
     row.kv_start = sequence.kv_start;
-    if (running.shares_prompt()) {
-      row.shared_start = running.extents.front();
-      row.shared_tokens = static_cast<int32_t>(running.request.tokens.size());
+    if (active.shares_prompt()) {
+      row.shared_start = active.extents.front();
+      row.shared_tokens = static_cast<int32_t>(active.request.tokens.size());
     }
-    PlanChoice(running, &row);
+    PlanSampling(active, &row);
     plan->rows.push_back(row);
   }
-  plan->parts.push_back({&running, running.rows.size(), 0, true});
+  plan->parts.push_back({&active, active.sequences.size(), 0, true});
 }
 
-void Engine::PlanChoice(Running& running, StepRow* row) {
-  if (!running.runner_chooses) return;
-  running.choice = running.search->NextChoice(running.tokens_in_flight);
-  row->choice = &running.choice;
+void Engine::PlanSampling(ActiveRequest& active, StepRow* row) {
+  if (!active.samples_on_device) return;
+  active.sampling_params = active.search->NextSamplingParams(active.tokens_in_flight);
+  row->sampling = &active.sampling_params;
 }
 
-// A failed step changes nothing but the lives of its requests, and of no others; what they had
-// before comes first.
+// A step that cannot start ends its requests and no others; the results of earlier steps are
+// committed first.
 void Engine::Start(StepPlan plan) {
   const Status status = runner_->StartStep(plan.rows);
   ++steps_;
@@ -114,10 +116,10 @@ void Engine::Start(StepPlan plan) {
   LogError("a step with " + std::to_string(plan.rows.size()) + " rows failed: " + status.message());
   CollectAll();
   if (status.code() == ErrorCode::kOutOfMemory && plan.parts.size() > 1) return StartInHalves(plan);
-  for (const StepPart& part : plan.parts) Finish(*part.running, status);
+  for (const StepPart& part : plan.parts) Finish(*part.active, status);
 }
 
-// Each half as a step of its own. REQUIRES: nothing is in flight.
+// Runs each half of the step by itself. REQUIRES: nothing is in flight.
 void Engine::StartInHalves(const StepPlan& plan) {
   StepPlan halves[2];
   size_t row = 0;
@@ -125,7 +127,7 @@ void Engine::StartInHalves(const StepPlan& plan) {
     const StepPart& part = plan.parts[i];
     const auto rows = std::span(plan.rows).subspan(row, part.rows);
     row += part.rows;
-    if (part.running->finished()) continue;  // by what was collected since the plan
+    if (part.active->finished()) continue;  // it ended by what was collected since the plan
     StepPlan& half = halves[i < plan.parts.size() / 2 ? 0 : 1];
     half.parts.push_back(part);
     half.rows.insert(half.rows.end(), rows.begin(), rows.end());
@@ -137,17 +139,17 @@ void Engine::StartInHalves(const StepPlan& plan) {
 }
 
 void Engine::NoteStarted(const StepPart& part) {
-  Running& running = *part.running;
-  ++running.steps_in_flight;
+  ActiveRequest& active = *part.active;
+  ++active.steps_in_flight;
   if (part.prompt_tokens > 0) {
-    running.prompt_done += part.prompt_tokens;
-    running.length = running.prompt_done;
+    active.prompt_done += part.prompt_tokens;
+    active.length = active.prompt_done;
   } else {
-    ++running.length;
+    ++active.length;
   }
-  if (!part.wants_tokens || !running.runner_chooses) return;
-  ++running.tokens_in_flight;
-  if (running.rows.empty()) running.rows = {{running.extents.front(), kTokenOfRunner}};
+  if (!part.wants_tokens || !active.samples_on_device) return;
+  ++active.tokens_in_flight;
+  if (active.sequences.empty()) active.sequences = {{active.extents.front(), kPlaceholderToken}};
 }
 
 void Engine::CollectAll() {
@@ -159,82 +161,84 @@ void Engine::CollectOldest() {
   in_flight_.pop_front();
   const Status status = runner_->FinishStep(&output_);
   for (const StepPart& part : parts) {
-    --part.running->steps_in_flight;
-    if (part.wants_tokens && part.running->runner_chooses) --part.running->tokens_in_flight;
+    --part.active->steps_in_flight;
+    if (part.wants_tokens && part.active->samples_on_device) --part.active->tokens_in_flight;
   }
   if (status.ok()) return Commit(parts, output_);
   LogError("a step of " + std::to_string(parts.size()) + " requests failed: " + status.message());
-  for (const StepPart& part : parts) Finish(*part.running, status);
+  for (const StepPart& part : parts) Finish(*part.active, status);
 }
 
 void Engine::Commit(const std::vector<StepPart>& parts, const StepOutput& output) {
   const int64_t vocab = limits_.vocab_size;
   std::span<const float> logits = output.logits;
-  auto chosen = output.chosen.begin();
+  auto sampled = output.sampled.begin();
   for (const StepPart& part : parts) {
     if (!part.wants_tokens) continue;
     const auto rows = static_cast<ptrdiff_t>(part.rows);
-    const int32_t token = *chosen;
-    chosen += rows;
-    if (part.running->runner_chooses) {
-      CommitToken(*part.running, token);
+    const int32_t token = *sampled;
+    sampled += rows;
+    if (part.active->samples_on_device) {
+      CommitToken(*part.active, token);
     } else {
-      CommitLogits(*part.running, logits.first(rows * vocab));
+      CommitLogits(*part.active, logits.first(rows * vocab));
       logits = logits.subspan(rows * vocab);
     }
   }
 }
 
-// Nothing where the request has ended since the step was started: by the token before, or canceled.
-void Engine::CommitToken(Running& running, int32_t token) {
-  if (running.finished()) return;
-  if (token == kNotFinite) return Finish(running, NotFinite());
+// A request may have ended since the step was started, by its previous token or by cancel: then the
+// token is dropped.
+void Engine::CommitToken(ActiveRequest& active, int32_t token) {
+  if (active.finished()) return;
+  if (token == kNotFinite) return Finish(active, NotFinite());
   IDEFICS_CHECK_GE(token, 0);
-  running.search->Accept(token);
-  if (running.search->finished()) return Finish(running, Status::Ok());
-  Report(running, /*finished=*/false, Status::Ok());
+  active.search->Accept(token);
+  if (active.search->finished()) return Finish(active, Status::Ok());
+  Report(active, /*finished=*/false, Status::Ok());
 }
 
-void Engine::CommitLogits(Running& running, std::span<const float> logits) {
-  if (running.finished()) return;
-  if (!AllFinite(logits)) return Finish(running, NotFinite());
-  const SearchStep step = running.search->Advance(logits, limits_.vocab_size);
-  if (running.search->finished()) return Finish(running, Status::Ok());
-  if (const Status status = MoveRows(running, step); !status.ok()) return Finish(running, status);
-  Report(running, /*finished=*/false, Status::Ok());
+void Engine::CommitLogits(ActiveRequest& active, std::span<const float> logits) {
+  if (active.finished()) return;
+  if (!AllFinite(logits)) return Finish(active, NotFinite());
+  const SearchStep step = active.search->Advance(logits, limits_.vocab_size);
+  if (active.search->finished()) return Finish(active, Status::Ok());
+  if (const Status status = ReorderSequences(active, step); !status.ok())
+    return Finish(active, status);
+  Report(active, /*finished=*/false, Status::Ok());
 }
 
-// Gives every new row an extent for its own tokens. The first child of a parent takes the parent's
-// over; a further child gets a copy in an extent that no row continues. The prompt is not copied:
-// all beams read it where it lies.
-Status Engine::MoveRows(Running& running, const SearchStep& step) {
-  std::vector<int64_t> unused(running.extents.begin() + (running.shares_prompt() ? 1 : 0),
-                              running.extents.end());
-  for (const Row& row : running.rows) {
-    const auto index = static_cast<int32_t>(&row - running.rows.data());
+// Gives every new sequence an extent for its own tokens. The first child of a parent takes over the
+// parent's; a further child gets a copy in an extent that no sequence continues. The prompt is not
+// copied: all beams read one copy.
+Status Engine::ReorderSequences(ActiveRequest& active, const SearchStep& step) {
+  std::vector<int64_t> unused(active.extents.begin() + (active.shares_prompt() ? 1 : 0),
+                              active.extents.end());
+  for (const Sequence& sequence : active.sequences) {
+    const auto index = static_cast<int32_t>(&sequence - active.sequences.data());
     const bool continued =
         std::find(step.parents.begin(), step.parents.end(), index) != step.parents.end();
-    if (continued) std::erase(unused, row.kv_start);
+    if (continued) std::erase(unused, sequence.kv_start);
   }
-  const int64_t own_tokens = running.length - static_cast<int64_t>(running.request.tokens.size());
-  std::vector<bool> taken(running.rows.size(), false);
-  std::vector<Row> rows;
+  const int64_t own_tokens = active.length - static_cast<int64_t>(active.request.tokens.size());
+  std::vector<bool> taken(active.sequences.size(), false);
+  std::vector<Sequence> sequences;
   std::vector<KvCopy> copies;
   for (size_t i = 0; i < step.parents.size(); ++i) {
     const int32_t parent = step.parents[i];
-    if (!running.rows.empty() && !taken[parent]) {
+    if (!active.sequences.empty() && !taken[parent]) {
       taken[parent] = true;
-      rows.push_back({running.rows[parent].kv_start, step.tokens[i]});
+      sequences.push_back({active.sequences[parent].kv_start, step.tokens[i]});
       continue;
     }
     IDEFICS_CHECK(!unused.empty());
-    rows.push_back({unused.back(), step.tokens[i]});
+    sequences.push_back({unused.back(), step.tokens[i]});
     unused.pop_back();
     if (own_tokens > 0) {
-      copies.push_back({running.rows[parent].kv_start, rows.back().kv_start, own_tokens});
+      copies.push_back({active.sequences[parent].kv_start, sequences.back().kv_start, own_tokens});
     }
   }
-  running.rows = std::move(rows);
+  active.sequences = std::move(sequences);
   return copies.empty() ? Status::Ok() : runner_->CopyKv(copies);
 }
 

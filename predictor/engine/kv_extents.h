@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// KvExtents: who owns which slots of the flat KV arena. A sequence gets one contiguous extent at
-// admission, because its greatest length is known then. Arithmetic only; engine thread.
+// KvExtents: which slots of the flat KV arena are allocated. A sequence gets one contiguous extent
+// at admission, when its greatest length is known. Arithmetic only; engine thread.
 #pragma once
 
 #include <cstdint>

@@ -3,7 +3,7 @@
 
 namespace idefics {
 
-bool Generation::Next(TokenEvent* event, Clock::time_point deadline) {
+bool RequestHandle::Next(TokenEvent* event, Clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   if (!arrived_.wait_until(lock, deadline, [&] { return !events_.empty(); })) return false;
   *event = std::move(events_.front());
@@ -11,7 +11,7 @@ bool Generation::Next(TokenEvent* event, Clock::time_point deadline) {
   return true;
 }
 
-void Generation::Push(TokenEvent event) {
+void RequestHandle::Push(TokenEvent event) {
   {
     std::lock_guard lock(mutex_);
     events_.push_back(std::move(event));

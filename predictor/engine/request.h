@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What crosses between a caller's thread and the engine thread: a request handed over once at
-// Submit, and a Generation, through which tokens come back. A Generation may be used by one caller
-// thread and the engine thread at the same time.
+// What passes between a caller's thread and the engine thread: a request, handed over at Submit,
+// and a RequestHandle, through which its tokens come back. One caller thread and the engine thread
+// may use a RequestHandle at the same time.
 #pragma once
 
 #include <atomic>
@@ -18,7 +18,7 @@
 namespace idefics {
 
 struct EngineImage {
-  std::string sha256;         // of the preprocessed RGB bytes: the key of the image table
+  std::string sha256;         // of the preprocessed RGB bytes: the key of the image cache
   std::vector<float> pixels;  // [3, S, S] normalised
 };
 
@@ -37,16 +37,16 @@ struct TokenEvent {
   Status status;
 };
 
-class Generation {
+class RequestHandle {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // Caller thread. Waits for the next event at most until `deadline`; false: none came.
+  // Caller thread. Waits for the next event until `deadline` at most; false: none came.
   bool Next(TokenEvent* event, Clock::time_point deadline);
   // Any thread. The engine drops the request at its next step; a last event still comes.
   void Cancel() { canceled_ = true; }
   bool canceled() const { return canceled_; }
-  // When the engine gave it a place; equal to the epoch before that.
+  // When the engine admitted the request; the clock's epoch before that.
   Clock::time_point admitted_at() const { return admitted_at_.load(); }
 
   // Engine thread.

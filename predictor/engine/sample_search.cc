@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/engine/sample_search.h"
 
+#include "predictor/sampling/device_sampling.h"
 #include "predictor/sampling/logits_processors.h"
-#include "predictor/sampling/row_choice.h"
 
 namespace idefics {
 
@@ -25,9 +25,9 @@ SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
   return {{0}, {token}};
 }
 
-RowChoice SampleSearch::NextChoice(int64_t in_flight) {
+DeviceSamplingParams SampleSearch::NextSamplingParams(int64_t in_flight) {
   const auto new_tokens = static_cast<int64_t>(new_tokens_.size()) + in_flight;
-  return MakeRowChoice(sampling_, new_tokens, NextUniform());
+  return MakeDeviceSamplingParams(sampling_, new_tokens, NextUniform());
 }
 
 void SampleSearch::Accept(int32_t token) {

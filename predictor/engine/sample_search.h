@@ -14,8 +14,8 @@ class SampleSearch : public TokenSearch {
   SampleSearch(const SamplingParams& sampling, std::vector<int32_t> prompt);
 
   SearchStep Advance(std::span<const float> logits, int64_t vocab) override;
-  bool has_choices() const override { return HasRowChoice(sampling_); }
-  RowChoice NextChoice(int64_t in_flight) override;
+  bool can_sample_on_device() const override { return CanSampleOnDevice(sampling_); }
+  DeviceSamplingParams NextSamplingParams(int64_t in_flight) override;
   void Accept(int32_t token) override;
   bool finished() const override { return finished_; }
   FinishReason finish_reason() const override { return finish_reason_; }
@@ -24,7 +24,7 @@ class SampleSearch : public TokenSearch {
   bool streams() const override { return true; }
 
  private:
-  // Of the request's own generator; greedy decoding needs none.
+  // From the request's own generator; greedy decoding needs none.
   double NextUniform() {
     return sampling_.do_sample ? std::uniform_real_distribution<double>(0, 1)(random_) : 0;
   }

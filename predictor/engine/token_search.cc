@@ -12,7 +12,7 @@
 namespace idefics {
 namespace {
 
-std::string Number(double value) {
+std::string FormatNumber(double value) {
   std::string text = std::to_string(value);
   text.erase(text.find_last_not_of('0') + 1);
   if (text.back() == '.') text.pop_back();
@@ -20,12 +20,13 @@ std::string Number(double value) {
 }
 
 Status OutOfRange(const char* name, double value, const char* range) {
-  return Status::InvalidInput(std::string(name) + " is " + Number(value) + ", it must be " + range);
+  return Status::InvalidInput(std::string(name) + " is " + FormatNumber(value) + ", it must be " +
+                              range);
 }
 
 Status CheckProbabilities(const SamplingParams& s) {
   if (s.do_sample && !(s.temperature > 0)) {
-    return Status::InvalidInput("temperature is " + Number(s.temperature) +
+    return Status::InvalidInput("temperature is " + FormatNumber(s.temperature) +
                                 ", it must be greater than 0 when sampling (for the most likely "
                                 "tokens use greedy decoding)");
   }
@@ -60,12 +61,12 @@ Status CheckIds(const SamplingParams& s, int32_t vocab_size) {
 
 }  // namespace
 
-RowChoice TokenSearch::NextChoice(int64_t /*in_flight*/) {
-  IDEFICS_CHECK(has_choices());
+DeviceSamplingParams TokenSearch::NextSamplingParams(int64_t /*in_flight*/) {
+  IDEFICS_CHECK(can_sample_on_device());
   return {};
 }
 
-void TokenSearch::Accept(int32_t /*token*/) { IDEFICS_CHECK(has_choices()); }
+void TokenSearch::Accept(int32_t /*token*/) { IDEFICS_CHECK(can_sample_on_device()); }
 
 Status CheckSampling(const SamplingParams& s, int32_t vocab_size) {
   if (s.max_new_tokens < 1) return OutOfRange("max_new_tokens", s.max_new_tokens, "at least 1");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// TokenSearch: decides the next tokens of one request from the logits of its rows. SampleSearch is
-// greedy decoding or sampling with one row; BeamSearch has num_beams rows. No device, no threads.
+// TokenSearch: decides the next tokens of one request from the logits of its sequences.
+// SampleSearch is greedy decoding or sampling with one sequence; BeamSearch has num_beams
+// sequences. No device, no threads.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +9,13 @@
 #include <span>
 #include <vector>
 
-#include "predictor/sampling/row_choice.h"
+#include "predictor/sampling/device_sampling.h"
 #include "predictor/types.h"
 
 namespace idefics {
 
-// Rows to run next: row i continues row parents[i] of the step before with tokens[i].
+// The sequences to run next: sequence i continues sequence parents[i] of the step before with
+// tokens[i].
 struct SearchStep {
   std::vector<int32_t> parents;
   std::vector<int32_t> tokens;
@@ -23,16 +25,16 @@ class TokenSearch {
  public:
   virtual ~TokenSearch() = default;
 
-  // logits: [rows, vocab]; the first call gets one row, the prompt's; later ones as many as the
-  // last step asked for. The result is empty once finished() is true.
+  // logits: [sequences, vocab]. The first call gets one row, the prompt's; later calls get as many
+  // as the last result has sequences. The result is empty once finished() is true.
   virtual SearchStep Advance(std::span<const float> logits, int64_t vocab) = 0;
 
-  // Whether a runner that chooses tokens may do so for this request, by NextChoice and Accept in
-  // place of Advance.
-  virtual bool has_choices() const { return false; }
-  // How the runner is to choose the token after those accepted and `in_flight` chosen ones.
-  // REQUIRES (both): has_choices().
-  virtual RowChoice NextChoice(int64_t in_flight);
+  // Whether the device may sample for this request, with NextSamplingParams and Accept in place of
+  // Advance.
+  virtual bool can_sample_on_device() const { return false; }
+  // The params of the token that follows the accepted ones and `in_flight` sampled ones.
+  // REQUIRES (both): can_sample_on_device().
+  virtual DeviceSamplingParams NextSamplingParams(int64_t in_flight);
   virtual void Accept(int32_t token);
 
   virtual bool finished() const = 0;

@@ -10,6 +10,7 @@
 #include <stop_token>
 #include <string>
 
+#include "common/defaults.h"
 #include "common/status.h"
 #include "predictor/images/rgb_image.h"
 
@@ -27,10 +28,10 @@ enum class OpenMode {
 // What one image may cost. Every limit is judged from the header, before a row is read, except the
 // number of scans and the time, which show while reading.
 struct ImageLimits {
-  int64_t max_bytes = 100 << 20;     // of the file (--max-image-bytes)
-  int64_t max_pixels = 178'956'970;  // width * height (--max-image-pixels); Pillow's own limit
-  int64_t max_side = 1 << 18;        // pixels
-  int64_t max_memory_bytes = int64_t{1} << 30;  // held at once, by the codec library too
+  int64_t max_bytes = defaults::kMaxImageBytes;    // of the file (--max-image-bytes)
+  int64_t max_pixels = defaults::kMaxImagePixels;  // width * height (--max-image-pixels)
+  int64_t max_side = 1 << 18;                      // pixels
+  int64_t max_memory_bytes = int64_t{1} << 30;     // held at once, by the codec library too
   // Pixels times the scans of a JPEG: 178 scans at 12 megapixels, a dozen at max_pixels.
   int64_t max_pixel_passes = int64_t{1} << 31;
   std::chrono::milliseconds max_time{60'000};

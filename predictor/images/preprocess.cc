@@ -60,7 +60,7 @@ Status WritePng(const std::string& path, const std::vector<uint8_t>& rgb, int wi
   if (png_image_write_to_file(&image, path.c_str(), 0, rgb.data(), 0, nullptr) != 0) {
     return Status::Ok();
   }
-  return Status::InvalidInput("the picture cannot be written to '" + path + "' (" + image.message +
+  return Status::InvalidInput("the image cannot be written to '" + path + "' (" + image.message +
                               "): give a folder that can be written");
 }
 

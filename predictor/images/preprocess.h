@@ -25,7 +25,7 @@ struct ProcessorConstants {
 struct ModelImage {
   std::vector<uint8_t> rgb;  // [S, S, 3] right before rescaling, S = image_size
   std::string sha256;        // of rgb, 64 hex digits
-  int width = 0;             // of the opened picture; in OpenMode::kUrl after turning it upright
+  int width = 0;             // of the opened image; in OpenMode::kUrl after turning it upright
   int height = 0;
   std::string format;  // Pillow's name
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An 8-bit RGB picture in memory. A plain value; distinct objects may be used on distinct threads.
+// An 8-bit RGB image in memory. A plain value; distinct objects may be used on distinct threads.
 #pragma once
 
 #include <cstdint>

@@ -9,9 +9,9 @@
 namespace idefics {
 namespace {
 
-constexpr int64_t kFewestTokens = 1024;
+constexpr int64_t kMinTokens = 1024;
 
-// The number behind `name` in a file of "name number" lines; an empty name: the file's first word.
+// The number that follows `name` in a file of "name number" lines; an empty name: the first word.
 std::optional<uint64_t> NumberIn(const std::filesystem::path& path, const std::string& name) {
   std::ifstream file(path);
   std::string word;
@@ -36,9 +36,9 @@ uint64_t FreeHostBytes(const std::filesystem::path& root) {
   return std::min(system, *limit - std::min(*limit, used));
 }
 
-int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t most) {
+int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t max_tokens) {
   const auto fit = static_cast<int64_t>(free_bytes / 2 / bytes_per_token);
-  return std::min(most, std::max(fit, kFewestTokens));
+  return std::min(max_tokens, std::max(fit, kMinTokens));
 }
 
 }  // namespace idefics

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How large the KV arena becomes when nobody says (--kv-tokens 0).
+// The size of the KV arena where no flag gives it (--kv-tokens 0).
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,12 @@ namespace idefics {
 
 // Bytes that this process can still take on the host: what the system has available, or what the
 // container's limit (cgroup v2) leaves, whichever is less. `root`: of the file system, for tests.
-// 0: cannot be told.
+// 0: unknown.
 uint64_t FreeHostBytes(const std::filesystem::path& root = "/");
 
-// Half of what is free (the rest is for activations, pictures and neighbours), at most `most`
-// slots: more could not be used. At least enough for a short answer, so that a small machine fails
-// while running, not by a guess.
-int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t most);
+// Tokens that fit in half of the free memory (the rest is for activations, images and other
+// processes), at most `max_tokens`, because more could not be used. At least enough for a short
+// answer, so that a small machine fails by a real allocation and not by this estimate.
+int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t max_tokens);
 
 }  // namespace idefics

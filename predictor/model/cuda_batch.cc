@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/cuda_batch.h"
 
-#include <cstring>
-
 #include "common/check.h"
 
 namespace idefics {
@@ -31,36 +29,27 @@ int GraphRows(const StepIndices& step) {
   return 0;
 }
 
-std::array<int64_t, 9> GraphInputSizes(int64_t rows) {
-  return {rows, rows, rows, rows, rows + 1, 2 * rows, 2 * rows, rows, kRowChoiceWords * rows};
+std::array<int64_t, kStepArrays.size()> GraphInputSizes(int64_t rows) {
+  std::array<int64_t, kStepArrays.size()> sizes{};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    sizes[i] = (rows + kStepArrays[i].extra_rows) * kStepArrays[i].columns;
+  }
+  return sizes;
 }
 
 std::vector<int32_t> GraphInput(const StepIndices& step, int rows, int32_t scratch_slot) {
   IDEFICS_CHECK(rows > 0 && static_cast<size_t>(rows) >= step.rows());
   std::vector<int32_t> input;
-  const auto append = [&](const std::vector<int32_t>& values, int32_t filler) {
+  for (const StepArray& array : kStepArrays) {
+    const std::vector<int32_t>& values = step.*array.values;
     input.insert(input.end(), values.begin(), values.end());
-    input.resize(input.size() + rows - values.size(), filler);
-  };
-  const auto append_pairs = [&](const std::vector<int32_t>& values, int32_t filler) {
-    input.insert(input.end(), values.begin(), values.end());
-    for (size_t row = step.rows(); row < static_cast<size_t>(rows); ++row) {
-      input.insert(input.end(), {0, filler});  // no shared keys
+    const auto own_rows = static_cast<int64_t>(values.size()) / array.columns;
+    for (int64_t row = own_rows; row < rows + array.extra_rows; ++row) {
+      for (int64_t column = 0; column < array.columns; ++column) {
+        input.push_back(array.pad(static_cast<int32_t>(row), column, scratch_slot));
+      }
     }
-  };
-  append(step.tokens, 0);
-  append(step.positions, 0);
-  append(step.kv_slots, scratch_slot);
-  append(step.image_entry, -1);
-  for (int32_t row = 0; row <= rows; ++row) input.push_back(row);  // row_starts
-  append_pairs(step.kv_starts, scratch_slot);
-  append_pairs(step.kv_lengths, 1);
-  for (int32_t row = 0; row < rows; ++row) input.push_back(row);  // sample_rows
-  std::vector<RowChoice> choices = step.choices;
-  choices.resize(rows);
-  const size_t at = input.size();
-  input.resize(at + rows * kRowChoiceWords);
-  std::memcpy(input.data() + at, choices.data(), rows * sizeof(RowChoice));
+  }
   return input;
 }
 

@@ -15,14 +15,15 @@
 namespace idefics {
 namespace {
 
-// cuBLAS makes its handle and workspace in the first; libtorch's own users saw up to three needed.
+// Runs before a capture. The first one makes cuBLAS's handle and workspace; torch.cuda.graphs'
+// own examples use three.
 constexpr int kWarmups = 3;
 
-// One captured step. The graph reads `indices` and writes `outputs` where they lie, so both live as
-// long as it does.
+// One captured step. The graph reads `indices` and writes `outputs` at fixed addresses, so both
+// live as long as it does.
 struct Captured {
   torch::Tensor indices;         // i32: GraphInput, on the device
-  DecodeGraphs::Tensors inputs;  // views of indices, in the order of GraphInput
+  DecodeGraphs::Tensors inputs;  // views of indices, in the order of kStepArrays
   at::cuda::CUDAGraph graph;
   DecodeGraphs::Tensors outputs;  // in the graphs' pool
 };
@@ -65,29 +66,32 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   }
 
  private:
-  // From memory of its own each time: the copy of the step before may not have been made yet.
+  // Copies from new host memory each time: the copy for the step before may still be waiting.
   void Upload(const std::vector<int32_t>& input, Captured* captured) const {
     captured->indices.copy_(HostCopy(input, torch::kInt32, device_), /*non_blocking=*/true);
   }
 
-  // The warm-ups run the step itself: they write the keys and values that the replay writes again.
+  // The warm-up runs are the step itself: they write the keys and values that the replay writes
+  // again.
   std::unique_ptr<Captured> Capture(const std::vector<int32_t>& input, int rows) {
     auto captured = std::make_unique<Captured>();
     const auto size = static_cast<int64_t>(input.size());
     captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
+    const auto sizes = GraphInputSizes(rows);
     int64_t at = 0;
-    for (const int64_t count : GraphInputSizes(rows)) {
-      captured->inputs.push_back(captured->indices.narrow(0, at, count));
-      at += count;
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      const torch::Tensor array = captured->indices.narrow(0, at, sizes[i]);
+      const int64_t columns = kStepArrays[i].columns;
+      captured->inputs.push_back(columns == 1 ? array : array.view({-1, columns}));
+      at += sizes[i];
     }
-    captured->inputs.back() = captured->inputs.back().view({rows, kRowChoiceWords});
     Upload(input, captured.get());
-    c10::cuda::device_synchronize();  // what is on the current stream comes before the other's work
+    c10::cuda::device_synchronize();  // the current stream's work comes before this stream's
     const c10::cuda::CUDAStreamGuard guard(stream_);
     for (int i = 0; i < kWarmups; ++i) forward_(captured->inputs);
     stream_.synchronize();
     try {
-      // Thread-local: an allocation by another thread does not spoil the capture.
+      // Thread-local: an allocation by another thread does not invalidate the capture.
       captured->graph.capture_begin(pool_, cudaStreamCaptureModeThreadLocal);
       captured->outputs = forward_(captured->inputs);
       captured->graph.capture_end();
@@ -98,8 +102,8 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     return captured;
   }
 
-  // Takes the stream and the allocator out of the capture, however far its end came: one of both
-  // calls is one too many, unless the graph is sound.
+  // Takes the stream and the allocator out of a capture that failed at an unknown point. Each of
+  // the two calls may find that nothing is left to end, and throw.
   void EndSpoiltCapture(std::unique_ptr<Captured> captured) {
     try {
       captured->graph.capture_end();

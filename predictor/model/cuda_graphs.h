@@ -16,21 +16,21 @@ namespace idefics {
 class DecodeGraphs {
  public:
   using Tensors = std::vector<torch::Tensor>;
-  // Runs the decoder on index tensors in the order of StepIndices; each output has a row's part in
-  // each of its rows.
+  // Runs the decoder on index tensors in the order of kStepArrays. Row r of every output belongs to
+  // row r of the step.
   using Forward = std::function<Tensors(const Tensors&)>;
 
   virtual ~DecodeGraphs() = default;
 
-  // The outputs on the device, of the step's rows, or none where the step has to run eagerly: no
-  // graph fits, it is the first step of its size, or a capture has failed (a warning says so once;
-  // from then on no step uses a graph). The work goes to the current stream; the outputs hold until
-  // the work of the next Run. REQUIRES: the engine thread.
+  // The outputs of the step's rows, on the device. Empty where the step has to run eagerly: no
+  // graph fits, it is the first step of its size, or a capture has failed (a warning says so once,
+  // and no later step uses a graph). The work goes to the current stream; the outputs are valid
+  // until the next Run. REQUIRES: the engine thread.
   virtual Tensors Run(const StepIndices& step) = 0;
 };
 
-// `forward` must stay callable and its tensors in their places as long as the graphs live. Null in
-// builds without CUDA.
+// Only in builds with CUDA. `forward` must stay callable and its tensors at their addresses as long
+// as the graphs live.
 std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(torch::Device device, int32_t scratch_slot,
                                                DecodeGraphs::Forward forward);
 

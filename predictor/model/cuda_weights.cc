@@ -4,6 +4,10 @@
 #include "common/progress.h"
 #include "predictor/ops/packed_weight.h"
 
+#ifdef IDEFICS_WITH_CUDA
+#include <ATen/cuda/CUDAContext.h>
+#endif
+
 namespace idefics {
 namespace {
 
@@ -16,12 +20,22 @@ bool IsPackedLinear(const torch::jit::Module& module) {
 
 }  // namespace
 
+#ifdef IDEFICS_WITH_CUDA
+bool DeviceSupportsFp8(torch::Device device) {
+  if (!device.is_cuda()) return false;
+  const cudaDeviceProp& chip = *at::cuda::getDeviceProperties(device.index());
+  return SupportsFp8(chip.major, chip.minor);
+}
+#else
+bool DeviceSupportsFp8(torch::Device /*device*/) { return false; }
+#endif
+
 void QuantizeWeightsToFp8(const torch::jit::Module& decoder, torch::Device device) {
   uint64_t bytes = 0;
   for (const torch::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
   Progress progress("Loading decoder as fp8", bytes, "B");
   for (auto [path, module] : decoder.named_modules()) {
-    // As the exporter does: small, and the choice of a token hangs on it.
+    // lm_head stays as the exporter stores it: it is small, and every token depends on it.
     const bool quantize = IsPackedLinear(module) && path != "lm_head";
     for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
       const torch::Tensor there = parameter.value.to(device);

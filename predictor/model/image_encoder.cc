@@ -6,15 +6,15 @@
 namespace idefics {
 namespace {
 
-// Of a picture: on a CPU one takes about as long as a decode step of the 9b model; on a GPU it is
-// started in a fraction of one.
+// An image is encoded in this many parts. On a CPU a part takes about as long as a decode step of
+// the 9b model; on a GPU starting one takes a fraction of a step.
 constexpr size_t kParts = 8;
 
 }  // namespace
 
-ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageTableTensors table, torch::Device device)
+ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, torch::Device device)
     : vision_(std::move(vision)),
-      table_(std::move(table)),
+      cache_(std::move(cache)),
       device_(device),
       queue_(device, /*urgent=*/false) {
   for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
@@ -22,16 +22,16 @@ ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageTableTensors table, t
   }
 }
 
-void ImageEncoder::Begin(std::span<const float> pixels, int64_t side, int32_t entry,
+void ImageEncoder::Begin(std::span<const float> pixels, int64_t side, int32_t slot,
                          const DeviceQueue& steps) {
   IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
   const torch::Tensor input =
       torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
           .to(device_);
   patches_ = vision_.get_method("embed")({input}).toTensor();
-  entry_ = entry;
+  slot_ = slot;
   next_part_ = 0;
-  row_is_free_.emplace(steps);
+  slot_is_free_.emplace(steps);
 }
 
 bool ImageEncoder::Continue(bool wait) {
@@ -52,9 +52,9 @@ void ImageEncoder::RunPart() {
 void ImageEncoder::Store() {
   const auto latents = vision_.get_method("pool")({patches_});
   const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
-  row_is_free_->HoldBack(queue_);
-  table_.k.select(1, entry_).copy_(kv->elements()[0].toTensor().select(1, 0));
-  table_.v.select(1, entry_).copy_(kv->elements()[1].toTensor().select(1, 0));
+  slot_is_free_->HoldBack(queue_);
+  cache_.k.select(1, slot_).copy_(kv->elements()[0].toTensor().select(1, 0));
+  cache_.v.select(1, slot_).copy_(kv->elements()[1].toTensor().select(1, 0));
   patches_ = torch::Tensor();
   stored_.emplace(queue_);
 }

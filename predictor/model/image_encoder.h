@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ImageEncoder: runs the bundle's vision module, a part of a picture at a time, on a queue of its
-// own. Engine thread; methods throw c10::Error.
+// ImageEncoder: runs the bundle's vision module, one part of an image at a time, on a device queue
+// of its own. Engine thread; methods throw c10::Error.
 #pragma once
 
 #include <torch/script.h>
@@ -13,20 +13,20 @@
 
 namespace idefics {
 
-// Cross-attention K/V of all pictures, [cross layers, entries, H, L, d] each, in the activations'
-// type.
-struct ImageTableTensors {
+// Cross-attention K and V of all cached images, each [cross layers, slots, H, L, d], in the
+// activations' type.
+struct ImageCacheTensors {
   torch::Tensor k, v;
 };
 
 class ImageEncoder {
  public:
-  // vision: on `device`. table: as large as it ever gets.
-  ImageEncoder(torch::jit::Module vision, ImageTableTensors table, torch::Device device);
+  // vision: on `device`. cache: of its final size.
+  ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, torch::Device device);
 
-  // pixels: [3, side, side], read during the call. steps: the queue of those who read the table;
-  // what they were given so far may still read the row's last picture.
-  void Begin(std::span<const float> pixels, int64_t side, int32_t entry, const DeviceQueue& steps);
+  // pixels: [3, side, side], read during the call. steps: the queue whose work reads the cache;
+  // work that is in it already may still read the slot's previous image.
+  void Begin(std::span<const float> pixels, int64_t side, int32_t slot, const DeviceQueue& steps);
 
   // As ModelRunner::ContinueImage.
   bool Continue(bool wait);
@@ -39,15 +39,15 @@ class ImageEncoder {
 
   torch::jit::Module vision_;
   std::vector<torch::jit::Module> layers_;
-  ImageTableTensors table_;
+  ImageCacheTensors cache_;
   const torch::Device device_;
   const DeviceQueue queue_;
 
-  // Of the picture between Begin and its end.
+  // State of the image that is being encoded.
   torch::Tensor patches_;  // [1, P, E] after the layers so far
-  int32_t entry_ = -1;
+  int32_t slot_ = -1;
   size_t next_part_ = 0;
-  std::optional<DeviceMark> row_is_free_;
+  std::optional<DeviceMark> slot_is_free_;
   std::optional<DeviceMark> stored_;
 };
 

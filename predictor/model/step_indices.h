@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The index arrays of one step, gathered on the host from its rows. Names as decoder.forward, and
-// the choices of idefics::choose_tokens.
+// The index arrays of one step, gathered on the host from its rows, and the one table of their
+// order: that of decoder.forward's arguments (scripts/export/modules.py), then the params of
+// idefics::sample_tokens. Pure functions.
 #pragma once
 
+#include <array>
+#include <bit>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -12,20 +16,21 @@
 
 namespace idefics {
 
+// T tokens of R rows, S of which want logits.
 struct StepIndices {
-  std::vector<int32_t> tokens, positions, kv_slots, image_entry;  // [T]
+  std::vector<int32_t> tokens, positions, kv_slots, image_slots;  // [T]
   std::vector<int32_t> row_starts{0};                             // [R + 1]
-  std::vector<int32_t> kv_starts;    // [R, 2]: first slot of the shared keys, of the row's own
-  std::vector<int32_t> kv_lengths;   // [R, 2]: shared keys, all keys
-  std::vector<int32_t> sample_rows;  // [S]
-  std::vector<RowChoice> choices;    // [S]
-  std::vector<int64_t> host_rows;    // of these S, those whose logits the host wants
+  std::vector<int32_t> kv_starts;        // [R, 2]: first slot of the shared keys, of the row's own
+  std::vector<int32_t> kv_lengths;       // [R, 2]: shared keys, all keys
+  std::vector<int32_t> sample_rows;      // [S]: indices into the tokens
+  std::vector<int32_t> sampling_params;  // [S, kDeviceSamplingWords]
+  std::vector<int64_t> host_rows;        // of the S rows, those whose logits the host wants
 
   explicit StepIndices(std::span<const StepRow> rows) {
     for (const StepRow& row : rows) {
       const auto count = static_cast<int32_t>(row.tokens.size());
       tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
-      image_entry.insert(image_entry.end(), row.image_entries.begin(), row.image_entries.end());
+      image_slots.insert(image_slots.end(), row.image_slots.begin(), row.image_slots.end());
       for (int32_t t = 0; t < count; ++t) {
         positions.push_back(row.position + t);
         kv_slots.push_back(static_cast<int32_t>(row.SlotOf(row.position + t)));
@@ -43,18 +48,59 @@ struct StepIndices {
 
  private:
   void AddSample(const StepRow& row) {
-    RowChoice choice;
-    if (row.choice != nullptr) {
+    DeviceSamplingParams params;
+    if (row.sampling != nullptr) {
       IDEFICS_CHECK_EQ(row.shared_tokens, 0);
-      choice = *row.choice;
-      choice.history_start = static_cast<int32_t>(row.kv_start);
-      choice.history_length = row.position + static_cast<int32_t>(row.tokens.size());
+      params = *row.sampling;
+      params.history_start = static_cast<int32_t>(row.kv_start);
+      params.history_length = row.position + static_cast<int32_t>(row.tokens.size());
     } else {
       host_rows.push_back(static_cast<int64_t>(sample_rows.size()));
     }
     sample_rows.push_back(row_starts.back() - 1);
-    choices.push_back(choice);
+    const size_t end = sampling_params.size();
+    sampling_params.resize(end + kDeviceSamplingWords);
+    std::memcpy(sampling_params.data() + end, &params, sizeof(params));
   }
 };
+
+// One of the arrays. In a CUDA graph, rows beyond the step's own hold pad(index of the row, column,
+// the arena slot that belongs to no sequence).
+struct StepArray {
+  const char* name;  // as decoder.forward has it
+  std::vector<int32_t> StepIndices::*values;
+  int64_t columns;
+  int64_t extra_rows;  // of a decode step: this many more than it has sequences
+  int32_t (*pad)(int32_t row, int64_t column, int32_t scratch_slot);
+};
+
+constexpr int32_t PadZero(int32_t, int64_t, int32_t) { return 0; }
+constexpr int32_t PadNoImage(int32_t, int64_t, int32_t) { return -1; }
+constexpr int32_t PadRowIndex(int32_t row, int64_t, int32_t) { return row; }
+constexpr int32_t PadScratchSlot(int32_t, int64_t, int32_t scratch_slot) { return scratch_slot; }
+// Nothing shared, and one key of its own in the scratch slot.
+constexpr int32_t PadStarts(int32_t, int64_t column, int32_t scratch_slot) {
+  return column == 0 ? 0 : scratch_slot;
+}
+// A row that is not sampled.
+constexpr int32_t PadSamplingParams(int32_t, int64_t column, int32_t) {
+  using Words = std::array<int32_t, kDeviceSamplingWords>;
+  return std::bit_cast<Words>(DeviceSamplingParams{})[static_cast<size_t>(column)];
+}
+constexpr int32_t PadLengths(int32_t, int64_t column, int32_t) { return column == 0 ? 0 : 1; }
+
+constexpr std::array<StepArray, 9> kStepArrays{{
+    {"tokens", &StepIndices::tokens, 1, 0, PadZero},
+    {"positions", &StepIndices::positions, 1, 0, PadZero},
+    {"kv_slots", &StepIndices::kv_slots, 1, 0, PadScratchSlot},
+    {"image_slots", &StepIndices::image_slots, 1, 0, PadNoImage},
+    {"row_starts", &StepIndices::row_starts, 1, 1, PadRowIndex},
+    {"kv_starts", &StepIndices::kv_starts, 2, 0, PadStarts},
+    {"kv_lengths", &StepIndices::kv_lengths, 2, 0, PadLengths},
+    {"sample_rows", &StepIndices::sample_rows, 1, 0, PadRowIndex},
+    {"sampling_params", &StepIndices::sampling_params, kDeviceSamplingWords, 0, PadSamplingParams},
+}};
+// Places in the table. The decoder takes all arrays before the sampling params.
+enum : size_t { kTokensArray = 0, kKvSlotsArray = 2, kSamplingParamsArray = 8 };
 
 }  // namespace idefics

@@ -9,8 +9,8 @@
 namespace idefics {
 namespace {
 
-// libtorch's CUDA kernels register themselves when their library is loaded, which no symbol asks
-// for. Without a driver, or where the library is not to be had, there is no CUDA device.
+// libtorch's CUDA kernels register themselves when their library is loaded, and no symbol of ours
+// makes the linker load it. Without a driver or the library there is no CUDA device.
 void LoadTorchCuda() {
   if (access("/proc/driver/nvidia/version", F_OK) != 0) return;
   dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runner's device: its choice, its queues of work, and the wall before libtorch's exceptions.
+// The runner's device: choosing it, its queues of work, and the conversion of libtorch's exceptions
+// to Status.
 #pragma once
 
 #include <c10/core/Event.h>
@@ -16,8 +17,8 @@
 
 namespace idefics {
 
-// name: "auto", "cpu", "cuda", "cuda:1". Before anything asks libtorch for CUDA: it remembers the
-// answer.
+// name: "auto", "cpu", "cuda", "cuda:1". REQUIRES: nothing has asked libtorch for CUDA before,
+// because it remembers the first answer.
 Result<torch::Device> ChooseDevice(const std::string& name);
 
 // Runs `body` and turns what libtorch throws into a Status.
@@ -37,9 +38,9 @@ Status CatchTorch(const char* what, const Body& body) {
   }
 }
 
-// A copy on the host of `values` as numbers of `type`: on a CPU a view would outlive them. For a
-// GPU in pinned memory, so that a copy to it keeps nobody waiting; its allocator gives the memory
-// out again only when that copy was made. Throws c10::Error.
+// A host tensor of `type` with a copy of `values`, which may be gone when the tensor is read. For a
+// GPU it is in pinned memory, so that a copy to the device does not wait; the allocator reuses that
+// memory only after the copy was made. Throws c10::Error.
 template <typename Value>
 torch::Tensor HostCopy(const std::vector<Value>& values, torch::ScalarType type,
                        torch::Device device) {
@@ -51,14 +52,14 @@ torch::Tensor HostCopy(const std::vector<Value>& values, torch::ScalarType type,
   return host;
 }
 
-// Work that a GPU does in order: a CUDA stream. A CPU has done the work when the call returns, and
-// nothing here does anything. Methods throw c10::Error.
+// Work that a GPU does in order: a CUDA stream. On a CPU the work is done when a call returns, so
+// queues and marks do nothing. Methods throw c10::Error.
 class DeviceQueue {
  public:
-  // urgent: before the work of queues that are not, wherever both could run.
+  // urgent: its work is preferred to that of other queues.
   DeviceQueue(torch::Device device, bool urgent);
 
-  // What the calling thread starts goes here while the result lives.
+  // The calling thread's work goes into this queue while the result lives.
   c10::OptionalStreamGuard Use() const { return c10::OptionalStreamGuard(stream_); }
 
  private:
@@ -66,14 +67,14 @@ class DeviceQueue {
   std::optional<c10::Stream> stream_;
 };
 
-// A place in a queue: behind all that was in it when the mark was made.
+// A position in a queue: after all work that was in it when the mark was made.
 class DeviceMark {
  public:
   explicit DeviceMark(const DeviceQueue& queue);
 
   bool reached() const { return !event_ || event_->query(); }
   void Wait() const;
-  // What comes into the queue from now on runs after the mark.
+  // Later work in `queue` runs after the mark.
   void HoldBack(const DeviceQueue& queue) const;
 
  private:

@@ -8,8 +8,8 @@
 namespace idefics {
 namespace {
 
-// Never unloaded: libtorch leaves threads and thread-local destructors behind. The linker's rules
-// find it: the program's rpath, LD_LIBRARY_PATH, the system's folders.
+// The library is never unloaded: libtorch leaves threads and thread-local destructors behind. It is
+// found by the linker's rules: the program's rpath, LD_LIBRARY_PATH, the system's folders.
 Status LoadLibrary(MakeTorchRunnerFunction* make) {
   void* library = dlopen(kTorchRunnerLibrary, RTLD_NOW | RTLD_LOCAL);
   void* symbol = library == nullptr ? nullptr : dlsym(library, kTorchRunnerSymbol);
@@ -30,7 +30,7 @@ Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
   MadeTorchRunner made;
   make(bundle, options, &made);
   RETURN_IF_ERROR(made.status);
-  LogInfo("model on " + made.description + ", " + std::to_string(options.image_entries) +
+  LogInfo("model on " + made.description + ", " + std::to_string(options.image_cache_slots) +
           " images");
   return std::move(made.runner);
 }

@@ -17,7 +17,7 @@
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/image_encoder.h"
 #include "predictor/model/step_indices.h"
-#include "predictor/model/thread_probe.h"
+#include "predictor/model/thread_autotune.h"
 #include "predictor/model/torch_device.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
@@ -36,31 +36,31 @@ torch::ScalarType ActivationType(DType dtype) {
   }
 }
 
-// Prompt tokens that make a decode step of the 9b model in int8 about half as long again.
-constexpr int32_t kJoiningTokensOnCpu = 16;
+// This many prompt tokens make a decode step of the int8 9b model take about half as long again.
+constexpr int32_t kPrefillChunkOnCpu = 16;
 
-torch::Tensor TakeTokens(const torch::Tensor& tokens, const torch::Tensor& kv_slots,
-                         const torch::Tensor& history) {
-  static const auto take =
+torch::Tensor GatherLastTokens(const torch::Tensor& tokens, const torch::Tensor& kv_slots,
+                               const torch::Tensor& history) {
+  static const auto gather =
       c10::Dispatcher::singleton()
-          .findSchemaOrThrow("idefics::take_tokens", "")
+          .findSchemaOrThrow("idefics::gather_last_tokens", "")
           .typed<torch::Tensor(const torch::Tensor&, const torch::Tensor&, torch::Tensor)>();
-  return take.call(tokens, kv_slots, history);
+  return gather.call(tokens, kv_slots, history);
 }
 
-torch::Tensor ChooseTokens(const torch::Tensor& logits, const torch::Tensor& choices,
+torch::Tensor SampleTokens(const torch::Tensor& logits, const torch::Tensor& sampling_params,
                            const torch::Tensor& history) {
-  static const auto choose =
+  static const auto sample =
       c10::Dispatcher::singleton()
-          .findSchemaOrThrow("idefics::choose_tokens", "")
+          .findSchemaOrThrow("idefics::sample_tokens", "")
           .typed<torch::Tensor(torch::Tensor, const torch::Tensor&, torch::Tensor)>();
-  return choose.call(logits, choices, history);
+  return sample.call(logits, sampling_params, history);
 }
 
-// On a CPU nothing is gained: the host's threads do the steps.
-bool ChoosesTokens(const std::string& step_ahead, torch::Device device, int64_t vocab) {
-  if (step_ahead == "auto") return !device.is_cpu() && vocab <= kMaxChoiceVocab;
-  return step_ahead == "true";
+// On a CPU it gains nothing: the host's threads run the steps.
+bool SamplesOnDevice(AsyncScheduling scheduling, torch::Device device, int64_t vocab) {
+  if (scheduling == AsyncScheduling::kAuto) return !device.is_cpu() && vocab <= kMaxDeviceVocab;
+  return scheduling == AsyncScheduling::kOn;
 }
 
 class TorchRunner : public ModelRunner {
@@ -68,19 +68,19 @@ class TorchRunner : public ModelRunner {
   TorchRunner(const BundleManifest& manifest, torch::Device device,
               const TorchRunnerOptions& options)
       : device_(device),
-        num_threads_(device.is_cpu() && options.num_threads == 0 ? ProbeThreads()
+        num_threads_(device.is_cpu() && options.num_threads == 0 ? AutotuneThreads()
                                                                  : options.num_threads),
-        fp8_(options.weights == "fp8"),
-        use_graphs_(device.is_cuda() && options.graphs && options.fused),
+        fp8_(options.weights == DecoderWeights::kFp8),
+        use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
         step_queue_(device, /*urgent=*/true) {
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
-    most_tokens_ = options.most_tokens;
-    limits_.image_entries = options.image_entries;
+    max_kv_tokens_ = options.max_kv_tokens;
+    limits_.image_cache_slots = options.image_cache_slots;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
-    limits_.max_rows_per_step = options.max_rows;
-    if (device.is_cpu()) limits_.joining_tokens = kJoiningTokensOnCpu;
-    limits_.chooses_tokens = ChoosesTokens(options.step_ahead, device, limits_.vocab_size);
+    if (device.is_cpu()) limits_.max_prefill_chunk = kPrefillChunkOnCpu;
+    limits_.samples_on_device =
+        SamplesOnDevice(options.async_scheduling, device, limits_.vocab_size);
   }
 
   const RunnerLimits& limits() const override { return limits_; }
@@ -94,23 +94,25 @@ class TorchRunner : public ModelRunner {
 
   Status Load(const Bundle& bundle) {
     ASSIGN_OR_RETURN(const torch::jit::Module vision, LoadModule(bundle, "vision", device_));
-    // fp8 takes one weight after the other to the device: all in 16 bit might have no room there.
+    // With fp8 each weight is moved by itself: in 16 bit all of them might not fit on the device.
     ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", fp8_ ? torch::kCPU : device_));
     if (device_.is_cuda()) {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
         if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
         UnpackWeights(decoder_);
-        at::accelerator::emptyCache();  // of packed ones: the arena is sized by what is free
+        at::accelerator::emptyCache();  // the arena is sized by what is free
       }));
     }
     RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] {
       Allocate(bundle);
-      images_.emplace(vision, image_table_, device_);
+      images_.emplace(vision, image_cache_, device_);
+#ifdef IDEFICS_WITH_CUDA
       if (use_graphs_) {
         graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
                                    [this](const auto& indices) { return Decode(indices); });
       }
-      // The queues do not wait for what was done so far.
+#endif
+      // The queues do not wait for the work on the default stream.
       if (!device_.is_cpu()) at::accelerator::synchronizeDevice(device_.index());
     }));
     return TryOnce();
@@ -145,13 +147,13 @@ class TorchRunner : public ModelRunner {
       } else if (step.host_rows.size() < step.sample_rows.size()) {
         logits = logits.index_select(0, OnDevice(step.host_rows, torch::kInt64));
       }
-      const auto to_host = [](const torch::Tensor& tensor) {  // on a GPU: into pinned memory
+      const auto to_host = [](const torch::Tensor& tensor) {  // from a GPU into pinned memory
         return tensor.to(torch::kCPU, /*non_blocking=*/true).contiguous();
       };
-      torch::Tensor chosen;
-      if (outputs.size() > 1) chosen = to_host(outputs[1]);
+      torch::Tensor sampled;
+      if (outputs.size() > 1) sampled = to_host(outputs[1]);
       in_flight_.push_back(
-          {step.sample_rows.size(), chosen, to_host(logits), DeviceMark(step_queue_)});
+          {step.sample_rows.size(), sampled, to_host(logits), DeviceMark(step_queue_)});
     });
   }
 
@@ -163,9 +165,9 @@ class TorchRunner : public ModelRunner {
       step.done.Wait();
       const auto* logits = step.logits.const_data_ptr<float>();
       output->logits.assign(logits, logits + step.logits.numel());
-      output->chosen.assign(step.rows, kNotChosen);
-      if (step.chosen.defined()) {
-        std::copy_n(step.chosen.const_data_ptr<int32_t>(), step.rows, output->chosen.begin());
+      output->sampled.assign(step.rows, kNoToken);
+      if (step.sampled.defined()) {
+        std::copy_n(step.sampled.const_data_ptr<int32_t>(), step.rows, output->sampled.begin());
       }
     });
   }
@@ -183,13 +185,13 @@ class TorchRunner : public ModelRunner {
 
  private:
   struct StartedStep {
-    size_t rows;           // that want logits
-    torch::Tensor chosen;  // [rows] i32 on the host; undefined where nothing is chosen here
-    torch::Tensor logits;  // [rows without a choice, vocab] f32 on the host
-    DeviceMark done;       // both are there
+    size_t rows;            // that want logits
+    torch::Tensor sampled;  // [rows] i32 on the host; undefined where the host samples
+    torch::Tensor logits;   // [rows that the host samples, vocab] f32 on the host
+    DeviceMark done;        // both have arrived
   };
 
-  // Of the queue, the thread and TorchScript, while the result lives.
+  // Settings of the thread while the result lives: its queue and TorchScript without profiling.
   struct Entered {
     c10::OptionalStreamGuard queue;
     torch::jit::GraphOptimizerEnabledGuard no_profiling;
@@ -199,7 +201,7 @@ class TorchRunner : public ModelRunner {
     return {queue.Use(), torch::jit::GraphOptimizerEnabledGuard(false)};
   }
 
-  // An error that stays is one that the next call to the device gives too.
+  // A device is broken when waiting for it fails as well.
   template <typename Body>
   Status Guarded(const char* what, const Body& body) {
     const Status status = CatchTorch(what, body);
@@ -212,22 +214,25 @@ class TorchRunner : public ModelRunner {
   }
 
   // REQUIRES: the weights are on the device. On the CPU they are pages of the bundle's files, which
-  // count as available until they are read.
+  // the system counts as available until they are read.
   uint64_t FreeBytes(uint64_t weight_bytes) const {
     if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
     const uint64_t free_bytes = FreeHostBytes();
     return free_bytes - std::min(free_bytes, weight_bytes);
   }
 
-  // The arrays of StepIndices on the device → logits [S, vocab] f32 and, where tokens are chosen
-  // here, these [S] i32; rows that have a choice hold no logits then.
+  // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
+  // [S] i32. Sampling overwrites the logits of its rows.
   std::vector<torch::Tensor> Decode(const std::vector<torch::Tensor>& indices) {
     std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end() - 1);
-    if (limits_.chooses_tokens) inputs[0] = TakeTokens(indices[0], indices[2], history_);
-    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_table_.k, image_table_.v});
+    if (limits_.samples_on_device) {
+      inputs[kTokensArray] =
+          GatherLastTokens(indices[kTokensArray], indices[kKvSlotsArray], history_);
+    }
+    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_cache_.k, image_cache_.v});
     const torch::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
-    if (!limits_.chooses_tokens) return {logits};
-    return {logits, ChooseTokens(logits, indices.back(), history_)};
+    if (!limits_.samples_on_device) return {logits};
+    return {logits, SampleTokens(logits, indices[kSamplingParamsArray], history_)};
   }
 
   void Allocate(const Bundle& bundle) {
@@ -239,20 +244,20 @@ class TorchRunner : public ModelRunner {
       for (const TensorView& tensor : bundle.tensors()) weight_bytes += tensor.bytes.size();
       const uint64_t per_token =
           2 * model.num_layers * model.hidden_size * options.dtype().itemsize();
-      limits_.kv_tokens = KvTokensThatFit(FreeBytes(weight_bytes), per_token, most_tokens_);
+      limits_.kv_tokens = KvTokensThatFit(FreeBytes(weight_bytes), per_token, max_kv_tokens_);
     }
-    // Pages are touched when a sequence first uses them. The last slot is the scratch slot of
-    // graphs, of no sequence.
+    // Memory is committed when a sequence first uses it. The last slot belongs to no sequence: it
+    // is the graphs' scratch slot.
     const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens + 1, model.num_heads,
                                         model.head_dim()};
-    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_entries,
+    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots,
                                         model.num_heads, model.tokens_per_image(),
                                         model.head_dim()};
     k_arena_ = torch::empty(arena, options);
     v_arena_ = torch::empty(arena, options);
-    image_table_.k = torch::empty(table, options);
-    image_table_.v = torch::empty(table, options);
-    if (limits_.chooses_tokens) {
+    image_cache_.k = torch::empty(table, options);
+    image_cache_.v = torch::empty(table, options);
+    if (limits_.samples_on_device) {
       history_ = torch::zeros({limits_.kv_tokens + 1}, options.dtype(torch::kInt32));
     }
   }
@@ -262,18 +267,19 @@ class TorchRunner : public ModelRunner {
     const int32_t no_image = -1;
     StepRow row;
     row.tokens = std::span(&token, 1);
-    row.image_entries = std::span(&no_image, 1);
+    row.image_slots = std::span(&no_image, 1);
     std::vector<float> logits(limits_.vocab_size);
     return Step(std::span(&row, 1), logits).WithPrefix("the bundle does not run");
   }
 
-  // OpenMP's thread count belongs to the calling thread.
+  // OpenMP keeps a thread count for each calling thread.
   void UseThreads() const {
-    if (num_threads_ > 0 && at::get_num_threads() != num_threads_)
+    if (num_threads_ > 0 && at::get_num_threads() != num_threads_) {
       at::set_num_threads(num_threads_);
+    }
   }
 
-  // On a GPU the step before may still run, and nobody waits for it.
+  // Does not wait for the GPU, which may still run the step before.
   template <typename Value>
   torch::Tensor OnDevice(const std::vector<Value>& values, torch::ScalarType type) const {
     return HostCopy(values, type, device_).to(device_, /*non_blocking=*/true);
@@ -281,24 +287,22 @@ class TorchRunner : public ModelRunner {
 
   std::vector<torch::Tensor> Indices(const StepIndices& step) const {
     std::vector<torch::Tensor> indices;
-    for (const auto* values :
-         {&step.tokens, &step.positions, &step.kv_slots, &step.image_entry, &step.row_starts,
-          &step.kv_starts, &step.kv_lengths, &step.sample_rows}) {
-      indices.push_back(OnDevice(*values, torch::kInt32));
+    for (const StepArray& array : kStepArrays) {
+      const torch::Tensor values = OnDevice(step.*array.values, torch::kInt32);
+      indices.push_back(array.columns == 1 ? values : values.view({-1, array.columns}));
     }
-    indices.push_back(OnDevice(step.choices, torch::kInt32).view({-1, kRowChoiceWords}));
     return indices;
   }
 
   const torch::Device device_;
   const int num_threads_;
   RunnerLimits limits_;
-  int64_t most_tokens_ = 0;
+  int64_t max_kv_tokens_ = 0;
   bool broken_ = false;
   torch::jit::Module decoder_;
   torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
-  ImageTableTensors image_table_;
-  torch::Tensor history_;  // [kv_tokens + 1] i32: each slot's token
+  ImageCacheTensors image_cache_;
+  torch::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
   const bool fp8_;
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
@@ -315,7 +319,7 @@ Status CheckFp8(const BundleManifest& manifest, torch::Device device) {
         ": leave the flag out, or export the checkpoint with --weights bf16");
   }
   bool has_fp8 = false;
-  RETURN_IF_ERROR(CatchTorch("asking for fp8", [&] { has_fp8 = HasFp8(device); }));
+  RETURN_IF_ERROR(CatchTorch("asking for fp8", [&] { has_fp8 = DeviceSupportsFp8(device); }));
   if (has_fp8) return Status::Ok();
   return Status::InvalidInput("--weights fp8 needs a GPU of compute capability 8.9 or more, not " +
                               device.str() +
@@ -325,9 +329,9 @@ Status CheckFp8(const BundleManifest& manifest, torch::Device device) {
 Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,
                                           std::string* description) {
   UseOperators();
-  if (!options.fused) UseReferenceOperators();
+  if (!options.custom_ops) UseReferenceOperators();
   ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
-  if (options.weights == "fp8") RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
+  if (options.weights == DecoderWeights::kFp8) RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
   std::unique_ptr<TorchRunner> runner;
   RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {
     runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
@@ -340,7 +344,7 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunne
 }  // namespace
 }  // namespace idefics
 
-// Found by name (torch_runner.h).
+// Looked up by name (torch_runner.h).
 extern "C" __attribute__((visibility("default"))) void IdeficsMakeTorchRunner(
     const idefics::Bundle& bundle, const idefics::TorchRunnerOptions& options,
     idefics::MadeTorchRunner* made) {

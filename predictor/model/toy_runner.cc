@@ -22,12 +22,12 @@ uint64_t Mix(uint64_t x) {
 ToyRunner::ToyRunner(RunnerLimits limits)
     : limits_(limits),
       kv_(limits.kv_tokens, 0),
-      images_(limits.image_entries, 0),
+      images_(limits.image_cache_slots, 0),
       tokens_(limits.kv_tokens, 0) {}
 
-Status ToyRunner::BeginImage(std::span<const float> pixels, int32_t entry) {
+Status ToyRunner::BeginImage(std::span<const float> pixels, int32_t slot) {
   pixels_.assign(pixels.begin(), pixels.end());
-  entry_ = entry;
+  slot_ = slot;
   part_ = 0;
   encoding_ = 1;
   return Status::Ok();
@@ -35,7 +35,7 @@ Status ToyRunner::BeginImage(std::span<const float> pixels, int32_t entry) {
 
 // Each part hashes its share of the pixels.
 Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
-  IDEFICS_CHECK(entry_ >= 0);
+  IDEFICS_CHECK(slot_ >= 0);
   if (observer_) observer_({});
   if (image_fault_) RETURN_IF_ERROR(image_fault_(part_));
   const size_t begin = pixels_.size() * part_ / kToyImageParts;
@@ -44,27 +44,27 @@ Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
     encoding_ = Mix(encoding_ ^ std::bit_cast<uint32_t>(value));
   }
   if (++part_ < kToyImageParts) return false;
-  images_.at(entry_) = encoding_;
-  entry_ = -1;
+  images_.at(slot_) = encoding_;
+  slot_ = -1;
   ++images_encoded_;
   return true;
 }
 
-// What the row's sequence has seen up to its last token.
+// Returns the hash of what the row's sequence has seen up to its last token.
 uint64_t ToyRunner::RunRow(const StepRow& row) {
   uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
   for (size_t t = 0; t < row.tokens.size(); ++t) {
     const int64_t slot = row.SlotOf(row.position + static_cast<int64_t>(t));
-    if (row.tokens[t] != kTokenOfRunner) tokens_.at(slot) = row.tokens[t];
-    const int32_t entry = row.image_entries[t];
-    const uint64_t image = entry < 0 ? 0 : images_.at(entry);
+    if (row.tokens[t] != kPlaceholderToken) tokens_.at(slot) = row.tokens[t];
+    const int32_t image_slot = row.image_slots[t];
+    const uint64_t image = image_slot < 0 ? 0 : images_.at(image_slot);
     seen = Mix(seen ^ Mix(static_cast<uint64_t>(tokens_.at(slot)) + 1) ^ image);
     kv_.at(slot) = seen;
   }
   return seen;
 }
 
-// The device's order of work is the order of the calls, so everything is done at the start.
+// Work is done in the order of the calls, so all of it can be done at the start.
 Status ToyRunner::StartStep(std::span<const StepRow> rows) {
   IDEFICS_CHECK(in_flight_.size() < kMaxStepsInFlight);
   ++steps_;
@@ -79,18 +79,18 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
     for (size_t v = 0; v < scores.size(); ++v) {
       scores[v] = static_cast<float>(Mix(seen + v) >> 40) / static_cast<float>(1 << 22);  // [0, 4)
     }
-    if (row.choice == nullptr) {
+    if (row.sampling == nullptr) {
       output.logits.insert(output.logits.end(), scores.begin(), scores.end());
-      output.chosen.push_back(kNotChosen);
+      output.sampled.push_back(kNoToken);
       continue;
     }
     const int64_t length = row.position + static_cast<int64_t>(row.tokens.size());
     const auto history = std::span(tokens_).subspan(row.kv_start, length);
-    output.chosen.push_back(ChooseToken(*row.choice, history, scores));
-    tokens_.at(row.kv_start + length) = output.chosen.back();
+    output.sampled.push_back(SampleToken(*row.sampling, history, scores));
+    tokens_.at(row.kv_start + length) = output.sampled.back();
   }
   in_flight_.push_back(std::move(output));
-  most_in_flight_ = std::max<int64_t>(most_in_flight_, static_cast<int64_t>(in_flight_.size()));
+  max_in_flight_ = std::max<int64_t>(max_in_flight_, static_cast<int64_t>(in_flight_.size()));
   return Status::Ok();
 }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ToyRunner: a model without weights whose logits are an exact, computable function of everything
-// that a sequence has seen (its tokens, its images, its order). If the engine mixes rows up, reads
-// a neighbour's KV or forgets an image, the tokens change. For tests of the engine and the server.
+// that a sequence has seen (its tokens and images, in order). If the engine mixes up rows, reads
+// another sequence's KV or forgets an image, the tokens change. For tests of the engine and the
+// server.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +14,7 @@
 
 namespace idefics {
 
-// Calls of ContinueImage for one picture.
+// Calls of ContinueImage that encode one image.
 constexpr int32_t kToyImageParts = 3;
 
 class ToyRunner : public ModelRunner {
@@ -21,22 +22,21 @@ class ToyRunner : public ModelRunner {
   explicit ToyRunner(RunnerLimits limits);
 
   const RunnerLimits& limits() const override { return limits_; }
-  Status BeginImage(std::span<const float> pixels, int32_t entry) override;
+  Status BeginImage(std::span<const float> pixels, int32_t slot) override;
   Result<bool> ContinueImage(bool wait) override;
   Status StartStep(std::span<const StepRow> rows) override;
   Status FinishStep(StepOutput* output) override;
   Status CopyKv(std::span<const KvCopy> copies) override;
 
-  // Called at the start of every step with its number; a failure is returned from StartStep (fault
-  // tests).
+  // Called at the start of every step with its number; StartStep returns its failure.
   void set_fault(std::function<Status(int64_t step)> fault) { fault_ = std::move(fault); }
-  // The same at its end, from FinishStep.
+  // Called at the end of every step; FinishStep returns its failure.
   void set_late_fault(std::function<Status(int64_t step)> fault) { late_fault_ = std::move(fault); }
-  // Called before every part of a picture.
+  // Called before every part of an image.
   void set_image_fault(std::function<Status(int32_t part)> fault) {
     image_fault_ = std::move(fault);
   }
-  // Told of every step's start and of every part of a picture (then with no rows), on the calling
+  // Called at the start of every step, and with no rows at every part of an image, on the calling
   // thread.
   void set_observer(std::function<void(std::span<const StepRow> rows)> observer) {
     observer_ = std::move(observer);
@@ -44,7 +44,7 @@ class ToyRunner : public ModelRunner {
   bool broken() const override { return broken_; }
   void set_broken() { broken_ = true; }  // REQUIRES: the engine thread, in a fault
   int64_t steps() const { return steps_; }
-  int64_t most_in_flight() const { return most_in_flight_; }
+  int64_t max_in_flight() const { return max_in_flight_; }
   int64_t images_encoded() const { return images_encoded_; }
   int64_t max_rows_seen() const { return max_rows_seen_; }
 
@@ -53,13 +53,13 @@ class ToyRunner : public ModelRunner {
 
   bool broken_ = false;
   RunnerLimits limits_;
-  std::vector<uint64_t> kv_;      // one hash per arena slot: all that this position has seen
-  std::vector<uint64_t> images_;  // one hash per table row
+  std::vector<uint64_t> kv_;      // one hash per arena slot: of all that this position has seen
+  std::vector<uint64_t> images_;  // one hash per image cache slot
   std::vector<int32_t> tokens_;   // the token of each arena slot
-  std::vector<float> pixels_;     // of the picture that is being encoded
-  int32_t entry_ = -1;
+  std::vector<float> pixels_;     // the image that is being encoded
+  int32_t slot_ = -1;
   int32_t part_ = 0;
-  uint64_t encoding_ = 0;  // hash of the picture so far
+  uint64_t encoding_ = 0;  // hash of the image so far
   std::deque<StepOutput> in_flight_;
   std::function<Status(int64_t)> fault_;
   std::function<Status(int64_t)> late_fault_;
@@ -67,7 +67,7 @@ class ToyRunner : public ModelRunner {
   std::function<void(std::span<const StepRow>)> observer_;
   int64_t steps_ = 0;
   int64_t steps_finished_ = 0;
-  int64_t most_in_flight_ = 0;
+  int64_t max_in_flight_ = 0;
   int64_t images_encoded_ = 0;
   int64_t max_rows_seen_ = 0;
 };

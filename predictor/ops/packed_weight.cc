@@ -10,15 +10,39 @@ namespace {
 
 constexpr double kLargestFp8 = 448;
 
-void CheckStored(const at::Tensor& tensor, const char* what, at::ScalarType type,
-                 at::IntArrayRef shape) {
+at::ScalarType ScalarTypeOf(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kU8:
+      return at::kByte;
+    case DType::kF8E4M3:
+      return at::kFloat8_e4m3fn;
+    default:
+      return at::kFloat;
+  }
+}
+
+void CheckStored(const at::Tensor& tensor, const char* what, const StoredTensor& stored) {
+  const at::ScalarType type = ScalarTypeOf(stored.dtype);
+  const at::IntArrayRef shape(stored.sizes, static_cast<size_t>(stored.rank));
   TORCH_CHECK(tensor.scalar_type() == type && tensor.sizes() == shape && tensor.is_contiguous(),
               what, " of a linear of these sizes must be ", at::toString(type), " ", shape,
               ", contiguous, not ", at::toString(tensor.scalar_type()), " ", tensor.sizes());
 }
 
-// [T, chunks, 64, (more,)] -> [n, k]: the values of one column behind each other.
-at::Tensor Rows(const at::Tensor& tiled, int64_t n, int64_t k) {
+// The form of a weight that is not quantized, by its type.
+LinearForm PackedForm(at::ScalarType type) {
+  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf,
+              "a packed weight is f32, bf16 or f16, not ", at::toString(type));
+  if (type == at::kFloat) return LinearForm::kF32;
+  return type == at::kHalf ? LinearForm::kF16 : LinearForm::kBF16;
+}
+
+// [T, chunks, 64 (, values)] → [n, k]: the values of a column become contiguous.
+at::Tensor Untile(const at::Tensor& tiled, int64_t n, int64_t k) {
   return tiled.movedim(2, 1)
       .reshape({tiled.size(0) * kTileColumns, -1})
       .narrow(0, 0, n)
@@ -42,49 +66,38 @@ at::Tensor QuantizeTiles(const at::Tensor& packed) {
   return at::cat({q.view(at::kByte), scale.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
 }
 
-constexpr int64_t kQuantizedNumbers = int64_t{1} << 22;  // at a time, each some 20 bytes
+constexpr int64_t kQuantizedNumbers = int64_t{1} << 22;  // at a time; each takes some 20 bytes
 
 }  // namespace
 
 void CheckPacked(const at::Tensor& weight, int64_t n, int64_t k) {
-  const at::ScalarType type = weight.scalar_type();
-  const int64_t tiles = CeilDiv(n, kTileColumns);
-  TORCH_CHECK(type == at::kFloat || type == at::kBFloat16 || type == at::kHalf,
-              "a packed weight is f32, bf16 or f16, not ", at::toString(type));
-  if (type == at::kFloat) {
-    CheckStored(weight, "the packed weight", type, {tiles, k, kTileColumns});
-  } else {
-    CheckStored(weight, "the packed weight", type, {tiles, CeilDiv(k, 2), kTileColumns, 2});
-  }
+  CheckStored(weight, "the packed weight", LayoutOf(PackedForm(weight.scalar_type()), n, k).weight);
 }
 
 void CheckInt8(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k) {
-  const int64_t tiles = CeilDiv(n, kTileColumns);
-  CheckStored(weight, "the int8 weight", at::kByte, {tiles, CeilDiv(k, 4), kTileColumns, 4});
-  CheckStored(scale, "the int8 weight's scale", at::kFloat, {tiles, kTileColumns});
+  const LinearLayout layout = LayoutOf(LinearForm::kInt8, n, k);
+  CheckStored(weight, "the int8 weight", layout.weight);
+  CheckStored(scale, "the int8 weight's scale", layout.scale);
 }
 
 void CheckInt4(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k) {
-  const int64_t tiles = CeilDiv(n, kTileColumns);
-  CheckStored(weight, "the int4 weight", at::kByte, {tiles, CeilDiv(k, 8), kTileColumns, 4});
-  CheckStored(scale, "the int4 weight's scale", at::kBFloat16,
-              {tiles, CeilDiv(k, kGroup), 2, kTileColumns});
+  const LinearLayout layout = LayoutOf(LinearForm::kInt4, n, k);
+  CheckStored(weight, "the int4 weight", layout.weight);
+  CheckStored(scale, "the int4 weight's scale", layout.scale);
 }
 
 void CheckFp8(const at::Tensor& weight, int64_t n, int64_t k) {
-  const int64_t tiles = CeilDiv(n, kTileColumns);
-  CheckStored(weight, "the fp8 weight", at::kFloat8_e4m3fn,
-              {tiles, CeilDiv(k, 4) + 1, kTileColumns, 4});
+  CheckStored(weight, "the fp8 weight", LayoutOf(LinearForm::kFp8, n, k).weight);
 }
 
 at::Tensor UnpackWeight(const at::Tensor& weight, int64_t n, int64_t k) {
   CheckPacked(weight, n, k);
-  return Rows(weight, n, k).contiguous();
+  return Untile(weight, n, k).contiguous();
 }
 
 at::Tensor DequantizeInt8(const at::Tensor& weight, const at::Tensor& scale, int64_t n, int64_t k) {
   CheckInt8(weight, scale, n, k);
-  const at::Tensor q = Rows(weight, n, k).to(at::kFloat) - 128;
+  const at::Tensor q = Untile(weight, n, k).to(at::kFloat) - 128;
   return q * scale.reshape({-1, 1}).narrow(0, 0, n);
 }
 
@@ -92,7 +105,7 @@ at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int
   CheckInt4(weight, scale, n, k);
   const int64_t groups = scale.size(1);
   const at::Tensor halves = at::stack({weight.bitwise_and(15), weight.bitwise_right_shift(4)}, 3);
-  const at::Tensor u = Rows(halves, n, k).to(at::kFloat);
+  const at::Tensor u = Untile(halves, n, k).to(at::kFloat);
   // [T, G, 64] -> [n, k]
   const auto spread = [&](int64_t which) {
     return scale.select(2, which)
@@ -114,7 +127,7 @@ at::Tensor Fp8Scales(const at::Tensor& weight) {
 
 at::Tensor DequantizeFp8(const at::Tensor& weight, int64_t n, int64_t k) {
   CheckFp8(weight, n, k);
-  const at::Tensor q = Rows(weight.narrow(1, 0, weight.size(1) - 1), n, k).to(at::kFloat);
+  const at::Tensor q = Untile(weight.narrow(1, 0, weight.size(1) - 1), n, k).to(at::kFloat);
   return q * Fp8Scales(weight).reshape({-1, 1}).narrow(0, 0, n);
 }
 

@@ -3,8 +3,8 @@
 #include <torch/library.h>
 
 #include "predictor/ops/operators.h"
-#include "predictor/ops/reference.h"
-#include "predictor/ops/reference_sampling.h"
+#include "predictor/ops/reference/reference.h"
+#include "predictor/ops/reference/sampling.h"
 
 void idefics::UseOperators() {}
 
@@ -32,14 +32,15 @@ TORCH_LIBRARY(idefics, library) {
       "attend(Tensor q, Tensor k_cache, Tensor v_cache, Tensor row_starts, Tensor kv_starts, "
       "Tensor kv_lengths) -> Tensor");
   library.def(
-      "attend_image(Tensor q, Tensor image_k, Tensor image_v, Tensor image_entry) -> Tensor");
+      "attend_image(Tensor q, Tensor image_k, Tensor image_v, Tensor image_slots) -> Tensor");
   // weight: packed_weight.h; on CUDA also W [n, k] itself.
   library.def("linear_packed(Tensor x, Tensor weight, int n) -> Tensor");
   library.def("linear_int8(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("linear_int4(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("swiglu(Tensor gate_up) -> Tensor");
-  library.def("choose_tokens(Tensor(a!) logits, Tensor choices, Tensor(b!) history) -> Tensor");
-  library.def("take_tokens(Tensor tokens, Tensor kv_slots, Tensor(a!) history) -> Tensor");
+  library.def(
+      "sample_tokens(Tensor(a!) logits, Tensor sampling_params, Tensor(b!) history) -> Tensor");
+  library.def("gather_last_tokens(Tensor tokens, Tensor kv_slots, Tensor(a!) history) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
@@ -52,6 +53,6 @@ TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
   library.impl("linear_int8", idefics::reference::LinearInt8);
   library.impl("linear_int4", idefics::reference::LinearInt4);
   library.impl("swiglu", idefics::reference::Swiglu);
-  library.impl("choose_tokens", idefics::reference::ChooseTokens);
-  library.impl("take_tokens", idefics::reference::TakeTokens);
+  library.impl("sample_tokens", idefics::reference::SampleTokens);
+  library.impl("gather_last_tokens", idefics::reference::GatherLastTokens);
 }

@@ -39,8 +39,8 @@ void BanBadWords(const SamplingParams& sampling, std::span<const int32_t> tokens
                  std::span<float> scores) {
   for (const auto& word : sampling.bad_words_ids) {
     if (word.size() == 1 && sampling.IsEos(word[0])) continue;
-    // transformers compares with the whole word's length: a sequence that is no longer than the
-    // word's first tokens never completes it.
+    // transformers compares with the whole word's length, so a sequence that is shorter than the
+    // word never completes it.
     if (word.size() > 1 && word.size() > tokens.size()) continue;
     const size_t prefix = word.size() - 1;
     if (std::equal(word.begin(), word.end() - 1, tokens.end() - static_cast<ptrdiff_t>(prefix))) {
@@ -49,7 +49,7 @@ void BanBadWords(const SamplingParams& sampling, std::span<const int32_t> tokens
   }
 }
 
-// Indices of the finite scores, largest first; ties in index order.
+// Indices of the scores that are not banned, largest first; ties in index order.
 std::vector<int32_t> Descending(std::span<const float> scores) {
   std::vector<int32_t> order;
   order.reserve(scores.size());
@@ -61,7 +61,7 @@ std::vector<int32_t> Descending(std::span<const float> scores) {
   return order;
 }
 
-// Softmax over all scores, f32 with an f64 sum.
+// Softmax over all scores in f32, with an f64 sum.
 std::vector<float> Probabilities(std::span<const float> scores) {
   std::vector<float> p(scores.begin(), scores.end());
   LogSoftmax(p);
@@ -79,7 +79,7 @@ void KeepTopK(int64_t k, std::span<float> scores) {
   }
 }
 
-// Removes the least likely tokens whose cumulative probability stays at or below 1 - top_p.
+// Removes the least likely tokens whose cumulative probability is at most 1 - top_p.
 void KeepTopP(double top_p, int64_t keep, std::span<float> scores) {
   const auto order = Descending(scores);
   const auto p = Probabilities(scores);
@@ -125,7 +125,7 @@ void KeepTypical(double mass, int64_t keep, std::span<float> scores) {
   }
   if (order.empty()) return;
   last = std::min(last, order.size() - 1);
-  // Everything further from the entropy than token `last` goes.
+  // Everything further from the entropy than token `last` is removed.
   const float limit = distance(order[last]);
   for (size_t i = static_cast<size_t>(keep); i < order.size(); ++i) {
     if (distance(order[i]) > limit) scores[order[i]] = kBanned;

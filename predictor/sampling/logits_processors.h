@@ -21,7 +21,7 @@ void ApplyProcessors(const SamplingParams& sampling, std::span<const int32_t> to
 void ApplyWarpers(const SamplingParams& sampling, int64_t min_tokens_to_keep,
                   std::span<float> scores);
 
-// In place: scores[i] - log(sum(exp(scores))).
+// Replaces scores[i] by scores[i] - log(sum(exp(scores))).
 void LogSoftmax(std::span<float> scores);
 
 }  // namespace idefics

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a request wants its tokens to be chosen.
+// How a request's tokens are sampled.
 #pragma once
 
 #include <algorithm>

@@ -21,7 +21,7 @@ class Detokenizer {
   // into U+FFFD (docs/model.md#decoding). Skipped and absent tokens do not end a run.
   std::string Push(int32_t id);
 
-  // What was held back. Call once, at the end.
+  // Returns what was held back. Call once, at the end.
   std::string Finish();
 
  private:

@@ -40,7 +40,7 @@ Result<std::unique_ptr<SentencePieceModel>> SentencePieceModel::Load(std::string
 void SentencePieceModel::AppendIds(std::string_view text, std::vector<int32_t>* ids) const {
   std::vector<int> encoded;
   const auto status = library_->processor.Encode(text, &encoded);
-  // Encode fails only on a processor without a model, which Load does not hand out.
+  // Encode fails only without a model, and Load returns none of those.
   IDEFICS_CHECK(status.ok());
   ids->insert(ids->end(), encoded.begin(), encoded.end());
 }

@@ -40,10 +40,11 @@ struct SpecialTokens {
 
 // Which literals written in a text become special ids.
 enum class SpecialText {
-  kNone,   // none: the API's `text`
-  kTurns,  // all but <image> and <fake_token_around_image>, so that nobody forges an image
-           // position: the API's `prompt`
-  kAll,    // all: transformers' behaviour (docs/model.md#tokenizer), for comparisons with it
+  kNone,  // none: the API's `text`
+  // All but <image> and <fake_token_around_image>, so that no text forges an image: the API's
+  // `prompt`.
+  kTurns,
+  kAll,  // all: transformers' behaviour (docs/model.md#tokenizer), for comparisons with it
 };
 
 }  // namespace idefics

@@ -19,8 +19,8 @@ namespace idefics {
 
 class SentencePieceModel;
 
-// A stretch of a prompt's text and who wrote it. Neighbouring texts are one string to the
-// tokenizer; a literal that lies in several of them is special only where all of them allow it.
+// A part of a prompt's text and which literals are special in it. Neighbouring texts are one string
+// to the tokenizer; a literal that spans several of them is special only where all of them allow it.
 struct PromptText {
   std::string text;
   SpecialText special = SpecialText::kNone;  // which literals in `text` become special tokens

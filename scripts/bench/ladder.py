@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each part of the engine is worth: decode of one request with one part after another switched on, in turns with
+"""What each part of the engine is worth: decode of one request with one part after another switched on, alternating with
 transformers on the same weights (docs/performance.md#the-ladder).
 
     ladder.py --bundle BF16 [--bundle INT8] [--bundle INT4] --checkpoint FOLDER [--rounds 5]
 
 The first bundle climbs the rungs that this machine has; a further bundle is a rung of its own. On a GPU rungs are plain
-operators, fused operators, CUDA graphs, tokens chosen a step ahead, and fp8 where the chip has it; on a CPU plain and
-fused operators. The read speed of the same round is the measure of GB/s: on a GPU by transformers' process, before its
+operators, custom operators, CUDA graphs, async scheduling, and fp8 where the chip has it; on a CPU plain and
+custom operators. The read speed of the same round is the measure of GB/s: on a GPU by transformers' process, before its
 model is loaded.
 """
 
@@ -44,11 +44,11 @@ def has_gpu() -> bool:
 def rungs(bundles: list[Path], on_gpu: bool) -> list[Rung]:
     first, *others = bundles
     if on_gpu:
-        climbed = [("plain operators", ["--no-fused", "--no-graph", "--step-ahead", "false"]),
-                   ("fused operators", ["--no-graph", "--step-ahead", "false"]),
-                   ("CUDA graphs", ["--step-ahead", "false"]), ("a step ahead", []), ("fp8", ["--weights", "fp8"])]
+        climbed = [("plain operators", ["--no-custom-ops", "--no-graph", "--async-scheduling", "false"]),
+                   ("custom operators", ["--no-graph", "--async-scheduling", "false"]),
+                   ("CUDA graphs", ["--async-scheduling", "false"]), ("async scheduling", []), ("fp8", ["--weights", "fp8"])]
     else:
-        climbed = [("plain operators", ["--no-fused"]), ("fused operators", [])]
+        climbed = [("plain operators", ["--no-custom-ops"]), ("custom operators", [])]
     return [*(Rung(f"{first.name}, {name}", first, flags) for name, flags in climbed),
             *(Rung(bundle.name, bundle, []) for bundle in others)]
 

@@ -78,7 +78,7 @@ def main() -> None:
     heading("Clients in a closed loop")
     for bundle in options.bundle:
         alone_in_cache(bundle, options.bundle)
-        with running(Server(bundle, "--kv-tokens", "4096", "--max-batch", str(max(counts)))) as server:
+        with running(Server(bundle, "--kv-tokens", "4096", "--max-num-seqs", str(max(counts)))) as server:
             rates = interleaved(options.rounds, {
                 str(count): functools.partial(closed_loop, server, count, options.tokens)
                 for count in counts})

@@ -40,7 +40,7 @@ class StoredTensor:
     dtype: str  # as in a safetensors header: "BF16"
     shape: Shape
     file: "_WeightFile"
-    place: Any  # the file's own business
+    place: Any  # where in the file; only `file` understands it
 
     @property
     def count(self) -> int:

@@ -166,7 +166,7 @@ def _processor(folder: Path, image_size: int) -> dict[str, Any]:
     values = read_json(path) if path.exists() else {"image_size": image_size}
     size = values.get("image_size", 224)
     if size != image_size:
-        raise ExportError(f"preprocessor_config.json makes pictures of image_size {size!r}, the model's "
+        raise ExportError(f"preprocessor_config.json makes images of image_size {size!r}, the model's "
                           f"vision_config takes {image_size}: the two files are not of one checkpoint")
     for key, expected in (("do_rescale", True), ("do_normalize", True), ("do_resize", True),
                           ("do_convert_rgb", True), ("resample", BICUBIC)):

@@ -61,7 +61,7 @@ def _forms(options: ExportOptions, source_dtype: str) -> tuple[str, str]:
 
 
 def export_bundle(options: ExportOptions) -> ExportSummary:
-    """Raises ExportError or OSError; then nothing stands at options.bundle that did not stand there before."""
+    """Raises ExportError or OSError; then options.bundle is as it was before."""
     folder = options.checkpoint
     if not folder.is_dir():
         raise ExportError(f"{folder} is not a folder: give a Hugging Face checkpoint folder")

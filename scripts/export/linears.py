@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def declare(module: nn.Module, *names: str, dtype: torch.dtype = torch.float32) -> None:
-    """Empty parameters; the loader puts the bundle's tensors in their places."""
+    """Registers empty parameters, which the loader replaces by the bundle's tensors."""
     for name in names:
         module.register_parameter(name, nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False))
 
@@ -28,7 +28,7 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """x [T, k] -> [T, n] by an 8-bit weight with a scale a column."""
+    """x [T, k] -> [T, n] by an 8-bit weight with one scale for each column."""
 
     n: Final[int]
 
@@ -43,7 +43,7 @@ class Int8Linear(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum a column and 128 of k."""
+    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum for each column and 128 values of k."""
 
     n: Final[int]
 

@@ -3,8 +3,8 @@
 
 Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in by name
 (`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are static and ragged:
-`T` tokens of all rows of a step lie behind each other, nothing is padded, nothing depends on data.
-The module stays in the subset that torch.export also accepts. Formulas: docs/model.md.
+the `T` tokens of all rows of a step are concatenated, nothing is padded, nothing depends on data.
+The modules stay in the subset that torch.export also accepts. Formulas: docs/model.md.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class VisionLayer(nn.Module):
 
 
 class PerceiverBlock(nn.Module):
-    """Latents attend to the picture and to themselves; docs/model.md#perceiver-resampler.
+    """Latents attend to the image and to themselves; docs/model.md#perceiver-resampler.
     Layer norms: eps 1e-5, not in the config."""
 
     num_heads: Final[int]
@@ -129,7 +129,7 @@ class PerceiverBlock(nn.Module):
 
 
 class ImageKv(nn.Module):
-    """Keys and values of one gated cross-attention layer for a picture, without RoPE;
+    """Keys and values of one gated cross-attention layer for an image, without RoPE;
     docs/model.md#gated-cross-attention."""
 
     num_heads: Final[int]
@@ -156,7 +156,8 @@ class ImageKv(nn.Module):
 
 
 class Vision(nn.Module):
-    """Everything that is computed once per distinct image: ViT, perceiver, cross-attention K and V."""
+    """Everything that is computed once per distinct image: ViT, perceiver, cross-attention K and V. The server runs embed,
+    each of layers, pool and image_kv, so that decode steps run between them."""
 
     patch_size: Final[int]
     eps: Final[float]
@@ -199,14 +200,6 @@ class Vision(nn.Module):
         return x
 
     @torch.jit.export
-    def encode(self, pixels: Tensor) -> Tensor:
-        """pixels [M, 3, S, S] f32, normalised -> latents. The server runs the parts one by one instead."""
-        x = self.embed(pixels)
-        for layer in self.layers:
-            x = layer(x)
-        return self.pool(x)
-
-    @torch.jit.export
     def image_kv(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """latents [M, L, E] -> K, V [cross layers, M, H, L, d]."""
         keys: list[Tensor] = []
@@ -239,8 +232,8 @@ class CrossLayer(nn.Module):
             declare(self, "q_norm")
 
     def forward(self, x: Tensor, delta: Tensor | None, image_k: Tensor, image_v: Tensor,
-                image_entry: Tensor) -> tuple[Tensor, Tensor]:
-        """x, delta [T, h]; image_k, image_v [entries, H, L, d]; image_entry [T] (-1: sees no image). The next block adds
+                image_slots: Tensor) -> tuple[Tensor, Tensor]:
+        """x, delta [T, h]; image_k, image_v [slots, H, L, d]; image_slots [T] (-1: sees no image). The next block adds
         mlp_gate times the second result."""
         if delta is None:
             y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
@@ -249,7 +242,7 @@ class CrossLayer(nn.Module):
         q = self.q(y).view(x.size(0), self.num_heads, -1)
         if self.qk_norm:
             q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
-        mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_entry)
+        mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_slots)
         x, y = torch.ops.idefics.add_norm(x, self.o(mixed), self.attn_gate, self.post_norm, self.eps)
         return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
 
@@ -292,11 +285,11 @@ class LayerGroup(nn.Module):
         self.layers = nn.ModuleList([DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
 
     def forward(self, x: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
-                image_entry: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor,
+                image_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor,
                 v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> tuple[Tensor, Tensor]:
         """x, delta [T, h]: the group's input is their sum, and so is its output: a residual is added where the next norm
-        reads it. k_arena, v_arena [interval, slots, H, d]; image_k, image_v [entries, H, L, d]."""
-        x, added = self.cross(x, delta, image_k, image_v, image_entry)
+        reads it. k_arena, v_arena [interval, slots, H, d]; image_k, image_v [image slots, H, L, d]."""
+        x, added = self.cross(x, delta, image_k, image_v, image_slots)
         gate: Tensor | None = self.cross.mlp_gate
         for i, layer in enumerate(self.layers):
             x, added = layer(x, added, gate, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
@@ -317,7 +310,7 @@ class Decoder(nn.Module):
         self.head_dim = shape.head_dim
         self.eps = shape.rms_norm_eps
         declare(self, "embed", "norm")
-        self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and the choice of a token hangs on it
+        self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and every token depends on it
         self.groups = nn.ModuleList([LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -327,22 +320,22 @@ class Decoder(nn.Module):
         angles = positions.float().unsqueeze(1) * inv_freq.unsqueeze(0)
         return angles.cos(), angles.sin()
 
-    def forward(self, tokens: Tensor, positions: Tensor, kv_slots: Tensor, image_entry: Tensor,
+    def forward(self, tokens: Tensor, positions: Tensor, kv_slots: Tensor, image_slots: Tensor,
                 row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, sample_rows: Tensor,
                 k_arena: Tensor, v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tensor:
         """All index tensors are i32.
 
-        tokens, positions, kv_slots, image_entry [T]; row_starts [R + 1]; kv_starts, kv_lengths [R, 2]
+        tokens, positions, kv_slots, image_slots [T]; row_starts [R + 1]; kv_starts, kv_lengths [R, 2]
         (shared keys, own keys: predictor/ops/README.md);
         sample_rows [S], indices into the T tokens; k_arena, v_arena [layers, slots, H, d];
-        image_k, image_v [cross layers, entries, H, L, d]. Returns logits [S, vocab] f32.
+        image_k, image_v [cross layers, image slots, H, L, d]. Returns logits [S, vocab] f32.
         """
         cos, sin = self.rotary(positions)
         x = F.embedding(tokens, self.embed)
         delta: Tensor | None = None
         for g, group in enumerate(self.groups):
             first = g * self.interval
-            x, delta = group(x, delta, cos, sin, kv_slots, image_entry, row_starts, kv_starts, kv_lengths,
+            x, delta = group(x, delta, cos, sin, kv_slots, image_slots, row_starts, kv_starts, kv_lengths,
                       k_arena[first:first + self.interval], v_arena[first:first + self.interval],
                       image_k[g], image_v[g])
         assert delta is not None

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stored forms of the decoder's linears: columns in tiles of 64, plain, int8 or int4.
 
-The layouts are defined in predictor/ops/packed_weight.h. What both sides share: four bytes of neighbouring values of
-one column are a lane, and a weight is [tiles, lanes, 64] lanes. All functions take whole rows of W [n, k], at any
-number of rows at a time that is a multiple of 64 but for the last.
+Types and shapes are those of weights/linear_layout.h (a test compares them), what the numbers mean is in
+predictor/ops/packed_weight.h. Four bytes of neighbouring values of one column are a lane, and a weight is
+[tiles, lanes, 64] lanes. All functions take whole rows of W [n, k], in blocks of a multiple of 64 rows; only the last
+block may be shorter.
 """
 
 
@@ -13,8 +14,8 @@ from torch import Tensor
 
 TILE = 64
 GROUP = 128  # values of a column that share a step and a minimum in int4
-_TINY = 1e-30  # a range below it is none: its reciprocal would not be finite
-_RANGES = (1.0, 0.92, 0.84)  # of the whole range of an int4 group: outliers may be cut off
+_TINY = 1e-30  # a smaller range counts as zero: its reciprocal would not be finite
+_RANGES = (1.0, 0.92, 0.84)  # parts of the range of an int4 group that are tried: outliers may be cut off
 
 StoredShape = tuple[torch.dtype, tuple[int, ...]]
 
@@ -29,7 +30,7 @@ def _tiled(values: Tensor, fill: int = 0) -> Tensor:
     lanes = values.view(torch.int32).view(-1, TILE, values.size(1) // 4)
     out = torch.empty(lanes.size(0), lanes.size(2), TILE, dtype=torch.int32)
     for tile, lane in zip(out, lanes, strict=True):
-        tile.copy_(lane.t())  # two-dimensional: the case that torch transposes in blocks
+        tile.copy_(lane.t())  # torch transposes in blocks only in two dimensions
     return out.view(torch.uint8).view(-1)
 
 
@@ -52,7 +53,7 @@ class PlainForm:
 
 
 class Int8Form:
-    """Symmetric, one scale a column."""
+    """Symmetric, one scale for each column."""
 
     read_as = torch.float32
 
@@ -83,7 +84,7 @@ class Int4Form:
 
     def pack(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """rows [r, k] f32 -> bytes of the weight's tiles, scale [tiles, G, 2, 64] bf16."""
-        pieces = [_int4_rows(tile) for tile in rows.split(TILE)]  # a tile fits the cache, the passes over it are many
+        pieces = [_int4_rows(tile) for tile in rows.split(TILE)]  # a tile fits the cache, and there are many passes over it
         codes = torch.cat([code for code, _ in pieces])
         scale = torch.cat([scale for _, scale in pieces])  # [r, G, 2]
         scale = F.pad(scale, (0, 0, 0, 0, 0, -len(scale) % TILE))
@@ -94,7 +95,7 @@ def _int4_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
     """[r, k] -> bytes [r, 4 ceil(k / 8)], steps and minima [r, G, 2] bf16."""
     count, k = rows.shape
     missing = -k % GROUP
-    if missing:  # by the last value, which leaves the range of its group as it is
+    if missing:  # padded with the last value, which leaves the range of its group as it is
         rows = torch.cat([rows, rows[:, -1:].expand(count, missing)], 1)
     groups = rows.reshape(count, -1, GROUP)
     step, minimum, codes = _best_codes(groups)
@@ -104,8 +105,8 @@ def _int4_rows(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _best_codes(groups: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """[r, G, 128] -> step and minimum [r, G], codes [r, G, 128], all f32: of some ranges, and of the straight line
-    through the best of them, whatever has the smallest squared error."""
+    """[r, G, 128] -> step and minimum [r, G], codes [r, G, 128], all f32. Tries some ranges, then the straight line
+    fitted to the best of them, and takes whatever has the smallest squared error."""
     codes, scratch = torch.empty_like(groups), torch.empty_like(groups)
     low, high = groups.amin(-1), groups.amax(-1)
     middle, half = (low + high) / 2, (high - low) / 2
@@ -129,7 +130,7 @@ def _encode(groups: Tensor, step: Tensor, minimum: Tensor, out: Tensor) -> Tenso
 
 def _better(groups: Tensor, best: tuple[Tensor, Tensor, Tensor] | None, line: tuple[Tensor, Tensor],
             codes: Tensor, scratch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Group by group the better of `best` and `line` (step, minimum): step, minimum and squared error, each [r, G]."""
+    """For each group the better of `best` and `line` (step, minimum) -> step, minimum, squared error, each [r, G]."""
     step = torch.where(line[0] > _TINY, line[0], 0.0).to(torch.bfloat16).float()
     minimum = line[1].to(torch.bfloat16).float()
     _encode(groups, step, minimum, codes)

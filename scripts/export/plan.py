@@ -23,8 +23,8 @@ class SourceTensor:
 
 @dataclass(frozen=True)
 class TargetTensor:
-    """`parts` one behind the other along the first axis; `shape` may regroup the axes of a single part."""
-    name: str  # of a linear: of its module, below which its tensors lie
+    """`parts` concatenated along the first axis; `shape` may regroup the axes of a single part."""
+    name: str  # of a linear: of its module, below which its tensors are
     shape: Shape
     parts: tuple[SourceTensor, ...]
     tanh: bool = False  # a gate: tanh of the stored alpha, in the bundle's dtype
@@ -46,7 +46,7 @@ def _one(target: str, source: str, shape: Shape) -> TargetTensor:
 
 
 def _stack(target: str, sources: Sequence[str], shape: Shape) -> TargetTensor:
-    """Sources of one shape behind each other."""
+    """Sources of one shape, concatenated."""
     parts = tuple(SourceTensor(source, shape) for source in sources)
     return TargetTensor(target, (len(parts) * shape[0],) + shape[1:], parts)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors, in which form, lie in which safetensors file of a bundle."""
+"""Which tensors are in which safetensors file of a bundle, and in which form."""
 
 import json
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ def _is_aligned(target: TargetTensor, form: WeightForm) -> bool:
 
 
 def split_into_files(plan: list[TargetTensor], form: WeightForm, limit: int) -> list[list[TargetTensor]]:
-    """Load order, except that in each file the tensors of an odd size come last, so that all others are aligned."""
+    """In load order, except that tensors of an odd size come last in each file, so that all others are aligned."""
     files: list[list[TargetTensor]] = [[]]
     size = 0
     for target in plan:

@@ -22,8 +22,8 @@ BLOCK_ELEMENTS = 1 << 20  # of a linear in one piece of work, or one tile of it
 
 
 class WeightWriter:
-    """Every core packs blocks; this thread reads, hashes and writes. Holds two blocks a core in memory, and the scales
-    of one linear."""
+    """Every core packs blocks; this thread reads, hashes and writes. It holds two blocks for each core in memory, and
+    the scales of one linear."""
 
     def __init__(self, checkpoint: Checkpoint, form: WeightForm, progress: Progress):
         self._checkpoint = checkpoint
@@ -33,7 +33,7 @@ class WeightWriter:
 
     def write(self, path: Path, targets: list[TargetTensor]) -> WrittenFile:
         file = HashedFile(path)
-        # A block is one thread's work: threads inside of torch's operators would only wait for each other.
+        # One thread packs a block: with threads inside torch's operators too, they would wait for each other.
         workers = ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads, initargs=(1,))
         try:
             file.write(safetensors_header(targets, self._form))
@@ -78,7 +78,7 @@ class WeightWriter:
         yield from scales
 
     def _blocks(self, target: TargetTensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """[rows, k] of the stacked parts, a whole number of tiles but for the last; the parts need not be."""
+        """[rows, k] of the stacked parts, whole tiles except in the last block. A part need not be whole tiles."""
         n, k = target.shape
         rows = max(1, BLOCK_ELEMENTS // (TILE * k)) * TILE
         block, filled = torch.empty(0), 0
@@ -106,7 +106,7 @@ def _bytes(piece: Tensor) -> memoryview:
 
 
 def _is_finite(values: Tensor) -> bool:
-    # The smallest and the largest value are NaN as soon as one value is.
+    # The smallest and the largest value are NaN where any value is.
     return all(bool(torch.isfinite(edge)) for edge in values.aminmax())
 
 

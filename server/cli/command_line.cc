@@ -110,6 +110,15 @@ class Parser {
              HelpOf(flag))
           ->take_last();
     }
+    for (const FlagAlias& alias : AllFlagAliases()) {
+      if ((FindFlag(alias.flag)->commands & command) == 0) continue;
+      const std::string name = alias.name;
+      app.add_option_function<std::string>(
+             "--" + name,
+             [this, name](const std::string& value) { given_.emplace_back(name, value); })
+          ->take_last()
+          ->group("");  // not in --help
+    }
   }
 
   void AddPredict() {

@@ -33,7 +33,7 @@ Memory MemoryOf(const Bundle& bundle, const InspectOptions& options) {
   memory.kv_per_token = bundle.manifest().kv_bytes_per_token();
   memory.kv = memory.kv_per_token * static_cast<uint64_t>(options.kv_tokens);
   memory.per_image = bundle.manifest().image_kv_bytes();
-  memory.images = memory.per_image * static_cast<uint64_t>(options.image_entries);
+  memory.images = memory.per_image * static_cast<uint64_t>(options.image_cache_slots);
   return memory;
 }
 
@@ -135,9 +135,9 @@ std::vector<Row> MemoryRows(const Memory& memory, const InspectOptions& options)
           {"KV cache", Size(memory.kv),
            Size(memory.kv_per_token) + " a token, " + std::to_string(options.kv_tokens) +
                " tokens (--kv-tokens)"},
-          {"image table", Size(memory.images),
-           Size(memory.per_image) + " an image, " + std::to_string(options.image_entries) +
-               " images (--image-entries)"},
+          {"image cache", Size(memory.images),
+           Size(memory.per_image) + " an image, " + std::to_string(options.image_cache_slots) +
+               " images (--image-cache-slots)"},
           {"together", Size(memory.total()), "and the buffers of a running step"}};
 }
 

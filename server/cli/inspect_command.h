@@ -7,14 +7,17 @@
 #include <filesystem>
 #include <ostream>
 
+#include "common/defaults.h"
+
 namespace idefics {
 
 struct InspectOptions {
   std::filesystem::path path;
-  bool json = false;           // one JSON object instead of tables
-  bool show_progress = true;   // a bar on stderr while hashing
-  int64_t kv_tokens = 8192;    // --kv-tokens and --image-entries of the server to be: the memory
-  int64_t image_entries = 32;  // it will take for them
+  bool json = false;          // one JSON object instead of tables
+  bool show_progress = true;  // a bar on stderr while hashing
+  // --kv-tokens and --image-cache-slots of the server whose memory is estimated.
+  int64_t kv_tokens = 8192;
+  int64_t image_cache_slots = defaults::kImageCacheSlots;
 };
 
 int RunInspect(const InspectOptions& options, std::ostream& out, std::ostream& err);

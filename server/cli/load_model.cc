@@ -17,6 +17,11 @@ VerifyHashes VerifyHashesFromFlag(const std::string& value) {
   return value == "never" ? VerifyHashes::kNever : VerifyHashes::kChanged;
 }
 
+AsyncScheduling AsyncSchedulingFromFlag(const std::string& value) {
+  if (value == "auto") return AsyncScheduling::kAuto;
+  return value == "true" ? AsyncScheduling::kOn : AsyncScheduling::kOff;
+}
+
 }  // namespace
 #endif
 
@@ -27,15 +32,16 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
 #ifdef IDEFICS_WITH_TORCH
   PredictorOptions options;
   options.bundle = flags.Text("model");
-  options.device = flags.Text("device");
-  options.num_threads = static_cast<int>(flags.Integer("threads"));
-  options.kv_tokens = flags.Integer("kv-tokens");
-  options.image_entries = static_cast<int32_t>(flags.Integer("image-entries"));
-  options.fused = flags.Bool("fused");
-  options.graphs = flags.Bool("graph");
-  options.step_ahead = flags.Text("step-ahead");
-  options.weights = flags.Text("weights");
-  options.engine.max_rows = static_cast<int>(flags.Integer("max-batch"));
+  options.runner.device = flags.Text("device");
+  options.runner.num_threads = static_cast<int>(flags.Integer("threads"));
+  options.runner.kv_tokens = flags.Integer("kv-tokens");
+  options.runner.image_cache_slots = static_cast<int32_t>(flags.Integer("image-cache-slots"));
+  options.runner.custom_ops = flags.Bool("custom-ops");
+  options.runner.cuda_graphs = flags.Bool("graph");
+  options.runner.async_scheduling = AsyncSchedulingFromFlag(flags.Text("async-scheduling"));
+  options.runner.weights =
+      flags.Text("weights") == "fp8" ? DecoderWeights::kFp8 : DecoderWeights::kAsInBundle;
+  options.engine.max_num_seqs = static_cast<int>(flags.Integer("max-num-seqs"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");

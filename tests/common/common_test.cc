@@ -24,14 +24,14 @@
 namespace idefics {
 namespace {
 
-Result<int> Half(int n) {
+Result<int> HalfOf(int n) {
   if (n % 2 != 0) return Status::InvalidInput(std::to_string(n) + " is odd");
   return n / 2;
 }
 
 Status Quarter(int n, int* out) {
-  ASSIGN_OR_RETURN(const int half, Half(n));
-  ASSIGN_OR_RETURN(*out, Half(half));
+  ASSIGN_OR_RETURN(const int half, HalfOf(n));
+  ASSIGN_OR_RETURN(*out, HalfOf(half));
   return Status::Ok();
 }
 

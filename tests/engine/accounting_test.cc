@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// KV extents and the image table: arithmetic without a model.
+// KV extents and the image cache: arithmetic without a model.
 #include <catch2/catch_test_macros.hpp>
 #include <random>
+#include <string>
 #include <vector>
 
-#include "predictor/engine/image_table.h"
+#include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
 
 namespace idefics {
@@ -48,34 +49,72 @@ TEST_CASE("an arena without room gives nothing", "[kv]") {
   CHECK(extents.Allocate(4) == 6);
 }
 
-TEST_CASE("a pinned picture is never evicted, the least recently used one goes first",
-          "[image-table]") {
-  ImageTable table(2);
-  const int32_t a = *table.Pin("a");
-  table.SetEncoded(a, true);
-  const int32_t b = *table.Pin("b");
-  table.SetEncoded(b, true);
-  CHECK(!table.Pin("c").has_value());  // both pinned
-  table.Unpin(a);
-  table.Unpin(b);
-  CHECK(table.Pin("a") == a);  // a is now the more recent one
-  CHECK(table.encoded(a));
-  CHECK(table.Pin("c") == b);
-  CHECK(!table.encoded(b));
-  table.Unpin(a);
-  table.Unpin(b);
-  CHECK(table.pinned() == 0);
-  CHECK(table.hits() == 1);
+int32_t Pin(ImageCache& cache, const std::string& sha256) {
+  return cache.PinAll(std::vector{sha256}).value().front();
 }
 
-TEST_CASE("a picture that could not be encoded is forgotten", "[image-table]") {
-  ImageTable table(1);
-  const int32_t entry = *table.Pin("a");
-  table.SetEncoded(entry, false);
-  table.Unpin(entry);
-  CHECK(table.Pin("a") == entry);
-  CHECK(!table.encoded(entry));
-  CHECK(table.hits() == 0);
+TEST_CASE("a pinned image is never evicted, the least recently used one goes first",
+          "[image-cache]") {
+  ImageCache cache(2);
+  const int32_t a = Pin(cache, "a");
+  cache.SetEncoded(a, true);
+  const int32_t b = Pin(cache, "b");
+  cache.SetEncoded(b, true);
+  CHECK(!cache.PinAll(std::vector<std::string>{"c"}).has_value());  // both pinned
+  cache.Unpin(a);
+  cache.Unpin(b);
+  CHECK(Pin(cache, "a") == a);  // a is now the more recent one
+  CHECK(cache.encoded(a));
+  CHECK(Pin(cache, "c") == b);
+  CHECK(!cache.encoded(b));
+  CHECK(cache.hits() == 1);
+  CHECK(cache.misses() == 3);
+}
+
+TEST_CASE("an image that could not be encoded is forgotten", "[image-cache]") {
+  ImageCache cache(1);
+  const int32_t slot = Pin(cache, "a");
+  cache.SetEncoded(slot, false);
+  cache.Unpin(slot);
+  CHECK(Pin(cache, "a") == slot);
+  CHECK(!cache.encoded(slot));
+  CHECK(cache.hits() == 0);
+}
+
+TEST_CASE("the images of a request are pinned together or not at all", "[image-cache]") {
+  const std::vector<std::string> both{"b", "c"};
+  ImageCache cache(3);
+  const int32_t a = Pin(cache, "a");
+  const int32_t other = Pin(cache, "other");
+  const int32_t b = Pin(cache, "b");
+  cache.SetEncoded(b, true);
+  SECTION("what does not fit evicts nothing and counts nothing") {
+    for (int i = 0; i < 5; ++i) CHECK(!cache.PinAll(both).has_value());
+    CHECK(cache.hits() == 0);
+    CHECK(cache.misses() == 3);
+    cache.Unpin(a);
+    CHECK(cache.PinAll(both).has_value());
+    CHECK(cache.hits() == 1);
+    CHECK(cache.misses() == 4);
+  }
+  SECTION("an image that is there is not evicted by one that is not") {
+    cache.Unpin(b);
+    cache.Unpin(other);
+    CHECK(!cache.PinAll(std::vector<std::string>{"c", "d", "b"}).has_value());
+    cache.Unpin(a);
+    const auto slots = cache.PinAll(std::vector<std::string>{"c", "d", "b"});
+    REQUIRE(slots.has_value());
+    CHECK(slots->back() == b);
+    CHECK(cache.encoded(b));
+  }
+  SECTION("an image that is given twice takes one slot") {
+    cache.Unpin(a);
+    const auto slots = cache.PinAll(std::vector<std::string>{"c", "c"});
+    REQUIRE(slots.has_value());
+    CHECK(slots->front() == slots->back());
+    cache.Unpin(slots->front());
+    cache.Unpin(slots->front());
+  }
 }
 
 }  // namespace

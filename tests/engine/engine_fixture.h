@@ -14,14 +14,13 @@ namespace idefics {
 
 constexpr int32_t kToyVocab = 50;
 
-inline RunnerLimits ToyLimits(bool chooses_tokens = false) {
+inline RunnerLimits ToyLimits(bool samples_on_device = false) {
   RunnerLimits limits;
   limits.vocab_size = kToyVocab;
   limits.kv_tokens = 600;
-  limits.image_entries = 4;
+  limits.image_cache_slots = 4;
   limits.image_size = 2;
-  limits.max_rows_per_step = 8;
-  limits.chooses_tokens = chooses_tokens;
+  limits.samples_on_device = samples_on_device;
   return limits;
 }
 
@@ -35,7 +34,7 @@ struct ToyEngine {
   std::unique_ptr<Engine> engine;
 };
 
-// A picture of `number`, at the toy's size.
+// An image of `number`, at the toy's size.
 inline EngineImage ToyImage(int number) {
   EngineImage image;
   image.sha256 = "image " + std::to_string(number);
@@ -63,12 +62,12 @@ struct Outcome {
   FinishReason reason = FinishReason::kError;
 };
 
-inline Outcome Collect(Generation& generation) {
+inline Outcome Collect(RequestHandle& handle) {
   Outcome outcome;
   TokenEvent event;
   while (!event.finished) {
-    if (!generation.Next(&event, Generation::Clock::now() + std::chrono::seconds(20))) {
-      outcome.status = Status::Internal("no event came for 20 s");
+    if (!handle.Next(&event, RequestHandle::Clock::now() + std::chrono::hours(1))) {
+      outcome.status = Status::Internal("no event came for an hour");
       return outcome;
     }
     outcome.tokens.insert(outcome.tokens.end(), event.tokens.begin(), event.tokens.end());
@@ -87,13 +86,12 @@ inline Outcome RunFromScratch(const EngineRequest& request) {
     std::vector<float> logits(sequences.size() * kToyVocab);
     for (size_t i = 0; i < sequences.size(); ++i) {
       ToyRunner runner(ToyLimits());
-      std::vector<int32_t> entries;
-      for (const int32_t index : request.image_index) entries.push_back(index);
-      entries.resize(sequences[i].size(), entries.back());
+      std::vector<int32_t> slots(request.image_index);
+      slots.resize(sequences[i].size(), slots.back());
       if (!request.images.empty()) (void)runner.EncodeImage(request.images[0].pixels, 0);
       StepRow row;
       row.tokens = sequences[i];
-      row.image_entries = entries;
+      row.image_slots = slots;
       (void)runner.Step(std::span(&row, 1), std::span(logits).subspan(i * kToyVocab, kToyVocab));
     }
     const SearchStep step = search->Advance(logits, kToyVocab);

@@ -10,7 +10,7 @@
 namespace idefics {
 namespace {
 
-// What one call of the runner had: a step's rows, or a part of a picture (no rows at all).
+// What one call of the runner had: a step's rows, or a part of an image (no rows at all).
 struct Call {
   int decode_rows = 0;
   int prompt_tokens = 0;
@@ -58,23 +58,26 @@ EngineRequest Endless(int seed, int length, int max_new_tokens, int image = -1) 
   return request;
 }
 
-void WaitForTokens(Generation& generation, size_t count) {
+void WaitForTokens(RequestHandle& handle, size_t count) {
   size_t seen = 0;
   TokenEvent event;
-  while (seen < count && generation.Next(&event, Generation::Clock::now() + std::chrono::hours(1)))
+  while (seen < count && handle.Next(&event, RequestHandle::Clock::now() + std::chrono::hours(1)))
     seen += event.tokens.size();
 }
 
-TEST_CASE("an arrival delays a running row by one step with few prompt tokens and one image part",
+TEST_CASE("an arrival delays a decode row by one step with few prompt tokens and one image part",
           "[engine][contract.delay]") {
   EngineOptions options;
-  options.max_joining_tokens = 4;
-  ToyEngine toy(options);
+  options.max_prefill_chunk = 4;
+  options.max_sequence_tokens = 40'000;
+  RunnerLimits limits = ToyLimits();
+  limits.kv_tokens = 50'000;
+  ToyEngine toy(options, limits);
   Calls calls(/*slow=*/true);
   calls.Watch(toy.runner);
-  auto running = *toy.engine->Submit(Endless(1, 5, 400));
+  auto running = *toy.engine->Submit(Endless(1, 5, 30'000));  // 30 s: it will not end by itself
   WaitForTokens(*running, 3);
-  std::vector<std::shared_ptr<Generation>> arrivals;
+  std::vector<std::shared_ptr<RequestHandle>> arrivals;
   for (int i = 0; i < 3; ++i) arrivals.push_back(*toy.engine->Submit(Endless(i, 33, 3, i)));
   for (auto& arrival : arrivals) CHECK(Collect(*arrival).status.ok());
   const std::vector<Call> seen = calls.all();
@@ -98,8 +101,8 @@ TEST_CASE("an arrival delays a running row by one step with few prompt tokens an
 
 TEST_CASE("alone, a prompt takes whole steps", "[engine][contract.delay]") {
   EngineOptions options;
-  options.max_joining_tokens = 4;
-  options.max_step_tokens = 20;
+  options.max_prefill_chunk = 4;
+  options.max_num_batched_tokens = 20;
   ToyEngine toy(options);
   Calls calls;
   calls.Watch(toy.runner);
@@ -152,10 +155,10 @@ TEST_CASE("beams read one copy of their prompt", "[engine][invariant.beams]") {
   constexpr int kPrompt = 40;
   constexpr int kNew = 6;
   std::set<int64_t> prompts, shared_tokens, own;
-  int64_t most_used = 0;
+  int64_t max_used = 0;
   ToyEngine toy;  // after what its observer writes to
   toy.runner->set_observer([&](std::span<const StepRow> rows) {
-    most_used = std::max(most_used, toy.engine->stats().kv_tokens_used);
+    max_used = std::max(max_used, toy.engine->stats().kv_tokens_used);
     for (const StepRow& row : rows) {
       if (row.position < kPrompt) continue;
       prompts.insert(row.shared_start);
@@ -165,13 +168,13 @@ TEST_CASE("beams read one copy of their prompt", "[engine][invariant.beams]") {
   });
   EngineRequest request = Endless(1, kPrompt, kNew);
   request.sampling.num_beams = 4;
-  auto generation = toy.engine->Submit(request);
-  REQUIRE(generation.ok());
-  CHECK(Collect(**generation).tokens == RunFromScratch(request).tokens);
+  auto handle = toy.engine->Submit(request);
+  REQUIRE(handle.ok());
+  CHECK(Collect(**handle).tokens == RunFromScratch(request).tokens);
   CHECK(prompts.size() == 1);
   CHECK(shared_tokens == std::set<int64_t>{kPrompt});
   CHECK(own.size() == 4);
-  CHECK(most_used == kPrompt + 4 * kNew);
+  CHECK(max_used == kPrompt + 4 * kNew);
   SECTION("so the arena has room for more of them than for as many prompts") {
     request.sampling.num_beams = 8;
     request.sampling.max_new_tokens = 60;  // 40 + 8 · 60 slots of 600
@@ -179,7 +182,7 @@ TEST_CASE("beams read one copy of their prompt", "[engine][invariant.beams]") {
   }
 }
 
-TEST_CASE("a picture that two requests wait for is encoded once", "[engine][contract.images]") {
+TEST_CASE("an image that two requests wait for is encoded once", "[engine][contract.images]") {
   ToyEngine toy;
   auto first = *toy.engine->Submit(ToyRequest(1, 10, 5, 1));
   auto second = *toy.engine->Submit(ToyRequest(2, 10, 5, 1));
@@ -188,10 +191,27 @@ TEST_CASE("a picture that two requests wait for is encoded once", "[engine][cont
   CHECK(toy.engine->stats().image_hits == 1);
 }
 
-TEST_CASE("a request that leaves in the middle of its picture spoils nobody's",
+TEST_CASE("images of a request that waits for slots are counted once",
           "[engine][contract.images]") {
   RunnerLimits limits = ToyLimits();
-  limits.image_entries = 1;
+  limits.image_cache_slots = 2;
+  ToyEngine toy({}, limits);
+  auto first = *toy.engine->Submit(Endless(1, 10, 500, 1));
+  EngineRequest request = ToyRequest(2, 10, 5, 2);
+  request.images.push_back(ToyImage(3));
+  auto waits = *toy.engine->Submit(request);  // for two slots, and one is free
+  WaitForTokens(*first, 20);
+  CHECK(toy.engine->stats().waiting == 1);
+  first->Cancel();
+  CHECK(Collect(*waits).status.ok());
+  CHECK(toy.engine->stats().image_hits == 0);
+  CHECK(toy.engine->stats().image_misses == 3);
+}
+
+TEST_CASE("a request that leaves in the middle of its image spoils nobody's",
+          "[engine][contract.images]") {
+  RunnerLimits limits = ToyLimits();
+  limits.image_cache_slots = 1;
   for (int i = 0; i < 100; ++i) {
     ToyEngine toy({}, limits);
     Calls calls;
@@ -207,7 +227,7 @@ TEST_CASE("a request that leaves in the middle of its picture spoils nobody's",
   }
 }
 
-TEST_CASE("a picture that cannot be encoded fails its request and no other", "[engine][fault]") {
+TEST_CASE("an image that cannot be encoded fails its request and no other", "[engine][fault]") {
   ToyEngine toy;
   int calls = 0;
   toy.runner->set_image_fault([&calls](int32_t) {

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stored forms of a linear: what is read back, how near it is, and that the operators read the same."""
 
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -8,6 +12,7 @@ from safetensors.torch import load_file
 from bundle_reader import check_files, linear, manifest, tensors
 
 QUANTIZED = ("int8", "int4")
+ROOT = Path(__file__).resolve().parents[2]
 # As (n, k): whole tiles and groups, parts of them, single values.
 SIZES = [(64, 128), (192, 256), (100, 130), (65, 7), (1, 1), (3, 264)]
 
@@ -16,6 +21,25 @@ def _form(width):
     from export.packing import linear_form
     dtype = {"bf16": torch.bfloat16, "f16": torch.float16}.get(width, torch.float32)
     return linear_form(dtype, width if width in QUANTIZED else "none")
+
+
+def _layouts_of_the_server():
+    """{(form, n, k): {"weight" or "scale": (dtype, shape)}} of SIZES, as weights/linear_layout.h has them."""
+    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
+    tools = [path for folder in folders for path in folder.glob("tests/weights/print_linear_layouts")]
+    if not tools:
+        pytest.skip("print_linear_layouts is not built: build the tests, or set IDEFICS_BUILD_DIR")
+    tool = max(tools, key=lambda path: path.stat().st_mtime)
+    sizes = [str(number) for size in SIZES for number in size]
+    printed = subprocess.run([tool, *sizes], capture_output=True, text=True, check=True, timeout=60).stdout
+    dtypes = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "u8": torch.uint8}
+    layouts = {}
+    for line in printed.splitlines():
+        form, n, k, name, dtype, *shape = line.split()
+        if form != "fp8":  # in no bundle
+            layout = layouts.setdefault((form, int(n), int(k)), {})
+            layout[name] = (dtypes[dtype], tuple(int(size) for size in shape))
+    return layouts
 
 
 def _pack(rows, width):
@@ -50,6 +74,13 @@ def _error(rows, width):
 
 def _normal(n, k):
     return torch.randn(n, k, generator=torch.Generator().manual_seed(n * 1000 + k))
+
+
+def test_the_exporter_and_the_server_agree_about_every_stored_tensor():
+    layouts = _layouts_of_the_server()
+    assert len(layouts) == len(SIZES) * 5
+    for (form, n, k), layout in layouts.items():
+        assert _form(form).tensors(n, k) == layout, (form, n, k)
 
 
 @pytest.mark.parametrize("n, k", SIZES)

@@ -26,7 +26,10 @@ def _ours(bundle, ids, entries, pixels):
     """Logits [T, vocab] of one row; entries [T]: the image that each token sees."""
     layers = manifest(bundle)["model"]["num_layers"]
     vision, decoder = modules(bundle)
-    image_k, image_v = vision.image_kv(vision.encode(pixels))
+    patches = vision.embed(pixels)
+    for layer in vision.layers.children():
+        patches = layer(patches)
+    image_k, image_v = vision.image_kv(vision.pool(patches))
     count = len(ids)
     heads = image_k.size(2)
 

@@ -39,7 +39,7 @@ struct TinyDecoder {
     v_cache = random({kSlots + 1, kHeads, kDim});
   }
 
-  // The arrays of StepIndices.
+  // in: kStepArrays.
   at::Tensor Forward(const std::vector<at::Tensor>& in) const {
     const at::Tensor even = at::arange(0, kDim, 2, at::TensorOptions(at::kCUDA).dtype(at::kFloat));
     const at::Tensor angles =
@@ -56,10 +56,8 @@ struct TinyDecoder {
 
 std::vector<at::Tensor> EagerInputs(const StepIndices& step) {
   std::vector<at::Tensor> inputs;
-  for (const auto* values :
-       {&step.tokens, &step.positions, &step.kv_slots, &step.image_entry, &step.row_starts,
-        &step.kv_starts, &step.kv_lengths, &step.sample_rows}) {
-    inputs.push_back(at::tensor(*values, at::TensorOptions(at::kInt)).to(at::kCUDA));
+  for (const StepArray& array : kStepArrays) {
+    inputs.push_back(at::tensor(step.*array.values, at::TensorOptions(at::kInt)).to(at::kCUDA));
   }
   return inputs;
 }
@@ -74,7 +72,7 @@ StepIndices DecodeStep(int rows, int at) {
   std::vector<StepRow> step(rows);
   for (int r = 0; r < rows; ++r) {
     step[r].tokens = {&tokens[r], 1};
-    step[r].image_entries = {&images[r], 1};
+    step[r].image_slots = {&images[r], 1};
     step[r].position = at + r;
     step[r].kv_start = 30 * r;
   }

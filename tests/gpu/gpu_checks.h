@@ -22,7 +22,7 @@ void ExpectClose(const std::string& what, const at::Tensor& mine, const at::Tens
                  double slack = 1);
 void ExpectEqual(const std::string& what, const at::Tensor& mine, const at::Tensor& truth);
 
-// Median microseconds of call(i), all of 0 … calls-1 replayed behind each other from one graph.
+// Median microseconds of call(i), calls 0 … calls-1 replayed one after another from one graph.
 double Microseconds(int calls, const std::function<void(int)>& call);
 
 // The parts of the test.

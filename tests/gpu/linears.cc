@@ -48,7 +48,8 @@ void CompareLinear(const LinearOperator& linear, const LinearSize& size, at::Sca
     const std::string what = where + ", " + std::to_string(rows) + " rows";
     const at::Tensor mine = linear.run(x);
     // cuBLAS may add parts of a sum that were rounded to 16 bit.
-    ExpectClose(what, mine, ProductInDouble(x, linear, HasFp8(at::kCUDA)), rows > 32 ? 4 : 1);
+    ExpectClose(what, mine, ProductInDouble(x, linear, DeviceSupportsFp8(at::kCUDA)),
+                rows > 32 ? 4 : 1);
     if (rows > 32) continue;
     ExpectEqual(what + ", again", linear.run(x), mine);
     ExpectEqual(what + ", the last row alone", linear.run(x.narrow(0, rows - 1, 1)),

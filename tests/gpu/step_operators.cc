@@ -34,7 +34,7 @@ Results Run(const Operators& operators, const RaggedStep& step, const at::Tensor
       operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);
   results.attended = operators.attend(step.q, step.k_cache, step.v_cache, step.row_starts,
                                       step.kv_starts, step.kv_lengths);
-  results.seen = operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry);
+  results.seen = operators.attend_image(step.q, step.image_k, step.image_v, step.image_slots);
   return results;
 }
 
@@ -89,7 +89,7 @@ void CompareGraph(const StepShape& shape, at::ScalarType type) {
   device.kv_lengths.copy_(fresh.kv_lengths);
   device.image_k.copy_(fresh.image_k);
   device.image_v.copy_(fresh.image_v);
-  device.image_entry.copy_(fresh.image_entry);
+  device.image_slots.copy_(fresh.image_slots);
   graph.replay();
   at::cuda::getCurrentCUDAStream().synchronize();
   const Results truth = Run(ReferenceOperators(), host, weight);
@@ -107,7 +107,7 @@ void TimeShape(const StepShape& shape) {
                      step.kv_lengths);
   });
   const double image = Microseconds(20, [&](int) {
-    operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry);
+    operators.attend_image(step.q, step.image_k, step.image_v, step.image_slots);
   });
   const double rope = Microseconds(20, [&](int) {
     operators.rope_write(step.qkv, step.cos, step.sin, step.kv_slots, step.k_cache, step.v_cache);

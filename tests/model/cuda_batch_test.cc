@@ -2,6 +2,9 @@
 #include "predictor/model/cuda_batch.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <filesystem>
+#include <fstream>
+#include <string>
 #include <vector>
 
 namespace idefics {
@@ -9,7 +12,7 @@ namespace {
 
 constexpr int32_t kScratch = 99;
 
-// A step of `count` decode rows: row r stands at position 10 + r of the extent at 100 · r.
+// A step of `count` decode rows: row r is at position 10 + r of the extent from 100 · r on.
 struct Decode {
   std::vector<int32_t> tokens, images;
   std::vector<StepRow> rows;
@@ -19,16 +22,16 @@ struct Decode {
       tokens[r] = 500 + r;
       images[r] = r - 1;
       rows[r].tokens = {&tokens[r], 1};
-      rows[r].image_entries = {&images[r], 1};
+      rows[r].image_slots = {&images[r], 1};
       rows[r].position = 10 + r;
       rows[r].kv_start = 100 * r;
     }
   }
 };
 
-void AppendChoices(const std::vector<RowChoice>& choices, std::vector<int32_t>* words) {
-  const auto* data = reinterpret_cast<const int32_t*>(choices.data());
-  words->insert(words->end(), data, data + choices.size() * kRowChoiceWords);
+void AppendParams(const std::vector<DeviceSamplingParams>& params, std::vector<int32_t>* words) {
+  const auto* data = reinterpret_cast<const int32_t*>(params.data());
+  words->insert(words->end(), data, data + params.size() * kDeviceSamplingWords);
 }
 
 int GraphRowsOf(int count) { return GraphRows(StepIndices(Decode(count).rows)); }
@@ -52,14 +55,14 @@ TEST_CASE("a step with a piece of a prompt runs eagerly", "[cuda_batch]") {
   Decode decode(3);
   SECTION("two tokens in a row") {
     decode.rows[1].tokens = piece;
-    decode.rows[1].image_entries = no_images;
+    decode.rows[1].image_slots = no_images;
     CHECK(GraphRows(StepIndices(decode.rows)) == 0);
   }
   SECTION("as many tokens as rows, but unevenly") {
     decode.rows[1].tokens = piece;
-    decode.rows[1].image_entries = no_images;
+    decode.rows[1].image_slots = no_images;
     decode.rows[2].tokens = {};
-    decode.rows[2].image_entries = {};
+    decode.rows[2].image_slots = {};
     CHECK(GraphRows(StepIndices(decode.rows)) == 0);
   }
   SECTION("a token whose logits nobody wants") {
@@ -74,40 +77,54 @@ TEST_CASE("rows beyond the step's own write to the scratch slot and see nothing 
       500, 501, 502, 0,                              // tokens
       10,  11,  12,  0,                              // positions
       10,  111, 212, kScratch,                       // kv_slots
-      -1,  0,   1,   -1,                             // image_entry
+      -1,  0,   1,   -1,                             // image_slots
       0,   1,   2,   3,        4,                    // row_starts
       0,   0,   0,   100,      0, 200, 0, kScratch,  // kv_starts
       0,   11,  0,   12,       0, 13,  0, 1,         // kv_lengths
       0,   1,   2,   3                               // sample_rows
   };
-  AppendChoices({{}, {}, {}, {}}, &expected);
+  AppendParams({{}, {}, {}, {}}, &expected);
   CHECK(GraphInput(StepIndices(Decode(3).rows), 4, kScratch) == expected);
 }
 
-TEST_CASE("a choice knows where its sequence's tokens lie, and other rows choose nothing",
+TEST_CASE("sampling params say where the sequence's tokens are, and other rows sample nothing",
           "[cuda_batch]") {
   Decode decode(3);
-  RowChoice greedy;
-  greedy.mode = ChoiceMode::kGreedy;
-  decode.rows[1].choice = &greedy;
+  DeviceSamplingParams greedy;
+  greedy.mode = SamplingMode::kGreedy;
+  decode.rows[1].sampling = &greedy;
   const StepIndices step(decode.rows);
   CHECK(step.host_rows == std::vector<int64_t>{0, 2});
-  RowChoice expected = greedy;
+  DeviceSamplingParams expected = greedy;
   expected.history_start = 100;
-  expected.history_length = 12;  // its token stands at position 11
+  expected.history_length = 12;  // its token is at position 11
   std::vector<int32_t> words;
-  AppendChoices({{}, expected, {}, {}}, &words);
+  AppendParams({{}, expected, {}, {}}, &words);
   const std::vector<int32_t> input = GraphInput(step, 4, kScratch);
   REQUIRE(input.size() > words.size());
   CHECK(std::vector<int32_t>(input.end() - static_cast<ptrdiff_t>(words.size()), input.end()) ==
         words);
 }
 
+TEST_CASE("the order of a step's arrays is that of the exported decoder's arguments", "[step]") {
+  std::ifstream file(std::filesystem::path(IDEFICS_SOURCE_DIR) / "scripts/export/modules.py");
+  const std::string source((std::istreambuf_iterator<char>(file)), {});
+  const size_t decoder = source.find("\nclass Decoder(");
+  REQUIRE(decoder != std::string::npos);
+  size_t at = source.find("def forward(self", decoder);
+  for (size_t i = 0; i < kSamplingParamsArray; ++i) {
+    const std::string argument = std::string(kStepArrays[i].name) + ": Tensor";
+    at = source.find_first_not_of(", \n", source.find(',', at));
+    CHECK(source.substr(at, argument.size()) == argument);
+  }
+  CHECK(source.substr(source.find_first_not_of(", \n", source.find(',', at)), 8) == "k_arena:");
+}
+
 TEST_CASE("a step that fills its graph gets no rows", "[cuda_batch]") {
   const std::vector<int32_t> input = GraphInput(StepIndices(Decode(2).rows), 2, kScratch);
   std::vector<int32_t> expected{500, 501, 10, 11,  10, 111, -1, 0,  0, 1, 2,  //
                                 0,   0,   0,  100, 0,  11,  0,  12, 0, 1};
-  AppendChoices({{}, {}}, &expected);
+  AppendParams({{}, {}}, &expected);
   CHECK(input == expected);
 }
 

@@ -73,9 +73,9 @@ TEST_CASE("the CUDA linears compute the same bits in whatever order threads run"
           INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
           const at::Tensor x = at::randn({rows, size.k}).to(type);
           const at::Tensor forward = linear.run(x);
-          SetHostTurnsBackward(true);
+          SetScheduleBackward(true);
           const at::Tensor backward = linear.run(x);
-          SetHostTurnsBackward(false);
+          SetScheduleBackward(false);
           CHECK(at::equal(forward, backward));
         }
       }
@@ -141,8 +141,8 @@ TEST_CASE("a weight of another shape is refused by the CUDA linears with a sente
 // The chip under test multiplies no fp8 while this lives.
 class OlderChip {
  public:
-  OlderChip() { host_cuda::host_multiplies_fp8 = false; }
-  ~OlderChip() { host_cuda::host_multiplies_fp8 = true; }
+  OlderChip() { host_cuda::host_supports_fp8 = false; }
+  ~OlderChip() { host_cuda::host_supports_fp8 = true; }
 };
 
 // Codes [n, k] as bytes, scale [n].

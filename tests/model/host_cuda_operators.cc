@@ -9,14 +9,14 @@ Operators HostCudaOperators() {
   return {"CUDA on the host",    host_cuda::RmsNorm,      host_cuda::AddNorm,
           host_cuda::RopeWrite,  host_cuda::Attend,       host_cuda::AttendImage,
           host_cuda::Swiglu,     host_cuda::LinearPacked, host_cuda::LinearInt8,
-          host_cuda::LinearInt4, host_cuda::ChooseTokens, host_cuda::TakeTokens};
+          host_cuda::LinearInt4, host_cuda::SampleTokens, host_cuda::GatherLastTokens};
 }
 
 void SetHostProcessors(int processors) { host_cuda::host_processors = processors; }
 
-void SetHostTurnsBackward(bool backward) {
-  host_cuda::turn_order =
-      backward ? host_cuda::TurnOrder::kBackward : host_cuda::TurnOrder::kForward;
+void SetScheduleBackward(bool backward) {
+  host_cuda::schedule_order =
+      backward ? host_cuda::ScheduleOrder::kBackward : host_cuda::ScheduleOrder::kForward;
 }
 
 }  // namespace idefics::test

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The packed linears of every instruction set that this CPU has, against plain matrix products.
-#include "predictor/ops/linear.h"
+#include "predictor/ops/cpu/linear.h"
 
 #include <ATen/ATen.h>
 
@@ -9,7 +9,7 @@
 #include <functional>
 #include <string>
 
-#include "predictor/ops/linear_choice.h"
+#include "predictor/ops/cpu/linear.h"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/packed_linears.h"
 #include "tests/model/ragged_step.h"

@@ -28,8 +28,8 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kKvTokens = 32768;
-constexpr int32_t kImageEntries = 16;
-constexpr int kMaxRows = 32;
+constexpr int32_t kImageCacheSlots = 16;
+constexpr int kMaxNumSeqs = 32;
 
 std::string Base64(std::span<const float> values) {
   static constexpr char kDigits[] =
@@ -107,20 +107,14 @@ class Tool {
   Status Load(const std::string& path, int threads) {
     PredictorOptions options;
     options.bundle = path;
-    options.device = "cpu";
-    options.num_threads = threads;
-    options.kv_tokens = kKvTokens;
-    options.image_entries = kImageEntries;
-    options.engine.max_rows = kMaxRows;
+    options.runner.device = "cpu";
+    options.runner.num_threads = threads;
+    options.runner.kv_tokens = kKvTokens;
+    options.runner.image_cache_slots = kImageCacheSlots;
+    options.engine.max_num_seqs = kMaxNumSeqs;
     ASSIGN_OR_RETURN(predictor_, LoadModelPredictor(options));
     ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(path, {}));
-    TorchRunnerOptions runner_options;
-    runner_options.device = "cpu";
-    runner_options.num_threads = threads;
-    runner_options.kv_tokens = kKvTokens;
-    runner_options.image_entries = kImageEntries;
-    runner_options.max_rows = kMaxRows;
-    ASSIGN_OR_RETURN(runner_, MakeTorchRunner(bundle, runner_options));
+    ASSIGN_OR_RETURN(runner_, MakeTorchRunner(bundle, options.runner));
     const ProcessorConfig& processor = bundle.manifest().processor;
     constants_.image_size = static_cast<int>(processor.image_size);
     for (size_t c = 0; c < 3; ++c) {
@@ -234,7 +228,7 @@ class Tool {
       const size_t count = std::min(static_cast<size_t>(piece), tokens.size() - done);
       StepRow row;
       row.tokens = tokens.subspan(done, count);
-      row.image_entries = index.subspan(done, count);
+      row.image_slots = index.subspan(done, count);
       row.position = static_cast<int32_t>(done);
       done += count;
       positions->push_back(static_cast<int64_t>(done) - 1);
@@ -248,13 +242,13 @@ class Tool {
                      std::vector<int64_t>* positions, std::vector<float>* logits) {
     const int64_t vocab = runner_->limits().vocab_size;
     const auto length = static_cast<int64_t>(tokens.size());
-    const int64_t rows_a_step = std::min<int64_t>(kMaxRows, kKvTokens / length);
+    const int64_t rows_a_step = std::min<int64_t>(kMaxNumSeqs, kKvTokens / length);
     for (int64_t first = 1; first <= length; first += rows_a_step) {
       std::vector<StepRow> rows;
       for (int64_t n = first; n < first + rows_a_step && n <= length; ++n) {
         StepRow row;
         row.tokens = tokens.first(n);
-        row.image_entries = index.first(n);
+        row.image_slots = index.first(n);
         row.kv_start = static_cast<int64_t>(rows.size()) * length;
         rows.push_back(row);
         positions->push_back(n - 1);

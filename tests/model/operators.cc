@@ -3,8 +3,8 @@
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
-#include "predictor/ops/reference.h"
-#include "predictor/ops/reference_sampling.h"
+#include "predictor/ops/reference/reference.h"
+#include "predictor/ops/reference/sampling.h"
 
 namespace idefics::test {
 namespace {
@@ -46,9 +46,9 @@ Tensor Attend(const Tensor& q, const Tensor& k_cache, const Tensor& v_cache,
 }
 
 Tensor AttendImage(const Tensor& q, const Tensor& image_k, const Tensor& image_v,
-                   const Tensor& image_entry) {
+                   const Tensor& image_slots) {
   return Call<Tensor(const Tensor&, const Tensor&, const Tensor&, const Tensor&)>(
-      "idefics::attend_image", q, image_k, image_v, image_entry);
+      "idefics::attend_image", q, image_k, image_v, image_slots);
 }
 
 Tensor Swiglu(const Tensor& gate_up) {
@@ -70,13 +70,13 @@ Tensor LinearInt4(const Tensor& x, const Tensor& weight, const Tensor& scale, in
   return Call<QuantizedLinear>("idefics::linear_int4", x, weight, scale, n);
 }
 
-Tensor ChooseTokens(Tensor logits, const Tensor& choices, Tensor history) {
-  return Call<Tensor(Tensor, const Tensor&, Tensor)>("idefics::choose_tokens", logits, choices,
-                                                     history);
+Tensor SampleTokens(Tensor logits, const Tensor& sampling_params, Tensor history) {
+  return Call<Tensor(Tensor, const Tensor&, Tensor)>("idefics::sample_tokens", logits,
+                                                     sampling_params, history);
 }
 
-Tensor TakeTokens(const Tensor& tokens, const Tensor& kv_slots, Tensor history) {
-  return Call<Tensor(const Tensor&, const Tensor&, Tensor)>("idefics::take_tokens", tokens,
+Tensor GatherLastTokens(const Tensor& tokens, const Tensor& kv_slots, Tensor history) {
+  return Call<Tensor(const Tensor&, const Tensor&, Tensor)>("idefics::gather_last_tokens", tokens,
                                                             kv_slots, history);
 }
 
@@ -86,12 +86,12 @@ Operators ReferenceOperators() {
   return {"reference",           reference::RmsNorm,      reference::AddNorm,
           reference::RopeWrite,  reference::Attend,       reference::AttendImage,
           reference::Swiglu,     reference::LinearPacked, reference::LinearInt8,
-          reference::LinearInt4, reference::ChooseTokens, reference::TakeTokens};
+          reference::LinearInt4, reference::SampleTokens, reference::GatherLastTokens};
 }
 
 Operators RegisteredOperators() {
   return {"registered", RmsNorm,      AddNorm,    RopeWrite,  Attend,       AttendImage,
-          Swiglu,       LinearPacked, LinearInt8, LinearInt4, ChooseTokens, TakeTokens};
+          Swiglu,       LinearPacked, LinearInt8, LinearInt4, SampleTokens, GatherLastTokens};
 }
 
 }  // namespace idefics::test

@@ -22,16 +22,17 @@ struct Operators {
                        const at::Tensor& row_starts, const at::Tensor& kv_starts,
                        const at::Tensor& kv_lengths);
   at::Tensor (*attend_image)(const at::Tensor& q, const at::Tensor& image_k,
-                             const at::Tensor& image_v, const at::Tensor& image_entry);
+                             const at::Tensor& image_v, const at::Tensor& image_slots);
   at::Tensor (*swiglu)(const at::Tensor& gate_up);
   at::Tensor (*linear_packed)(const at::Tensor& x, const at::Tensor& weight, int64_t n);
   at::Tensor (*linear_int8)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                             int64_t n);
   at::Tensor (*linear_int4)(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                             int64_t n);
-  at::Tensor (*choose_tokens)(at::Tensor logits, const at::Tensor& choices, at::Tensor history);
-  at::Tensor (*take_tokens)(const at::Tensor& tokens, const at::Tensor& kv_slots,
-                            at::Tensor history);
+  at::Tensor (*sample_tokens)(at::Tensor logits, const at::Tensor& sampling_params,
+                              at::Tensor history);
+  at::Tensor (*gather_last_tokens)(const at::Tensor& tokens, const at::Tensor& kv_slots,
+                                   at::Tensor history);
 };
 
 Operators ReferenceOperators();
@@ -46,6 +47,6 @@ Operators HostCudaOperators();
 void SetHostProcessors(int processors);
 
 // Whether fibers and blocks take their turns backwards.
-void SetHostTurnsBackward(bool backward);
+void SetScheduleBackward(bool backward);
 
 }  // namespace idefics::test

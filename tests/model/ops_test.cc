@@ -41,7 +41,7 @@ at::Tensor Attend(const Operators& operators, const RaggedStep& step) {
 }
 
 at::Tensor AttendImage(const Operators& operators, const RaggedStep& step) {
-  return operators.attend_image(step.q, step.image_k, step.image_v, step.image_entry);
+  return operators.attend_image(step.q, step.image_k, step.image_v, step.image_slots);
 }
 
 at::Tensor RopeWrite(const Operators& operators, const RaggedStep& step) {
@@ -117,7 +117,7 @@ TEST_CASE("every add_norm agrees with the reference", "[ops]") {
 
 TEST_CASE("add_norm leaves what it cannot read as rows to the reference", "[ops]") {
   const at::Tensor x = Random({3, 32}, at::kFloat, kSeed);
-  const at::Tensor y = Random({32, 3}, at::kFloat, kSeed + 1).t();  // not one behind the other
+  const at::Tensor y = Random({32, 3}, at::kFloat, kSeed + 1).t();  // not contiguous
   const at::Tensor weight = Random({32}, at::kFloat, kSeed + 2);
   const at::Tensor gates = Random({3, 1}, at::kFloat, kSeed + 3);  // one a row
   const auto [sum, normal] = ReferenceOperators().add_norm(x, y, gates, weight, kEps);
@@ -174,10 +174,10 @@ TEST_CASE("attend may split the keys of a row over blocks", "[ops]") {
   SetHostProcessors(1);
 }
 
-TEST_CASE("every attend_image agrees with the reference and is zero without a picture", "[ops]") {
+TEST_CASE("every attend_image agrees with the reference and is zero without an image", "[ops]") {
   ForEachStep([](const RaggedStep& step) {
     const at::Tensor truth = AttendImage(ReferenceOperators(), step);
-    const at::Tensor blind = step.image_entry.lt(0);
+    const at::Tensor blind = step.image_slots.lt(0);
     for (const Operators& operators : FastOperators()) {
       INFO(operators.name);
       const at::Tensor mine = AttendImage(operators, step);
@@ -206,7 +206,7 @@ RaggedStep RowAlone(const RaggedStep& step, int64_t row) {
   const int64_t count = step.row_starts[row + 1].item<int32_t>() - first;
   RaggedStep alone = step.To(at::kCPU);
   for (at::Tensor* tensor :
-       {&alone.qkv, &alone.q, &alone.cos, &alone.sin, &alone.kv_slots, &alone.image_entry}) {
+       {&alone.qkv, &alone.q, &alone.cos, &alone.sin, &alone.kv_slots, &alone.image_slots}) {
     *tensor = tensor->narrow(0, first, count).clone();
   }
   alone.row_starts = at::tensor({0, static_cast<int>(count)}, at::kInt);
@@ -273,7 +273,7 @@ TEST_CASE("on the CPU a prompt's result does not depend on its pieces, bit by bi
 TEST_CASE("the CUDA kernels compute the same bits in whatever order threads run", "[ops]") {
   const Operators cuda = HostCudaOperators();
   const auto run = [&](const RaggedStep& from, bool backward) {
-    SetHostTurnsBackward(backward);
+    SetScheduleBackward(backward);
     const RaggedStep step = from.To(at::kCPU);
     const at::Tensor x = Random({3, 2048}, step.q.scalar_type(), kSeed);
     const auto [sum, normal] = cuda.add_norm(x, x, x[1], x[0], kEps);
@@ -286,7 +286,7 @@ TEST_CASE("the CUDA kernels compute the same bits in whatever order threads run"
                                     AttendImage(cuda, step),
                                     step.k_cache,
                                     step.v_cache};
-    SetHostTurnsBackward(false);
+    SetScheduleBackward(false);
     return results;
   };
   SetHostProcessors(8);
@@ -310,7 +310,7 @@ TEST_CASE("tensors that a kernel cannot read are refused with a sentence", "[ops
     wrong.kv_lengths = wrong.kv_lengths.select(1, 1).contiguous();
     CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
     wrong = step.To(at::kCPU);
-    wrong.image_entry = wrong.image_entry.narrow(0, 0, 1);
+    wrong.image_slots = wrong.image_slots.narrow(0, 0, 1);
     CHECK_THROWS_AS(AttendImage(operators, wrong), c10::Error);
     wrong = step.To(at::kCPU);
     wrong.v_cache = wrong.v_cache.to(at::kHalf);

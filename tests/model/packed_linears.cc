@@ -62,9 +62,9 @@ at::Tensor RowsInFp8(const at::Tensor& x) {
   return (q.to(at::kDouble) * scale).to(x.device());
 }
 
-at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool multiplies_fp8) {
+at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool supports_fp8) {
   const bool many = x.size(0) > 32;
-  const bool both_fp8 = many && linear.fp8 && multiplies_fp8 && x.scalar_type() == at::kBFloat16 &&
+  const bool both_fp8 = many && linear.fp8 && supports_fp8 && x.scalar_type() == at::kBFloat16 &&
                         x.size(1) % 16 == 0 && linear.w.size(0) % 16 == 0;
   const at::Tensor rows = both_fp8 ? RowsInFp8(x) : x.to(at::kDouble);
   const at::Tensor w = many && !both_fp8 ? linear.w.to(x.scalar_type()) : linear.w;

@@ -46,6 +46,6 @@ at::Tensor RowsInFp8(const at::Tensor& x);
 
 // x [m, k] times W [n, k], rounded once. From 33 rows on, as the CUDA operators do, W is rounded to
 // x's type first, or, where the chip multiplies fp8 and takes the sizes, x to e4m3.
-at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool multiplies_fp8);
+at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool supports_fp8);
 
 }  // namespace idefics::test

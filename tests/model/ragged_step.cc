@@ -43,7 +43,7 @@ RaggedStep RaggedStep::To(at::Device device) const {
   there.kv_lengths = move(kv_lengths);
   there.image_k = move(image_k);
   there.image_v = move(image_v);
-  there.image_entry = move(image_entry);
+  there.image_slots = move(image_slots);
   return there;
 }
 
@@ -54,7 +54,7 @@ RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed) 
   for (int64_t r = 0; r < rows; ++r) {
     slots += shape.befores[r] - shared_of(r) + shape.counts[r] + kGap;
   }
-  const int64_t shared_start = slots;  // behind all rows
+  const int64_t shared_start = slots;  // after all rows
   if (!shape.shared.empty()) {
     slots += *std::max_element(shape.shared.begin(), shape.shared.end()) + kGap;
   }
@@ -93,7 +93,7 @@ RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed) 
   step.kv_lengths = Indices(kv_lengths).view({-1, 2});
   step.image_k = Random({kEntries, shape.heads, shape.latents, shape.dim}, type, seed + 5);
   step.image_v = Random({kEntries, shape.heads, shape.latents, shape.dim}, type, seed + 6);
-  step.image_entry = Indices(entries);
+  step.image_slots = Indices(entries);
   return step;
 }
 

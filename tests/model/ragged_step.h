@@ -29,12 +29,12 @@ struct RaggedStep {
   at::Tensor kv_slots;                           // [T] i32
   at::Tensor row_starts, kv_starts, kv_lengths;  // [R + 1], [R, 2], [R, 2] i32
   at::Tensor image_k, image_v;                   // [3, H, latents, d]
-  at::Tensor image_entry;                        // [T] i32, -1 … 2
+  at::Tensor image_slots;                        // [T] i32, -1 … 2
 
   RaggedStep To(at::Device device) const;
 };
 
-// Rows lie in the arena in reverse order with gaps between them.
+// Rows are in the arena in reverse order, with gaps between them.
 RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed);
 
 // Standard normal numbers.

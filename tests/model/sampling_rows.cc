@@ -11,29 +11,29 @@
 namespace idefics::test {
 namespace {
 
-constexpr int32_t kNoToken = -7;
+constexpr int32_t kEmptySlot = -7;
 
-RowChoice Sample() {
-  RowChoice choice;
-  choice.mode = ChoiceMode::kSample;
-  return choice;
+DeviceSamplingParams Sample() {
+  DeviceSamplingParams params;
+  params.mode = SamplingMode::kSample;
+  return params;
 }
 
-// The choice itself, then each limit moved both ways by what rounding may do.
-std::vector<RowChoice> Neighbours(const RowChoice& choice) {
-  std::vector<RowChoice> all{choice};
+// The params itself, then each limit moved both ways by what rounding may do.
+std::vector<DeviceSamplingParams> Neighbours(const DeviceSamplingParams& params) {
+  std::vector<DeviceSamplingParams> all{params};
   for (const double step : {-1e-6, 1e-6}) {
-    RowChoice next = choice;
-    next.uniform = std::min(std::max(choice.uniform + step, 0.0), std::nextafter(1.0, 0.0));
+    DeviceSamplingParams next = params;
+    next.uniform = std::min(std::max(params.uniform + step, 0.0), std::nextafter(1.0, 0.0));
     all.push_back(next);
-    next = choice;
-    next.top_p = choice.top_p + 3 * step;
+    next = params;
+    next.top_p = params.top_p + 3 * step;
     all.push_back(next);
-    next = choice;
-    next.min_p = static_cast<float>(choice.min_p * (1 + step));
+    next = params;
+    next.min_p = static_cast<float>(params.min_p * (1 + step));
     all.push_back(next);
-    next = choice;
-    next.typical_p = static_cast<float>(choice.typical_p + 10 * step);
+    next = params;
+    next.typical_p = static_cast<float>(params.typical_p + 10 * step);
     all.push_back(next);
   }
   return all;
@@ -51,23 +51,24 @@ bool SameRemoved(std::span<const float> a, std::span<const float> b) {
 
 }  // namespace
 
-std::vector<NamedChoice> Choices() {
-  std::vector<NamedChoice> all;
-  const auto add = [&](const char* name, const auto& change, RowChoice choice = Sample()) {
-    change(choice);
-    all.push_back({name, choice});
+std::vector<NamedParams> AllParams() {
+  std::vector<NamedParams> all;
+  const auto add = [&](const char* name, const auto& change,
+                       DeviceSamplingParams params = Sample()) {
+    change(params);
+    all.push_back({name, params});
   };
-  add("greedy", [](RowChoice& c) { c.mode = ChoiceMode::kGreedy; });
-  add("plain", [](RowChoice&) {});
-  add("temperature", [](RowChoice& c) { c.temperature = 0.7f; });
-  add("top_k 50", [](RowChoice& c) { c.top_k = 50; });
-  add("top_k 2", [](RowChoice& c) { c.top_k = 2; });
-  add("top_p 0.9", [](RowChoice& c) { c.top_p = 0.9; });
-  add("top_p 0.3", [](RowChoice& c) { c.top_p = 0.3; });
-  add("min_p", [](RowChoice& c) { c.min_p = 0.05f; });
-  add("typical_p 0.8", [](RowChoice& c) { c.typical_p = 0.8f; });
-  add("typical_p 0.2", [](RowChoice& c) { c.typical_p = 0.2f; });
-  const auto penalties = [](RowChoice& c) {
+  add("greedy", [](DeviceSamplingParams& c) { c.mode = SamplingMode::kGreedy; });
+  add("plain", [](DeviceSamplingParams&) {});
+  add("temperature", [](DeviceSamplingParams& c) { c.temperature = 0.7f; });
+  add("top_k 50", [](DeviceSamplingParams& c) { c.top_k = 50; });
+  add("top_k 2", [](DeviceSamplingParams& c) { c.top_k = 2; });
+  add("top_p 0.9", [](DeviceSamplingParams& c) { c.top_p = 0.9; });
+  add("top_p 0.3", [](DeviceSamplingParams& c) { c.top_p = 0.3; });
+  add("min_p", [](DeviceSamplingParams& c) { c.min_p = 0.05f; });
+  add("typical_p 0.8", [](DeviceSamplingParams& c) { c.typical_p = 0.8f; });
+  add("typical_p 0.2", [](DeviceSamplingParams& c) { c.typical_p = 0.2f; });
+  const auto penalties = [](DeviceSamplingParams& c) {
     c.repetition_penalty = 1.3f;
     c.no_repeat_ngram_size = 2;
     c.banned_count = 3;
@@ -75,19 +76,19 @@ std::vector<NamedChoice> Choices() {
     c.banned[1] = 3;
     c.banned[2] = 1 << 20;  // no token
   };
-  add("repetition_penalty", [](RowChoice& c) { c.repetition_penalty = 1.5f; });
-  add("no_repeat_ngram 1", [](RowChoice& c) { c.no_repeat_ngram_size = 1; });
-  add("no_repeat_ngram 3", [](RowChoice& c) { c.no_repeat_ngram_size = 3; });
-  add("greedy with penalties", [&](RowChoice& c) {
+  add("repetition_penalty", [](DeviceSamplingParams& c) { c.repetition_penalty = 1.5f; });
+  add("no_repeat_ngram 1", [](DeviceSamplingParams& c) { c.no_repeat_ngram_size = 1; });
+  add("no_repeat_ngram 3", [](DeviceSamplingParams& c) { c.no_repeat_ngram_size = 3; });
+  add("greedy with penalties", [&](DeviceSamplingParams& c) {
     penalties(c);
-    c.mode = ChoiceMode::kGreedy;
+    c.mode = SamplingMode::kGreedy;
   });
-  add("top_k and top_p", [](RowChoice& c) {
+  add("top_k and top_p", [](DeviceSamplingParams& c) {
     c.temperature = 1.4f;
     c.top_k = 40;
     c.top_p = 0.8;
   });
-  add("everything", [&](RowChoice& c) {
+  add("everything", [&](DeviceSamplingParams& c) {
     penalties(c);
     c.temperature = 0.8f;
     c.top_k = 30;
@@ -100,27 +101,30 @@ std::vector<NamedChoice> Choices() {
 
 SamplingRows SamplingRows::To(at::Device device) const {
   return {logits.to(device, logits.scalar_type(), false, true),
-          choices.to(device, choices.scalar_type(), false, true),
+          sampling_params.to(device, sampling_params.scalar_type(), false, true),
           history.to(device, history.scalar_type(), false, true)};
 }
 
-RowChoice ChoiceOf(const SamplingRows& rows, int64_t row) {
-  RowChoice choice;
-  std::memcpy(static_cast<void*>(&choice),
-              rows.choices.const_data_ptr<int32_t>() + row * kRowChoiceWords, sizeof(choice));
-  return choice;
+DeviceSamplingParams ParamsOf(const SamplingRows& rows, int64_t row) {
+  DeviceSamplingParams params;
+  std::memcpy(static_cast<void*>(&params),
+              rows.sampling_params.const_data_ptr<int32_t>() + row * kDeviceSamplingWords,
+              sizeof(params));
+  return params;
 }
 
-void SetChoice(const SamplingRows& rows, int64_t row, const RowChoice& choice) {
-  std::memcpy(rows.choices.data_ptr<int32_t>() + row * kRowChoiceWords, &choice, sizeof(choice));
+void SetParams(const SamplingRows& rows, int64_t row, const DeviceSamplingParams& params) {
+  std::memcpy(rows.sampling_params.data_ptr<int32_t>() + row * kDeviceSamplingWords, &params,
+              sizeof(params));
 }
 
-SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind, uint64_t seed) {
-  const auto count = static_cast<int64_t>(choices.size());
-  const int stride = kind.history + 2;  // room for the chosen token, and a gap
+SamplingRows MakeRows(const std::vector<DeviceSamplingParams>& sampling_params, const RowKind& kind,
+                      uint64_t seed) {
+  const auto count = static_cast<int64_t>(sampling_params.size());
+  const int stride = kind.history + 2;  // room for the sampled token, and a gap
   SamplingRows rows{at::empty({count, kind.vocab}, at::kFloat),
-                    at::empty({count, kRowChoiceWords}, at::kInt),
-                    at::full({count * stride}, kNoToken, at::kInt)};
+                    at::empty({count, kDeviceSamplingWords}, at::kInt),
+                    at::full({count * stride}, kEmptySlot, at::kInt)};
   std::mt19937_64 random(seed);
   std::normal_distribution<float> logit(0, kind.spread);
   for (int64_t i = 0; i < rows.logits.numel(); ++i) {
@@ -130,14 +134,14 @@ SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind
   // Half of the history from a few tokens, so that words come again; some no token at all.
   std::uniform_int_distribution<int32_t> any(-1, kind.vocab), few(0, std::min(3, kind.vocab - 1));
   for (int64_t row = 0; row < count; ++row) {
-    RowChoice choice = choices[row];
-    choice.uniform = std::uniform_real_distribution<double>()(random);
-    choice.history_start = static_cast<int32_t>(row * stride);
-    choice.history_length = kind.history;
+    DeviceSamplingParams params = sampling_params[row];
+    params.uniform = std::uniform_real_distribution<double>()(random);
+    params.history_start = static_cast<int32_t>(row * stride);
+    params.history_length = kind.history;
     for (int i = 0; i < kind.history; ++i) {
       rows.history.data_ptr<int32_t>()[row * stride + i] = random() % 2 ? any(random) : few(random);
     }
-    SetChoice(rows, row, choice);
+    SetParams(rows, row, params);
   }
   return rows;
 }
@@ -145,17 +149,17 @@ SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind
 Agreement Judge(const SamplingRows& given, const SamplingRows& done, const at::Tensor& tokens,
                 int64_t row) {
   const int32_t token = tokens.const_data_ptr<int32_t>()[row];
-  const RowChoice choice = ChoiceOf(given, row);
+  const DeviceSamplingParams params = ParamsOf(given, row);
   const std::span<const int32_t> history(
-      given.history.const_data_ptr<int32_t>() + choice.history_start,
-      static_cast<size_t>(choice.history_length));
-  const int32_t* behind = done.history.const_data_ptr<int32_t>() + choice.history_start;
-  if (token >= 0 && behind[choice.history_length] != token) return Agreement::kNone;
+      given.history.const_data_ptr<int32_t>() + params.history_start,
+      static_cast<size_t>(params.history_length));
+  const int32_t* behind = done.history.const_data_ptr<int32_t>() + params.history_start;
+  if (token >= 0 && behind[params.history_length] != token) return Agreement::kNone;
   Agreement agreement = Agreement::kSame;
-  for (const RowChoice& neighbour : Neighbours(choice)) {
+  for (const DeviceSamplingParams& neighbour : Neighbours(params)) {
     const auto before = RowOf(given.logits, row);
     std::vector<float> scores(before.begin(), before.end());
-    const int32_t truth = ChooseToken(neighbour, history, scores);
+    const int32_t truth = SampleToken(neighbour, history, scores);
     if (truth == token && SameRemoved(scores, RowOf(done.logits, row))) return agreement;
     agreement = Agreement::kNear;
   }

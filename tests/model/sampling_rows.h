@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random inputs of idefics::choose_tokens and the judgement of its results. Used by the host test
+// Random inputs of idefics::sample_tokens and a judge of its results. Used by the host test
 // and by the device test. Made on the CPU from a seed.
 #pragma once
 
@@ -9,22 +9,22 @@
 #include <string>
 #include <vector>
 
-#include "predictor/sampling/row_choice.h"
+#include "predictor/sampling/device_sampling.h"
 
 namespace idefics::test {
 
-struct NamedChoice {
+struct NamedParams {
   std::string name;
-  RowChoice choice;  // but for uniform and history
+  DeviceSamplingParams params;  // all but uniform and history
 };
 
 // Every parameter alone, and combinations.
-std::vector<NamedChoice> Choices();
+std::vector<NamedParams> AllParams();
 
 struct SamplingRows {
-  at::Tensor logits;   // [S, vocab] f32
-  at::Tensor choices;  // [S, kRowChoiceWords] i32
-  at::Tensor history;  // [slots] i32; -7 where no row has a token
+  at::Tensor logits;           // [S, vocab] f32
+  at::Tensor sampling_params;  // [S, kDeviceSamplingWords] i32
+  at::Tensor history;          // [slots] i32; -7 where no row has a token
 
   SamplingRows To(at::Device device) const;  // always a copy
 };
@@ -36,15 +36,16 @@ struct RowKind {
   bool ties = false;  // logits are multiples of 1/4
 };
 
-// A row for each of `choices`, each with its own place in `history` and random `uniform`.
-SamplingRows MakeRows(const std::vector<RowChoice>& choices, const RowKind& kind, uint64_t seed);
+// A row for each of `sampling_params`, each with its own part of `history` and random `uniform`.
+SamplingRows MakeRows(const std::vector<DeviceSamplingParams>& sampling_params, const RowKind& kind,
+                      uint64_t seed);
 
-RowChoice ChoiceOf(const SamplingRows& rows, int64_t row);
-void SetChoice(const SamplingRows& rows, int64_t row, const RowChoice& choice);
+DeviceSamplingParams ParamsOf(const SamplingRows& rows, int64_t row);
+void SetParams(const SamplingRows& rows, int64_t row, const DeviceSamplingParams& params);
 
 enum class Agreement {
   kSame,  // the same token, and the same tokens removed
-  kNear,  // so for a parameter that is a rounding away: a few millionths
+  kNear,  // the same for a parameter that differs by rounding: by a few millionths
   kNone,
 };
 

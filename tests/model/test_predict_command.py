@@ -80,8 +80,8 @@ def test_tokens_chosen_by_the_runner_a_step_ahead_are_the_same(ours, lines, tmp_
                 {"top_k": 5, "temperature": 3.0, "repetition_penalty": 1.3, "min_new_tokens": 4, "max_new_tokens": 20})
     sampled = [{**line, "id": f"sampled {i}", "decoding_strategy": "Top P Sampling", "seed": i, **settings[i % 3]}
                for i, line in enumerate(greedy[:NUM_LINES])]
-    host = predict(ours, tmp_path / "host", greedy + sampled, "--step-ahead", "false")
-    ahead = predict(ours, tmp_path / "ahead", greedy + sampled, "--step-ahead", "true")
+    host = predict(ours, tmp_path / "host", greedy + sampled, "--async-scheduling", "false")
+    ahead = predict(ours, tmp_path / "ahead", greedy + sampled, "--async-scheduling", "true")
     for (entry, line), answer in zip(lines, ahead, strict=True):
         assert answer["output"] == entry["text"], line
     for a, b in zip(host, ahead, strict=True):

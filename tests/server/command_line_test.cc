@@ -66,7 +66,9 @@ TEST_CASE("a bool flag may stand alone or take a value in both spellings", "[cli
 TEST_CASE("--no- and the name of a bool flag is false; of another flag it is unknown", "[cli]") {
   CHECK(Good({"serve"}).flags.Bool("graph"));
   CHECK_FALSE(Good({"serve", "--no-graph"}).flags.Bool("graph"));
-  CHECK_FALSE(Good({"serve", "--no-fused", "--port", "9"}).flags.Bool("fused"));
+  CHECK_FALSE(Good({"serve", "--no-custom-ops", "--port", "9"}).flags.Bool("custom-ops"));
+  CHECK_FALSE(Good({"serve", "--no-fused", "--port", "9"}).flags.Bool("custom-ops"));
+  CHECK(Good({"serve", "--max-batch", "3"}).flags.Integer("max-num-seqs") == 3);
   CHECK(Error({"serve", "--no-port"}).find("--no-port") != std::string::npos);
   CHECK(Error({"serve", "--no-graph=true"}).find("--no-graph") != std::string::npos);
 }

@@ -36,6 +36,11 @@ inline void WriteFile(const std::filesystem::path& path, const std::string& cont
   std::ofstream(path, std::ios::binary) << content;
 }
 
+inline std::string ReadAll(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {(std::istreambuf_iterator<char>(file)), {}};
+}
+
 // `header` as JSON text, padded to `padding` bytes, then `data`.
 inline std::string SafetensorsBytes(const std::string& header, const std::string& data) {
   std::string bytes;
@@ -74,7 +79,7 @@ inline Json ValidManifest() {
     "files": {}})");
 }
 
-// Writes bundle.json with the sizes and hashes of what lies in `folder`.
+// Writes bundle.json with the sizes and hashes of the files in `folder`.
 inline void WriteManifest(const std::filesystem::path& folder, Json manifest) {
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     const std::string name = entry.path().filename().string();

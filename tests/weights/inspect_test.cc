@@ -25,7 +25,7 @@ Output Inspect(const std::filesystem::path& path, bool json) {
   options.json = json;
   options.show_progress = false;
   options.kv_tokens = 100;
-  options.image_entries = 10;
+  options.image_cache_slots = 10;
   std::ostringstream out, err;
   const int code = RunInspect(options, out, err);
   return {code, out.str(), err.str()};
@@ -41,7 +41,7 @@ TEST_CASE("inspect prints config, tensors, types, sizes, hashes and memory", "[i
        {"4 layers, width 64, 4 heads of 16, MLP 96", "<end_of_utterance>         322",
         "vision.a   bf16  [2, 2]  8", "decoder.c  f32   []      4", "bf16  1 tensors  8 B",
         "bf16, quantization none", "KV cache     102.40 kB  1.02 kB a token, 100 tokens",
-        "image table  20.48 kB   2.05 kB an image, 10 images", "together     122.90 kB"}) {
+        "image cache  20.48 kB   2.05 kB an image, 10 images", "together     122.90 kB"}) {
     CHECK_THAT(output.out, ContainsSubstring(part));
   }
   const std::string hash = Sha256Hex({reinterpret_cast<const uint8_t*>("vision script"), 13});

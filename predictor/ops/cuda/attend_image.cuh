@@ -9,11 +9,11 @@ namespace idefics::IDEFICS_TARGET {
 
 template <typename T>
 struct AttendImageArguments {
-  const T* q;            // [tokens, heads, dim]
-  const T* image_k;      // [entries, heads, latents, dim]
-  const T* image_v;      // [entries, heads, latents, dim]
-  const int32_t* entry;  // [tokens]
-  T* out;                // [tokens, heads, dim]
+  const T* q;           // [tokens, heads, dim]
+  const T* image_k;     // [slots, heads, latents, dim]
+  const T* image_v;     // [slots, heads, latents, dim]
+  const int32_t* slot;  // [tokens]
+  T* out;               // [tokens, heads, dim]
   int tokens;
   int heads;
   int latents;
@@ -25,7 +25,7 @@ template <typename T, int kLanes>
 __global__ void __launch_bounds__(kAttendThreads) AttendImageKernel(AttendImageArguments<T> a) {
   const int64_t at_head = static_cast<int64_t>(blockIdx.x) * a.heads + blockIdx.y;
   T* out = a.out + at_head * a.dim;
-  const int64_t image = a.entry[blockIdx.x];
+  const int64_t image = a.slot[blockIdx.x];
   if (image < 0) {
     for (int at = static_cast<int>(threadIdx.x); at < a.dim; at += kAttendThreads) {
       out[at] = static_cast<T>(0.0f);

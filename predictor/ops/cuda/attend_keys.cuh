@@ -12,7 +12,7 @@ namespace idefics::IDEFICS_TARGET {
 constexpr int kAttendThreads = 128;
 constexpr int kMaxAttendDim = 256;  // 32 lanes of a pack each
 
-// Where the keys of a row lie: the first ones may be shared with other rows.
+// The slots of a row's keys, of which the first ones may be shared with other rows.
 struct KeySlots {
   int shared;            // keys
   int64_t shared_first;  // slot of key 0
@@ -62,16 +62,16 @@ __device__ __forceinline__ Merged Merge(const AttendParts& a, int at) {
   return merged;
 }
 
-// What a group of kLanes lanes gathers; every lane holds the same largest and total, and its pack
-// of the sums.
+// The softmax state of a group of kLanes lanes. Every lane holds the same largest and total, and
+// its own pack of the sums.
 struct GroupState {
   float largest = -INFINITY;
   float total = 0.0f;
   float sums[kPack] = {};
 };
 
-// Lets the groups of the block take turns over keys [begin, end), four keys each: loads of four
-// keys and values are in flight together.
+// The groups of the block divide keys [begin, end) among them, four at a time each, so that loads
+// of four keys and values are in flight together.
 template <typename T, int kLanes>
 __device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const Keys<T>& keys,
                                             int dim, bool packed, GroupState& state) {

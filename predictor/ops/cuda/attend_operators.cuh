@@ -8,13 +8,13 @@
 #include "predictor/ops/cuda/attend_image.cuh"
 #include "predictor/ops/cuda/attend_tile.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
-#include "predictor/ops/element_type.h"
-#include "predictor/ops/reference.h"
+#include "predictor/ops/operators.h"
+#include "predictor/ops/reference/reference.h"
 
 namespace idefics::IDEFICS_TARGET {
 
-// Picks the kernels by what the host knows: with as many tokens as rows the step decodes, otherwise
-// short and long rows go to a kernel each, which skips the other kind.
+// Chooses the kernels by what the host knows. With as many tokens as rows the step decodes;
+// otherwise one kernel takes the short rows and one the long rows, and each skips the others.
 template <typename T>
 void LaunchAttend(AttendArguments<T> a, int processors, const at::Tensor& q, Stream stream) {
   const bool tiles = a.ragged.tokens != a.ragged.rows && a.dim <= kMaxTileDim;
@@ -74,14 +74,14 @@ inline at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const a
 }
 
 inline at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k,
-                              const at::Tensor& image_v, const at::Tensor& image_entry) {
+                              const at::Tensor& image_v, const at::Tensor& image_slots) {
   const int64_t tokens = q.size(0);
   const int64_t heads = q.size(1);
   const int64_t dim = q.size(2);
-  if (dim > kMaxAttendDim) return reference::AttendImage(q, image_k, image_v, image_entry);
+  if (dim > kMaxAttendDim) return reference::AttendImage(q, image_k, image_v, image_slots);
   CheckAlike(q, image_k);
   CheckAlike(image_k, image_v);
-  CheckIndices(image_entry, q, tokens);
+  CheckIndices(image_slots, q, tokens);
   const OnDevice device(q);
   at::Tensor out = at::empty({tokens, heads * dim}, q.options());
   ForElementType(q.scalar_type(), "idefics::attend_image", [&](auto tag) {
@@ -89,7 +89,7 @@ inline at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k,
     AttendImageArguments<T> arguments{.q = q.const_data_ptr<T>(),
                                       .image_k = image_k.const_data_ptr<T>(),
                                       .image_v = image_v.const_data_ptr<T>(),
-                                      .entry = image_entry.const_data_ptr<int32_t>(),
+                                      .slot = image_slots.const_data_ptr<int32_t>(),
                                       .out = out.data_ptr<T>(),
                                       .tokens = static_cast<int>(tokens),
                                       .heads = static_cast<int>(heads),

@@ -9,8 +9,8 @@
 
 namespace idefics::IDEFICS_TARGET {
 
-// Tiles of row r are numbered from row_starts[r] / kTile + r: enough room for each row's tiles, and
-// the grid's size needs no look at the row starts, which lie on the device.
+// Tiles of row r are numbered from row_starts[r] / kTile + r. That leaves room for each row's
+// tiles, and the host can size the grid without reading the row starts, which are on the device.
 template <typename T, int kPanels>
 __global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArguments<T> a) {
   __shared__ TileMemory<kPanels> memory;
@@ -33,7 +33,7 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArgumen
   for (int base = 0; base < visible; base += kTile) {
     const auto offset = [&](int at) { return row.slots.At(base + at) * width + head; };
     const int keys = visible - base;
-    __syncthreads();  // the last tile's values have been read
+    __syncthreads();  // the previous tile's values have been read
     LoadTile(
         memory.keys, [&](int at) { return a.k_cache + offset(at); }, keys, shape, 1.0f);
     __syncthreads();

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packed weights back to W [n, k], for products of many rows by cuBLAS.
+// Converts packed weights back to W [n, k], for cuBLAS's products of many rows.
 #pragma once
 
-#include "predictor/ops/cuda/linear_chunk.cuh"
+#include "predictor/ops/cuda/packed_words.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
 constexpr int kDequantizeThreads = 256;
-constexpr int kDequantizeRun = 16;  // k of a thread: whole 32-byte sectors of a row of W in 16 bit
+constexpr int kDequantizeRun =
+    16;  // values of k for a thread: whole 32-byte sectors of a row of W in 16 bit
 
 template <typename T>
 struct DequantizeArguments {
-  WeightWords w;
+  PackedWords w;
   T* out;  // [columns, k]: rows first … first + columns - 1 of W
   int first;
   int columns;
@@ -19,7 +20,7 @@ struct DequantizeArguments {
 };
 
 // A thread unpacks one run of k of one column; neighbouring threads read neighbouring words.
-template <typename Words, typename T>
+template <typename Packed, typename T>
 __global__ void __launch_bounds__(kDequantizeThreads) DequantizeKernel(DequantizeArguments<T> a) {
   constexpr int kColumns = static_cast<int>(kTileColumns);
   const int at = static_cast<int>(blockIdx.x) * kColumns + static_cast<int>(threadIdx.x) % kColumns;
@@ -28,30 +29,30 @@ __global__ void __launch_bounds__(kDequantizeThreads) DequantizeKernel(Dequantiz
   const int begin = run * kDequantizeRun;
   if (at >= a.columns || begin >= a.w.k) return;
   const int column = a.first + at;
-  const WeightRange range = Words::Range(a.w, column, begin);
+  const WeightRange range = Packed::Range(a.w, column, begin);
   const uint32_t* const words = ColumnWords(a.w, column);
 #pragma unroll
   for (int first = begin; first < begin + kDequantizeRun; first += kPack) {
     Pack<T> pack;
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      const int step = (first + i) / Words::kValues;
+      const int step = (first + i) / Packed::kValues;
       const uint32_t word = step < a.w.steps ? words[static_cast<int64_t>(step) * kColumns] : 0;
       pack.at[i] =
-          static_cast<T>(range.step * Words::Number(word, i % Words::kValues) + range.minimum);
+          static_cast<T>(range.step * Packed::ValueAt(word, i % Packed::kValues) + range.minimum);
     }
     StorePack(pack, a.out + static_cast<int64_t>(at) * a.w.k, first, a.w.k, a.packed);
   }
 }
 
 // REQUIRES: first is a multiple of 64.
-template <typename Words, typename T>
+template <typename Packed, typename T>
 void LaunchDequantize(DequantizeArguments<T> a, Stream stream) {
   a.packed = CanPack(a.out, a.w.k);
   constexpr int kBlockRun = kDequantizeThreads / static_cast<int>(kTileColumns) * kDequantizeRun;
   const dim3 grid{static_cast<unsigned>((a.columns + kTileColumns - 1) / kTileColumns),
                   static_cast<unsigned>((a.w.k + kBlockRun - 1) / kBlockRun)};
-  Launch(DequantizeKernel<Words, T>, grid, kDequantizeThreads, stream, a);
+  Launch(DequantizeKernel<Packed, T>, grid, kDequantizeThreads, stream, a);
 }
 
 }  // namespace idefics::IDEFICS_TARGET

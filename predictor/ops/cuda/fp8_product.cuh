@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// y = x Wᵀ for many rows with both in e4m3, on chips that multiply those: x by rows, W [n, k] from
-// its tiles.
+// y = x Wᵀ for many rows with both sides in e4m3, on chips that multiply it: x is quantized row by
+// row, W [n, k] is copied out of its tiles.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -9,8 +9,8 @@
 #include <algorithm>
 
 #include "predictor/ops/cuda/dequantize.cuh"
-#include "predictor/ops/cuda/fp8_words.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
+#include "predictor/ops/cuda/packed_fp8.cuh"
 #include "predictor/ops/packed_weight.h"
 
 #ifdef __CUDACC__
@@ -25,8 +25,8 @@ using E4m3 = c10::Float8_e4m3fn;
 
 constexpr float kLargestE4m3 = 448.0f;
 constexpr int kQuantizeThreads = 256;
-constexpr int kMoveThreads = 256;
-constexpr int kMoveSlots = 2;  // of a thread: whole 32-byte sectors of a row of W
+constexpr int kUntileThreads = 256;
+constexpr int kUntileVectors = 2;  // for a thread: whole 32-byte sectors of a row of W
 
 template <typename T>
 struct QuantizeRowsArguments {
@@ -47,7 +47,7 @@ __device__ __forceinline__ float BlockMax(float value) {
   return value;
 }
 
-// A block a row. What is not a number stays none.
+// One block for each row. NaN stays NaN.
 template <typename T>
 __global__ void __launch_bounds__(kQuantizeThreads) QuantizeRowsKernel(QuantizeRowsArguments<T> a) {
   const T* const x = a.x + static_cast<int64_t>(blockIdx.x) * a.k;
@@ -75,24 +75,24 @@ __global__ void __launch_bounds__(kQuantizeThreads) QuantizeRowsKernel(QuantizeR
   }
 }
 
-// A thread moves kMoveSlots · 16 neighbouring k of one column. REQUIRES: k is a multiple of 16, T
-// has one byte.
+// A thread copies kUntileVectors · 16 neighbouring k of one column. REQUIRES: k is a multiple of
+// 16, T has one byte.
 template <typename T>
-__global__ void __launch_bounds__(kMoveThreads) MoveRowsKernel(DequantizeArguments<T> a) {
+__global__ void __launch_bounds__(kUntileThreads) UntileKernel(DequantizeArguments<T> a) {
   constexpr int kColumns = static_cast<int>(kTileColumns);
   const int at = static_cast<int>(blockIdx.x) * kColumns + static_cast<int>(threadIdx.x) % kColumns;
-  const int run = static_cast<int>(blockIdx.y) * (kMoveThreads / kColumns) +
+  const int run = static_cast<int>(blockIdx.y) * (kUntileThreads / kColumns) +
                   static_cast<int>(threadIdx.x) / kColumns;
   if (at >= a.columns) return;
   const uint32_t* const words = ColumnWords(a.w, a.first + at);
-  auto* const out = reinterpret_cast<Slot*>(a.out + static_cast<int64_t>(at) * a.w.k);
+  auto* const out = reinterpret_cast<Vec16B*>(a.out + static_cast<int64_t>(at) * a.w.k);
 #pragma unroll
-  for (int slot = run * kMoveSlots; slot < (run + 1) * kMoveSlots; ++slot) {
-    if (slot * 4 >= a.w.steps) return;
-    Slot four;
+  for (int vector = run * kUntileVectors; vector < (run + 1) * kUntileVectors; ++vector) {
+    if (vector * 4 >= a.w.steps) return;
+    Vec16B four;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) four.at[i] = words[static_cast<int64_t>(slot * 4 + i) * kColumns];
-    out[slot] = four;
+    for (int i = 0; i < 4; ++i) four.at[i] = words[static_cast<int64_t>(vector * 4 + i) * kColumns];
+    out[vector] = four;
   }
 }
 
@@ -111,15 +111,15 @@ at::Tensor QuantizeRows(const at::Tensor& x, const at::Tensor& scale, Stream str
   return q;
 }
 
-// a.out and its rows lie at multiples of 16 bytes.
-inline void LaunchMoveRows(const DequantizeArguments<E4m3>& a, Stream stream) {
-  constexpr int kBlockSteps = kMoveThreads / static_cast<int>(kTileColumns) * kMoveSlots * 4;
+// REQUIRES: a.out and its rows are aligned to 16 bytes.
+inline void LaunchUntile(const DequantizeArguments<E4m3>& a, Stream stream) {
+  constexpr int kBlockSteps = kUntileThreads / static_cast<int>(kTileColumns) * kUntileVectors * 4;
   const dim3 grid{static_cast<unsigned>((a.columns + kTileColumns - 1) / kTileColumns),
                   static_cast<unsigned>((a.w.steps + kBlockSteps - 1) / kBlockSteps)};
-  Launch(MoveRowsKernel<E4m3>, grid, kMoveThreads, stream, a);
+  Launch(UntileKernel<E4m3>, grid, kUntileThreads, stream, a);
 }
 
-// x [m, k] times w [n, k]: bf16 [m, n], contiguous. Scales f32, x's [m], w's [n].
+// x [m, k] times w [n, k] → bf16 [m, n], contiguous. x_scale: f32 [m], w_scale: f32 [n].
 inline at::Tensor ScaledProduct(const at::Tensor& x, const at::Tensor& w, const at::Tensor& x_scale,
                                 const at::Tensor& w_scale) {
 #ifdef __CUDACC__
@@ -133,16 +133,18 @@ inline at::Tensor ScaledProduct(const at::Tensor& x, const at::Tensor& w, const 
 #endif
 }
 
-// What at::_scaled_mm takes with a scale a row: bf16 on chips of 8.9 and more, in whole 16s.
+// Whether at::_scaled_mm takes these with one scale per row: bf16 on chips that multiply fp8, both
+// sizes multiples of 16.
 inline bool TakesScaledProduct(const at::Tensor& x, int64_t n, const OnDevice& device) {
-  return device.multiplies_fp8() && x.scalar_type() == at::kBFloat16 && x.size(1) % 16 == 0 &&
+  return device.supports_fp8() && x.scalar_type() == at::kBFloat16 && x.size(1) % 16 == 0 &&
          n % 16 == 0;
 }
 
-// x [m, k] bf16 → [m, n], with W in at most `part` columns, a multiple of 64, at a time.
+// x [m, k] bf16 → [m, n]. W is copied in parts of at most `part` columns, a multiple of 64.
 // REQUIRES: TakesScaledProduct.
-inline at::Tensor Fp8ManyRows(const at::Tensor& x, const at::Tensor& weight, const WeightWords& w,
-                              int64_t n, int64_t part, const OnDevice& device) {
+inline at::Tensor Fp8ScaledLinear(const at::Tensor& x, const at::Tensor& weight,
+                                  const PackedWords& w, int64_t n, int64_t part,
+                                  const OnDevice& device) {
   const at::Tensor x_scale = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
   const at::Tensor q = QuantizeRows<c10::BFloat16>(x, x_scale, device.stream());
   const at::Tensor scales = Fp8Scales(weight).reshape({-1});
@@ -150,12 +152,12 @@ inline at::Tensor Fp8ManyRows(const at::Tensor& x, const at::Tensor& weight, con
   at::Tensor out;
   for (int64_t first = 0; first < n; first += part) {
     const int64_t columns = std::min(part, n - first);
-    LaunchMoveRows({.w = w,
-                    .out = rows.data_ptr<E4m3>(),
-                    .first = static_cast<int>(first),
-                    .columns = static_cast<int>(columns),
-                    .packed = false},
-                   device.stream());
+    LaunchUntile({.w = w,
+                  .out = rows.data_ptr<E4m3>(),
+                  .first = static_cast<int>(first),
+                  .columns = static_cast<int>(columns),
+                  .packed = false},
+                 device.stream());
     const at::Tensor y =
         ScaledProduct(q, rows.narrow(0, 0, columns), x_scale, scales.narrow(0, first, columns));
     if (columns == n) return y;

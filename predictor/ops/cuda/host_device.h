@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a kernel needs from its compiler. Under nvcc: CUDA itself, namespace idefics::cuda. Under a
-// C++ compiler: the same names, run on the host by fibers (host_blocks.h), namespace
-// idefics::host_cuda, so that every kernel is tested on machines without a GPU. The two namespaces
-// keep both builds apart inside one process.
+// What a kernel needs from its compiler. Under nvcc that is CUDA itself, in namespace
+// idefics::cuda. Under a C++ compiler the emulator (cuda_emulator.h) supplies the same names in
+// namespace idefics::host_cuda, so that every kernel is tested on machines without a GPU. Two
+// namespaces keep both builds apart in one process.
 #pragma once
 
 #ifdef __CUDACC__
@@ -28,7 +28,7 @@ void Launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream s
 
 #include <math.h>
 
-#include "predictor/ops/cuda/host_blocks.h"
+#include "predictor/ops/cuda/cuda_emulator.h"
 
 #define IDEFICS_TARGET host_cuda
 #define __global__

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Eight neighbouring numbers of a row in one 16-byte (f32: two) load, and sums over lanes.
+// Loads of eight neighbouring numbers of a row at once (16 bytes, f32: 32), and sums over lanes.
 #pragma once
 
 #include <c10/util/BFloat16.h>

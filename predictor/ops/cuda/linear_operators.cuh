@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packed linears on tensors (layouts: ../packed_weight.h). Up to kMaxFewRows rows in 16 bit go
-// to a kernel that reads the words as they lie; more rows to cuBLAS, a part of W at a time, fp8 as
-// it is where the chip multiplies that.
+// The packed linears on tensors (layouts: ../packed_weight.h). Up to kMaxSkinnyRows rows in 16 bit
+// go to a kernel that reads the packed words. More rows go to cuBLAS, which gets a part of W at a
+// time, unpacked; fp8 stays fp8 where the chip multiplies it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -13,51 +13,51 @@
 
 #include "predictor/ops/cuda/dequantize.cuh"
 #include "predictor/ops/cuda/fp8_product.cuh"
-#include "predictor/ops/cuda/fp8_words.cuh"
-#include "predictor/ops/cuda/int4_words.cuh"
-#include "predictor/ops/cuda/int8_words.cuh"
-#include "predictor/ops/cuda/linear_few_rows.cuh"
+#include "predictor/ops/cuda/linear_skinny.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
-#include "predictor/ops/cuda/pair_words.cuh"
-#include "predictor/ops/element_type.h"
+#include "predictor/ops/cuda/packed_16bit.cuh"
+#include "predictor/ops/cuda/packed_fp8.cuh"
+#include "predictor/ops/cuda/packed_int4.cuh"
+#include "predictor/ops/cuda/packed_int8.cuh"
+#include "predictor/ops/operators.h"
 #include "predictor/ops/packed_weight.h"
-#include "predictor/ops/reference.h"
+#include "predictor/ops/reference/reference.h"
 
 namespace idefics::IDEFICS_TARGET {
 
-constexpr int64_t kDequantizedBytes = int64_t{64} << 20;  // of W at a time
+constexpr int64_t kDequantizedBytes = int64_t{64} << 20;  // of W that is unpacked at a time
 
 // The stored tensors of a linear; scale is undefined where the form has none.
 struct StoredWeight {
   at::Tensor weight;
   at::Tensor scale;
 
-  template <typename Words>
-  WeightWords As(int64_t k) const {
+  template <typename Packed>
+  PackedWords As(int64_t k) const {
     return {.at = static_cast<const uint32_t*>(weight.const_data_ptr()),
             .scale = scale.defined() ? scale.const_data_ptr() : nullptr,
             .k = static_cast<int>(k),
-            .steps = static_cast<int>(CeilDiv(k, Words::kValues)),
+            .steps = static_cast<int>(CeilDiv(k, Packed::kValues)),
             .rows = static_cast<int>(weight.size(1))};
   }
 };
 
 inline void CheckReadable(const at::Tensor& stored, const at::Tensor& x) {
   TORCH_CHECK(stored.device() == x.device() &&
-                  reinterpret_cast<uintptr_t>(stored.const_data_ptr()) % sizeof(Slot) == 0,
+                  reinterpret_cast<uintptr_t>(stored.const_data_ptr()) % sizeof(Vec16B) == 0,
               "a linear of rows on ", x.device(), " takes a weight there, aligned to ",
-              sizeof(Slot), " bytes, not one on ", stored.device());
+              sizeof(Vec16B), " bytes, not one on ", stored.device());
 }
 
-// Whole tiles of columns of so many bytes.
+// How many columns of this many bytes are unpacked at a time, in whole tiles.
 inline int64_t ColumnsAtOnce(int64_t column_bytes) {
   const int64_t fit = kDequantizedBytes / column_bytes;
   return std::max(kTileColumns, fit / kTileColumns * kTileColumns);
 }
 
-// x [m, k] → [m, n], with whole W only in parts.
-template <typename Words, typename T>
-at::Tensor LinearManyRows(const at::Tensor& x, const StoredWeight& stored, int64_t n,
+// x [m, k] → [m, n]; W is unpacked in parts.
+template <typename Packed, typename T>
+at::Tensor LinearByCublas(const at::Tensor& x, const StoredWeight& stored, int64_t n,
                           const OnDevice& device) {
   const int64_t k = x.size(1);
   const int64_t part = std::min(n, ColumnsAtOnce(k * static_cast<int64_t>(sizeof(T))));
@@ -65,12 +65,12 @@ at::Tensor LinearManyRows(const at::Tensor& x, const StoredWeight& stored, int64
   const at::Tensor out = at::empty({x.size(0), n}, x.options());
   for (int64_t first = 0; first < n; first += part) {
     const int64_t columns = std::min(part, n - first);
-    LaunchDequantize<Words, T>({.w = stored.As<Words>(k),
-                                .out = w.data_ptr<T>(),
-                                .first = static_cast<int>(first),
-                                .columns = static_cast<int>(columns),
-                                .packed = false},
-                               device.stream());
+    LaunchDequantize<Packed, T>({.w = stored.As<Packed>(k),
+                                 .out = w.data_ptr<T>(),
+                                 .first = static_cast<int>(first),
+                                 .columns = static_cast<int>(columns),
+                                 .packed = false},
+                                device.stream());
     at::Tensor y = out.narrow(1, first, columns);
     at::mm_out(y, x, w.narrow(0, 0, columns).t());
   }
@@ -78,14 +78,14 @@ at::Tensor LinearManyRows(const at::Tensor& x, const StoredWeight& stored, int64
 }
 
 // x [m, k] → [m, n]; x is contiguous.
-template <typename Words, typename T>
+template <typename Packed, typename T>
 at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n) {
   const OnDevice device(x);
   if constexpr (sizeof(T) == 2) {
-    if (x.size(0) <= kMaxFewRows) {
+    if (x.size(0) <= kMaxSkinnyRows) {
       at::Tensor out = at::empty({x.size(0), n}, x.options());
-      LaunchFewRows<Words, T>({.x = x.const_data_ptr<T>(),
-                               .w = stored.As<Words>(x.size(1)),
+      LaunchSkinny<Packed, T>({.x = x.const_data_ptr<T>(),
+                               .w = stored.As<Packed>(x.size(1)),
                                .out = out.data_ptr<T>(),
                                .rows = static_cast<int>(x.size(0)),
                                .n = static_cast<int>(n),
@@ -95,12 +95,12 @@ at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n
       return out;
     }
   }
-  at::Tensor out = LinearManyRows<Words, T>(x, stored, n, device);
+  at::Tensor out = LinearByCublas<Packed, T>(x, stored, n, device);
   device.CheckLaunch();
   return out;
 }
 
-// Calls linear(rows of x, T{}) and gives the result x's shape.
+// Calls linear(x as [m, k], T{}) and gives the result x's shape.
 template <typename Linear>
 at::Tensor WithRows(const at::Tensor& x, int64_t n, const char* op, const Linear& linear) {
   TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0 && n > 0, op, " takes rows, not ", x.sizes());
@@ -121,17 +121,17 @@ inline at::Tensor LinearFp8(const at::Tensor& x, const at::Tensor& weight, int64
     CheckFp8(weight, n, k);
     CheckReadable(weight, rows);
     const OnDevice device(rows);
-    if (rows.size(0) <= kMaxFewRows || !TakesScaledProduct(rows, n, device)) {
-      return LinearRows<Fp8Words<T>, T>(rows, {weight, {}}, n);
+    if (rows.size(0) <= kMaxSkinnyRows || !TakesScaledProduct(rows, n, device)) {
+      return LinearRows<PackedFp8<T>, T>(rows, {weight, {}}, n);
     }
-    at::Tensor out = Fp8ManyRows(rows, weight, StoredWeight{weight, {}}.As<Fp8Words<T>>(k), n,
-                                 ColumnsAtOnce(k), device);
+    at::Tensor out = Fp8ScaledLinear(rows, weight, StoredWeight{weight, {}}.As<PackedFp8<T>>(k), n,
+                                     ColumnsAtOnce(k), device);
     device.CheckLaunch();
     return out;
   });
 }
 
-// A weight of two dimensions is W [n, k] itself, for cuBLAS; more columns than k are passed over.
+// A weight of two dimensions is W [n, k] itself, for cuBLAS; columns beyond k are ignored.
 inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
   if (weight.dim() == 2) {
     TORCH_CHECK(weight.size(0) == n && weight.size(1) >= x.size(-1), "a linear of ", x.size(-1),
@@ -147,7 +147,7 @@ inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, in
     CheckPacked(weight, n, rows.size(1));
     CheckReadable(weight, rows);
     if constexpr (sizeof(T) == 2) {
-      return LinearRows<PairWords<T>, T>(rows, {weight, {}}, n);
+      return LinearRows<Packed16Bit<T>, T>(rows, {weight, {}}, n);
     } else {
       return at::Tensor();
     }
@@ -161,7 +161,7 @@ inline at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, cons
     CheckInt8(weight, scale, n, rows.size(1));
     CheckReadable(weight, rows);
     CheckReadable(scale, rows);
-    return LinearRows<Int8Words<T>, T>(rows, {weight, scale}, n);
+    return LinearRows<PackedInt8<T>, T>(rows, {weight, scale}, n);
   });
 }
 
@@ -172,7 +172,7 @@ inline at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, cons
     CheckInt4(weight, scale, n, rows.size(1));
     CheckReadable(weight, rows);
     CheckReadable(scale, rows);
-    return LinearRows<Int4Words<T>, T>(rows, {weight, scale}, n);
+    return LinearRows<PackedInt4<T>, T>(rows, {weight, scale}, n);
   });
 }
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What predictor/sampling/logits_processors.cc does to a row of scores, by one block. Weights are
-// fixed point numbers instead of floats: a token whose cumulative probability lies within rounding
-// of a limit may fall on its other side.
+// What predictor/sampling/logits_processors.cc does to a row of scores, done by one block. Weights
+// are fixed-point numbers instead of floats, so a token whose cumulative probability is within
+// rounding of a limit may fall on its other side.
 #pragma once
 
-#include "predictor/ops/cuda/smallest_key.cuh"
-#include "predictor/sampling/row_choice.h"
+#include "predictor/ops/cuda/radix_select.cuh"
+#include "predictor/sampling/device_sampling.h"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -13,11 +13,11 @@ __device__ __forceinline__ void Ban(const Row& row, int32_t token) {
   if (token >= 0 && token < row.vocab) row.scores[token] = -INFINITY;
 }
 
-// history: [length]. Each token once, however often it occurs.
+// history: [length]. A token is penalized once, however often it occurs.
 __device__ __forceinline__ void PenalizeRepetition(const Row& row, float penalty,
                                                    const int32_t* history, int length) {
   unsigned* seen = row.memory->seen;
-  for (int i = static_cast<int>(threadIdx.x); i < kMaxChoiceVocab / 32; i += kRowThreads)
+  for (int i = static_cast<int>(threadIdx.x); i < kMaxDeviceVocab / 32; i += kRowThreads)
     seen[i] = 0;
   __syncthreads();
   for (int i = static_cast<int>(threadIdx.x); i < length; i += kRowThreads) {
@@ -42,66 +42,67 @@ __device__ __forceinline__ void BanRepeatedNgrams(const Row& row, int n, const i
   }
 }
 
-__device__ __forceinline__ void ApplyProcessors(const Row& row, const RowChoice& choice,
+__device__ __forceinline__ void ApplyProcessors(const Row& row, const DeviceSamplingParams& params,
                                                 const int32_t* history) {
-  const int length = choice.history_length;
-  if (choice.repetition_penalty != 1) {
-    PenalizeRepetition(row, choice.repetition_penalty, history, length);
+  const int length = params.history_length;
+  if (params.repetition_penalty != 1) {
+    PenalizeRepetition(row, params.repetition_penalty, history, length);
   }
-  if (choice.no_repeat_ngram_size > 0) {
-    BanRepeatedNgrams(row, choice.no_repeat_ngram_size, history, length);
+  if (params.no_repeat_ngram_size > 0) {
+    BanRepeatedNgrams(row, params.no_repeat_ngram_size, history, length);
   }
   const int thread = static_cast<int>(threadIdx.x);
-  if (thread < RowChoice::kMaxBanned && thread < choice.banned_count) {
-    Ban(row, choice.banned[thread]);
+  if (thread < DeviceSamplingParams::kMaxBanned && thread < params.banned_count) {
+    Ban(row, params.banned[thread]);
   }
   __syncthreads();
 }
 
-// exp(score - largest). What is not a number weighs nothing.
+// exp(score - largest) in fixed point; 0 for NaN.
 struct Weight {
   float largest;
 
-  __device__ __forceinline__ Mass operator()(float score) const {
+  __device__ __forceinline__ FixedPoint operator()(float score) const {
     if (score == largest) return kOne;
     const float weight = expf(score - largest) * static_cast<float>(kOne);
-    return weight > 0 ? static_cast<Mass>(llrintf(weight)) : 0;
+    return weight > 0 ? static_cast<FixedPoint>(llrintf(weight)) : 0;
   }
 };
 
 // At most total - 1.
-__device__ __forceinline__ Mass ShareOf(double share, Mass total) {
-  const auto mass = static_cast<Mass>(share * static_cast<double>(total));
+__device__ __forceinline__ FixedPoint ShareOf(double share, FixedPoint total) {
+  const auto mass = static_cast<FixedPoint>(share * static_cast<double>(total));
   return mass < total ? mass : total - 1;
 }
 
 __device__ __forceinline__ void KeepTopK(const Row& row, int k) {
   if (k >= row.vocab) return;
   const auto descending = [](int, float score) { return ~Ascending(score); };
-  const Boundary last = SmallestKey(
-      row, 32, descending, [](int, float) { return Mass{1}; }, static_cast<Mass>(k - 1));
+  const Boundary last = RadixSelect(
+      row, 32, descending, [](int, float) { return FixedPoint{1}; },
+      static_cast<FixedPoint>(k - 1));
   ForEachScore(row, [&](int i, float score) {
     if (~Ascending(score) > last.key) row.scores[i] = -INFINITY;
   });
 }
 
-// Removes the least likely tokens whose cumulative probability stays at or below 1 - top_p, of
-// equal ones the last first; the best one stays.
+// Removes the least likely tokens whose cumulative probability is at most 1 - top_p; of equal ones
+// the last is removed first. The most likely token stays.
 __device__ __forceinline__ void KeepTopP(const Row& row, double top_p) {
   const Weight weight{FindBest(row).score};
-  const Mass total = TotalOf(row, weight);
-  const Mass target = ShareOf(static_cast<float>(1.0 - top_p), total);  // < total: one stays
+  const FixedPoint total = TotalOf(row, weight);
+  const FixedPoint target = ShareOf(static_cast<float>(1.0 - top_p), total);  // < total: one stays
   const auto ascending = [](int, float score) { return Ascending(score); };
   const auto mass = [&](int, float score) { return weight(score); };
-  const Boundary first = SmallestKey(row, 32, ascending, mass, target);
-  const Mass removed = (target - first.below) / weight(FromAscending(first.key));
-  uint32_t from_end = 0;  // where the first of the removed ones stands, counted from the end
+  const Boundary first = RadixSelect(row, 32, ascending, mass, target);
+  const FixedPoint removed = (target - first.below) / weight(FromAscending(first.key));
+  uint32_t from_end = 0;  // index of the first one removed, counted from the end
   if (removed > 0) {
-    from_end =
-        SmallestKey(
-            row, IndexBits(row), [&](int i, float) { return row.vocab - 1 - i; },
-            [&](int, float score) { return Mass{Ascending(score) == first.key}; }, removed - 1)
-            .key;
+    from_end = RadixSelect(
+                   row, IndexBits(row), [&](int i, float) { return row.vocab - 1 - i; },
+                   [&](int, float score) { return FixedPoint{Ascending(score) == first.key}; },
+                   removed - 1)
+                   .key;
   }
   ForEachScore(row, [&](int i, float score) {
     const uint32_t key = Ascending(score);
@@ -122,23 +123,23 @@ __device__ __forceinline__ void KeepMinP(const Row& row, float min_p) {
 __device__ __forceinline__ void KeepTypical(const Row& row, float typical_p) {
   const float largest = FindBest(row).score;
   const Weight weight{largest};
-  const Mass total = TotalOf(row, weight);
+  const FixedPoint total = TotalOf(row, weight);
   const auto log_sum =
       static_cast<float>(log(static_cast<double>(total) / static_cast<double>(kOne)));
   const auto surprise = [&](float score) { return -(score - largest - log_sum); };
-  const Mass surprises = TotalOf(row, [&](float score) {
+  const FixedPoint surprises = TotalOf(row, [&](float score) {
     const float part = expf(score - largest) * surprise(score) * static_cast<float>(kOne);
-    return part > 0 ? static_cast<Mass>(llrintf(part)) : Mass{0};
+    return part > 0 ? static_cast<FixedPoint>(llrintf(part)) : FixedPoint{0};
   });
   const auto entropy =
       static_cast<float>(static_cast<double>(surprises) / static_cast<double>(total));
-  // Not negative: its bits are in its order.
+  // Not negative, so its bits have its order.
   const auto distance = [&](float score) { return BitsOf(fabsf(surprise(score) - entropy)); };
-  // The first mass that is not below typical_p.
+  // The smallest mass that is not below typical_p.
   const auto enough =
-      static_cast<Mass>(ceil(static_cast<double>(typical_p) * static_cast<double>(total)));
-  const Mass target = enough == 0 ? 0 : enough < total ? enough - 1 : total - 1;
-  const Boundary last = SmallestKey(
+      static_cast<FixedPoint>(ceil(static_cast<double>(typical_p) * static_cast<double>(total)));
+  const FixedPoint target = enough == 0 ? 0 : enough < total ? enough - 1 : total - 1;
+  const Boundary last = RadixSelect(
       row, 32, [&](int, float score) { return distance(score); },
       [&](int, float score) { return weight(score); }, target);
   ForEachScore(row, [&](int i, float score) {
@@ -146,21 +147,21 @@ __device__ __forceinline__ void KeepTypical(const Row& row, float typical_p) {
   });
 }
 
-__device__ __forceinline__ void ApplyWarpers(const Row& row, const RowChoice& choice) {
-  if (choice.temperature != 1) {
-    ForEachScore(row, [&](int i, float score) { row.scores[i] = score / choice.temperature; });
+__device__ __forceinline__ void ApplyWarpers(const Row& row, const DeviceSamplingParams& params) {
+  if (params.temperature != 1) {
+    ForEachScore(row, [&](int i, float score) { row.scores[i] = score / params.temperature; });
   }
-  if (choice.top_k > 0) KeepTopK(row, choice.top_k);
-  if (choice.top_p < 1) KeepTopP(row, choice.top_p);
-  if (choice.min_p > 0) KeepMinP(row, choice.min_p);
-  if (choice.typical_p < 1) KeepTypical(row, choice.typical_p);
+  if (params.top_k > 0) KeepTopK(row, params.top_k);
+  if (params.top_p < 1) KeepTopP(row, params.top_p);
+  if (params.min_p > 0) KeepMinP(row, params.min_p);
+  if (params.typical_p < 1) KeepTypical(row, params.typical_p);
 }
 
 // Inverse of the cumulative distribution exp(scores) at `uniform` in [0, 1).
 __device__ __forceinline__ int Draw(const Row& row, double uniform) {
   const Weight weight{FindBest(row).score};
-  const Mass target = ShareOf(uniform, TotalOf(row, weight));
-  const Boundary drawn = SmallestKey(
+  const FixedPoint target = ShareOf(uniform, TotalOf(row, weight));
+  const Boundary drawn = RadixSelect(
       row, IndexBits(row), [](int i, float) { return i; },
       [&](int, float score) { return weight(score); }, target);
   return static_cast<int>(drawn.key);

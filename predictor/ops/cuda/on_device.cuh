@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device and stream of a tensor's operator, and the checks that all operators share.
+// The device and stream on which an operator runs, and the checks that all operators share.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include "predictor/ops/cuda/fp8_chip.h"
 #include "predictor/ops/cuda/host_device.h"
+#include "predictor/ops/packed_weight.h"
 
 #ifdef __CUDACC__
 #include <ATen/cuda/CUDAContext.h>
@@ -15,7 +15,7 @@
 
 namespace idefics::IDEFICS_TARGET {
 
-// Makes the tensor's device current; gives its stream, and reports a failed launch when done.
+// Makes the tensor's device current while it lives.
 #ifdef __CUDACC__
 class OnDevice {
  public:
@@ -23,17 +23,20 @@ class OnDevice {
 
   Stream stream() const { return c10::cuda::getCurrentCUDAStream(); }
   int processors() const { return at::cuda::getCurrentDeviceProperties()->multiProcessorCount; }
-  bool multiplies_fp8() const { return MultipliesFp8(*at::cuda::getCurrentDeviceProperties()); }
+  bool supports_fp8() const {
+    const cudaDeviceProp& chip = *at::cuda::getCurrentDeviceProperties();
+    return SupportsFp8(chip.major, chip.minor);
+  }
   void CheckLaunch() const { C10_CUDA_KERNEL_LAUNCH_CHECK(); }
 
  private:
   c10::cuda::CUDAGuard guard_;
 };
 #else
-// The host has no device; tests choose how many processors the split attention believes in, and
-// whether they multiply fp8.
+// The host has no device. Tests set how many processors the split attention counts on, and whether
+// they multiply fp8.
 inline int host_processors = 1;
-inline bool host_multiplies_fp8 = true;
+inline bool host_supports_fp8 = true;
 
 class OnDevice {
  public:
@@ -41,7 +44,7 @@ class OnDevice {
 
   Stream stream() const { return {}; }
   int processors() const { return host_processors; }
-  bool multiplies_fp8() const { return host_multiplies_fp8; }
+  bool supports_fp8() const { return host_supports_fp8; }
   void CheckLaunch() const {}
 };
 #endif
@@ -53,7 +56,7 @@ inline void CheckIndices(const at::Tensor& indices, const at::Tensor& like, int6
               indices.numel(), " ", indices.scalar_type(), " on ", indices.device());
 }
 
-// All of one dtype and device, and without gaps.
+// Both of one dtype and device, and contiguous.
 inline void CheckAlike(const at::Tensor& first, const at::Tensor& other) {
   TORCH_CHECK(first.scalar_type() == other.scalar_type() && first.device() == other.device() &&
                   first.is_contiguous() && other.is_contiguous(),

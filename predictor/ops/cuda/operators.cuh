@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The idefics:: operators on tensors, by the kernels of this folder. Shapes in ../README.md. They
 // allocate nothing but their outputs (and the parts of a split attention or of W), never wait for
-// the device, and read no index on the host: a CUDA graph can capture them. (Not where they fall
-// back to the reference: weights of another dtype, heads wider than 256.)
+// the device, and read no index on the host, so a CUDA graph can capture them. The exceptions are
+// weights of another dtype and heads wider than 256, which go to the reference.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include "predictor/ops/add_norm.h"
 #include "predictor/ops/cuda/attend_operators.cuh"
 #include "predictor/ops/cuda/linear_operators.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
@@ -16,8 +15,8 @@
 #include "predictor/ops/cuda/rope_write.cuh"
 #include "predictor/ops/cuda/sampling_operators.cuh"
 #include "predictor/ops/cuda/swiglu.cuh"
-#include "predictor/ops/element_type.h"
-#include "predictor/ops/reference.h"
+#include "predictor/ops/operators.h"
+#include "predictor/ops/reference/reference.h"
 
 namespace idefics::IDEFICS_TARGET {
 

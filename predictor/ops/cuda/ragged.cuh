@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where a token of a ragged step stands: its row, and the keys that it sees.
+// Finds a token's row in a ragged step, and the keys that it sees.
 #pragma once
 
 #include "predictor/ops/cuda/attend_keys.cuh"

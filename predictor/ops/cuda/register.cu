@@ -14,6 +14,6 @@ TORCH_LIBRARY_IMPL(idefics, CUDA, library) {
   library.impl("linear_int8", idefics::cuda::LinearInt8);
   library.impl("linear_int4", idefics::cuda::LinearInt4);
   library.impl("swiglu", idefics::cuda::Swiglu);
-  library.impl("choose_tokens", idefics::cuda::ChooseTokens);
-  library.impl("take_tokens", idefics::cuda::TakeTokens);
+  library.impl("sample_tokens", idefics::cuda::SampleTokens);
+  library.impl("gather_last_tokens", idefics::cuda::GatherLastTokens);
 }

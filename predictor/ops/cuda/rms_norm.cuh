@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // RMSNorm with the two roundings of docs/model.md#rmsnorm: one of the normalised value, one of the
-// product. Where a residual comes before it, both are one pass.
+// product. A residual before it is added in the same pass.
 #pragma once
 
 #include "predictor/ops/cuda/lanes.cuh"
@@ -62,7 +62,8 @@ template <typename T, int kRowThreads>
 __global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T> a) {
   const int64_t row =
       static_cast<int64_t>(blockIdx.x) * (kNormThreads / kRowThreads) + threadIdx.x / kRowThreads;
-  const int size = row < a.rows ? a.size : 0;  // threads past the end only keep the others company
+  const int size =
+      row < a.rows ? a.size : 0;  // threads beyond the last row only take part in the barriers
   const T* x = a.x + row * a.size;
   const int first = static_cast<int>(threadIdx.x % kRowThreads) * kPack;
   float squares = 0;
@@ -80,7 +81,7 @@ __global__ void __launch_bounds__(kNormThreads) RmsNormKernel(RmsNormArguments<T
   }
   const float mean = RowSum<kRowThreads>(squares) / static_cast<float>(a.size);
   const float scale = 1.0f / sqrtf(mean + a.eps);
-  if (a.sum != nullptr) x = a.sum + row * a.size;  // each thread reads what it wrote
+  if (a.sum != nullptr) x = a.sum + row * a.size;  // each thread reads what it has written
   for (int i = first; i < size; i += kRowThreads * kPack) {
     Pack<T> pack = LoadPack(x, i, size, a.packed);
     const Pack<T> weight = LoadPack(a.weight, i, size, a.packed);

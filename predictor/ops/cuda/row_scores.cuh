@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// A row of scores in the hands of one block: passes over it, and what the block finds out together.
-// Only integers are added up, so that no result depends on who comes first. Whoever includes this
-// calls everything from all threads of a block of kRowThreads.
+// A row of scores that one block works on: passes over it, and reductions. Only integers are added
+// up, so no result depends on the order of the threads. REQUIRES (all functions): every thread of a
+// block of kRowThreads calls them.
 #pragma once
 
 #include <cstdint>
 
 #include "predictor/ops/cuda/lanes.cuh"
-#include "predictor/sampling/row_choice.h"
+#include "predictor/sampling/device_sampling.h"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -15,22 +15,23 @@ constexpr int kRowThreads = 1024;
 constexpr int kRowWarps = kRowThreads / 32;
 static_assert(kRowWarps == 32, "a warp combines the results of all warps");
 
-// Masses are counted in units of 2^-40: 2^17 tokens of up to 1 stay below 2^57.
-using Mass = unsigned long long;
-constexpr Mass kOne = 1ull << 40;
+// A probability mass in fixed point, in units of 2^-40: 2^17 tokens of up to 1 stay below 2^57.
+using FixedPoint = unsigned long long;
+constexpr FixedPoint kOne = 1ull << 40;
 
 constexpr int kDigits = 256;
-constexpr int kCopies = 8;  // of each sum, so that fewer threads want the same one
+constexpr int kCopies = 8;  // of each sum, so that fewer threads add to the same one
 
 // Shared memory of a block.
 struct RowMemory {
-  unsigned seen[kMaxChoiceVocab / 32];  // a bit for each token of the history
-  unsigned low[kDigits][kCopies];       // sums of masses; CUDA's own 64-bit atomics on shared
-  unsigned high[kDigits][kCopies];      // memory are retried until they succeed
-  Mass masses[kDigits];
-  Mass of_warp[kRowWarps];
+  unsigned seen[kMaxDeviceVocab / 32];  // a bit for each token of the history
+  // Sums of masses in two halves: CUDA's 64-bit atomics on shared memory are slow retry loops.
+  unsigned low[kDigits][kCopies];
+  unsigned high[kDigits][kCopies];
+  FixedPoint masses[kDigits];
+  FixedPoint of_warp[kRowWarps];
   unsigned digit;
-  Mass below;
+  FixedPoint below;
 };
 
 struct Row {
@@ -39,8 +40,8 @@ struct Row {
   RowMemory* memory;
 };
 
-// Calls visit(i, score of i) for every i; each thread gets the same ones in every pass and may
-// write them.
+// Calls visit(i, score of i) for every i. A thread gets the same ones in every pass and may write
+// them.
 template <typename Visit>
 __device__ __forceinline__ void ForEachScore(const Row& row, const Visit& visit) {
   constexpr int kBatch = 8;  // loads under way at once
@@ -60,14 +61,15 @@ __device__ __forceinline__ void ForEachScore(const Row& row, const Visit& visit)
   }
 }
 
-// Combines a value of each thread; all get the result. combine: commutative, associative.
+// Combines one value of each thread; all get the result. combine: commutative and associative.
 template <typename Combine>
-__device__ __forceinline__ Mass Reduce(const Row& row, Mass value, const Combine& combine) {
+__device__ __forceinline__ FixedPoint Reduce(const Row& row, FixedPoint value,
+                                             const Combine& combine) {
 #pragma unroll
   for (int mask = 16; mask > 0; mask /= 2) {
     value = combine(value, __shfl_xor_sync(kAllLanes, value, mask));
   }
-  Mass* of_warp = row.memory->of_warp;
+  FixedPoint* of_warp = row.memory->of_warp;
   if (threadIdx.x % 32 == 0) of_warp[threadIdx.x / 32] = value;
   __syncthreads();
   value = of_warp[threadIdx.x % 32];
@@ -81,10 +83,10 @@ __device__ __forceinline__ Mass Reduce(const Row& row, Mass value, const Combine
 
 // Sum of mass(score) over all tokens.
 template <typename MassOf>
-__device__ __forceinline__ Mass TotalOf(const Row& row, const MassOf& mass) {
-  Mass total = 0;
+__device__ __forceinline__ FixedPoint TotalOf(const Row& row, const MassOf& mass) {
+  FixedPoint total = 0;
   ForEachScore(row, [&](int, float score) { total += mass(score); });
-  return Reduce(row, total, [](Mass a, Mass b) { return a + b; });
+  return Reduce(row, total, [](FixedPoint a, FixedPoint b) { return a + b; });
 }
 
 __device__ __forceinline__ uint32_t BitsOf(float value) {
@@ -93,7 +95,7 @@ __device__ __forceinline__ uint32_t BitsOf(float value) {
   return bits;
 }
 
-// In the order of the numbers; both zeros alike.
+// A key whose order is that of the numbers; both zeros have the same.
 __device__ __forceinline__ uint32_t Ascending(float value) {
   const uint32_t bits = BitsOf(value + 0.0f);
   return (bits >> 31) != 0 ? ~bits : bits | 0x80000000u;
@@ -111,14 +113,14 @@ struct Best {
   int token;
 };
 
-// The largest score, of equal ones the first.
+// The largest score; the first of equal ones.
 __device__ __forceinline__ Best FindBest(const Row& row) {
-  Mass best = 0;
+  FixedPoint best = 0;
   ForEachScore(row, [&](int i, float score) {
-    const Mass place = Mass{Ascending(score)} << 32 | ~static_cast<uint32_t>(i);
+    const FixedPoint place = FixedPoint{Ascending(score)} << 32 | ~static_cast<uint32_t>(i);
     best = place > best ? place : best;
   });
-  best = Reduce(row, best, [](Mass a, Mass b) { return a > b ? a : b; });
+  best = Reduce(row, best, [](FixedPoint a, FixedPoint b) { return a > b ? a : b; });
   return {FromAscending(static_cast<uint32_t>(best >> 32)),
           static_cast<int>(~static_cast<uint32_t>(best))};
 }

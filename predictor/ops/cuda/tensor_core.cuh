@@ -21,10 +21,10 @@
 
 namespace idefics::IDEFICS_TARGET {
 
-// What a lane holds, with g = lane / 4, j = lane % 4. A: row g (0, 2) and g + 8 (1, 3), k 2j, 2j +
-// 1 (0, 1) and 2j + 8, 2j + 9 (2, 3). B: column g, k as A. D: row g (0, 1) and g + 8 (2, 3),
-// columns 2j and 2j + 1. Which k a place really stands for is the caller's choice, as long as A and
-// B agree.
+// What a lane holds, with g = lane / 4 and j = lane % 4; indices of pairs or numbers in
+// parentheses. A: row g (0, 2) and g + 8 (1, 3); k 2j and 2j + 1 (0, 1), 2j + 8 and 2j + 9 (2, 3).
+// B: column g; k as A. D: row g (0, 1) and g + 8 (2, 3), columns 2j and 2j + 1. The caller may
+// assign its values of k to these in any order that A and B share.
 struct OperandA {
   uint32_t pairs[4];
 };
@@ -81,19 +81,19 @@ __device__ __forceinline__ uint32_t HighHalves(uint32_t a, uint32_t b) {
   return __byte_perm(a, b, 0x7632);
 }
 
-// 16 aligned bytes, seen by this thread once WaitForCopies returns.
-__device__ __forceinline__ void CopyLater(void* shared, const void* global) {
+// Copies 16 aligned bytes; this thread sees them once WaitForAsyncCopies returns.
+__device__ __forceinline__ void CopyAsync(void* shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;"
                :
                : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(shared))), "l"(global)
                : "memory");
 }
-__device__ __forceinline__ void CommitCopies() {
+__device__ __forceinline__ void CommitAsyncCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Waits for all groups but the last kBut.
+// Waits for all groups but the last kBut ones.
 template <int kBut>
-__device__ __forceinline__ void WaitForCopies() {
+__device__ __forceinline__ void WaitForAsyncCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kBut) : "memory");
 }
 
@@ -133,7 +133,7 @@ void MultiplyAdd(TileSums& d, const OperandA& a, const OperandB& b) {
       d.at[i] += static_cast<float>(left.at[k % 2]) * static_cast<float>(right.at[k % 2]);
     }
   }
-  WarpBarrier();  // nobody ends while others read
+  WarpBarrier();  // all have read before a thread goes on
 }
 
 // of(left, right) of the halves of two words.
@@ -164,8 +164,8 @@ inline uint32_t LowHalves(uint32_t a, uint32_t b) { return (a & 0xffff) | b << 1
 inline uint32_t HighHalves(uint32_t a, uint32_t b) { return a >> 16 | (b & 0xffff0000); }
 
 template <int kBut>
-void WaitForCopies() {
-  WaitForCopies(size_t{kBut});
+void WaitForAsyncCopies() {
+  WaitForAsyncCopies(size_t{kBut});
 }
 
 #endif

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Defaults of the settings that have a flag (flags.cc) and a field in an options struct: each
+// number is written here only.
+#pragma once
+
+#include <cstdint>
+
+namespace idefics::defaults {
+
+constexpr int kMaxNumSeqs = 8;            // --max-num-seqs
+constexpr int kMaxSequenceTokens = 4096;  // --max-sequence-tokens
+constexpr int kImageCacheSlots = 32;      // --image-cache-slots
+constexpr int kMaxImages = 64;            // --max-images
+constexpr int64_t kMaxImageBytes = int64_t{100} << 20;
+constexpr int64_t kMaxImagePixels = 178956970;  // Pillow's limit
+constexpr int64_t kMaxBodyBytes = int64_t{100} << 20;
+
+}  // namespace idefics::defaults

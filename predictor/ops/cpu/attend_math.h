@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Attention of one head for the CPU operators: softmax(q kᵀ / √d) v with the softmax in its online
+// form (arXiv 1805.02867) over blocks of keys, all sums in f32. A query's result is one sequence of
+// operations over its own keys, whatever queries are computed beside it. attend_math.cc is compiled
+// for several instruction sets, of which one is chosen when the library loads. Thread safe.
+#pragma once
+
+#include <c10/util/BFloat16.h>
+#include <c10/util/Half.h>
+
+#include <cstdint>
+
+namespace idefics {
+
+constexpr int64_t kMaxQueries = 32;  // of one AttendHead
+
+// The arena slots of a row's keys, of which the first ones may be shared with other rows.
+struct KeySlots {
+  int64_t shared = 0;        // keys
+  int64_t shared_first = 0;  // slot
+  int64_t own_first = 0;     // slot of key `shared`
+
+  int64_t At(int64_t key) const {
+    return key < shared ? shared_first + key : own_first + key - shared;
+  }
+};
+
+// Some queries of one head and the keys that the last of them sees. Strides in elements.
+template <typename T>
+struct HeadQueries {
+  const T* q;  // [queries, dim], q_stride
+  T* out;      // as q
+  int64_t queries;
+  int64_t q_stride;
+  const T* k;  // [slots, dim], kv_stride
+  const T* v;
+  KeySlots slots;
+  int64_t keys;  // that the last query sees
+  int64_t kv_stride;
+  bool causal;  // query i sees `queries - 1 - i` keys fewer than the last; else all see all
+  int64_t dim;
+};
+
+// f32 numbers that AttendHead needs as scratch.
+int64_t AttendScratch(int64_t dim);
+
+// REQUIRES: 1 ≤ queries ≤ kMaxQueries; the first query sees at least one key.
+void AttendHead(const HeadQueries<float>& head, float* scratch);
+void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch);
+void AttendHead(const HeadQueries<c10::Half>& head, float* scratch);
+
+}  // namespace idefics

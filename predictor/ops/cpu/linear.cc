@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+// The packed linear operators on the CPU: chooses the kernels, turns activations into their words,
+// divides the tiles among the threads and rounds the sums to the activations' type. Layouts of the
+// weights: ../packed_weight.h.
+#include "predictor/ops/cpu/linear.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty.h>
+#include <torch/library.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+
+#include "predictor/ops/cpu/linear.h"
+#include "predictor/ops/cpu/row_math.h"
+#include "predictor/ops/cpu/share_work.h"
+#include "predictor/ops/operators.h"
+#include "predictor/ops/packed_weight.h"
+#include "predictor/ops/reference/reference.h"
+
+namespace idefics {
+namespace {
+
+constexpr int64_t kShareWords = 1 << 16;  // words of weights that a thread takes at a time
+constexpr int64_t kRowsPerTask = 8;       // that a thread quantizes at a time
+
+// An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
+int64_t RowStride(int64_t words) {
+  const int64_t lines = CeilDiv(words, kLineWords);
+  return (lines + (lines % 2 == 0 ? 1 : 0)) * kLineWords;
+}
+
+// Memory that `arguments` points to.
+struct Activations {
+  at::Tensor words;  // i32 [m, stride]; a single row of f32 or bf16 may be x itself
+  at::Tensor scale;  // f32 [m, groups], 8-bit activations only
+  at::Tensor sum;    // i32 [m, groups]
+};
+
+// f32, or pairs of bf16. A single row of whole words is not copied.
+Activations FloatActivations(const at::Tensor& rows, LinearArguments* arguments) {
+  const int64_t row_bytes = rows.size(1) * rows.element_size();
+  const auto* const data = static_cast<const uint8_t*>(rows.const_data_ptr());
+  if (rows.size(0) == 1 && row_bytes % 4 == 0) {
+    arguments->x = reinterpret_cast<const uint32_t*>(data);
+    arguments->x_stride = row_bytes / 4;
+    return {rows, {}, {}};
+  }
+  const int64_t words = CeilDiv(row_bytes, 4);
+  arguments->x_stride = RowStride(words);
+  Activations x{
+      at::empty({rows.size(0), arguments->x_stride}, rows.options().dtype(at::kInt)), {}, {}};
+  auto* to = x.words.data_ptr<int32_t>();
+  for (int64_t m = 0; m < rows.size(0); ++m, to += arguments->x_stride) {
+    to[words - 1] = 0;  // the second half of an odd row's last pair
+    std::memcpy(to, data + m * row_bytes, row_bytes);
+  }
+  arguments->x = static_cast<const uint32_t*>(x.words.const_data_ptr());
+  return x;
+}
+
+Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* arguments) {
+  const int64_t m = rows.size(0);
+  const int64_t k = rows.size(1);
+  const int64_t padded = CeilDiv(k, 8) * 8;
+  const int64_t groups = CeilDiv(k, kGroup);
+  const int64_t stride = RowStride(padded / 4);
+  const auto ints = rows.options().dtype(at::kInt);
+  Activations x{at::empty({m, stride}, ints),
+                at::empty({m, groups}, rows.options().dtype(at::kFloat)),
+                at::empty({m, groups}, ints)};
+  auto* const words = x.words.data_ptr<int32_t>();
+  auto* const scale = x.scale.data_ptr<float>();
+  auto* const sum = x.sum.data_ptr<int32_t>();
+  ForElementType(rows.scalar_type(), "a quantized linear", [&](auto tag) {
+    using T = decltype(tag);
+    const T* const data = rows.const_data_ptr<T>();
+    at::parallel_for(0, m, kRowsPerTask, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        auto* const q = reinterpret_cast<int8_t*>(words + row * stride);
+        QuantizeRow(data + row * k, k, padded, {q, scale + row * groups, sum + row * groups});
+      }
+    });
+  });
+  arguments->x = reinterpret_cast<const uint32_t*>(words);
+  arguments->x_stride = stride;
+  arguments->groups = groups;
+  arguments->x_scale = scale;
+  arguments->x_sum = sum;
+  return x;
+}
+
+// x [..., k] as [m, k], without a copy where it is contiguous.
+at::Tensor RowsOf(const at::Tensor& x) {
+  TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0, "a linear takes rows, not ", x.sizes());
+  return x.contiguous().view({-1, x.size(-1)});
+}
+
+// Runs the kernel over the tiles and rounds its sums to x's type. REQUIRES: `arguments` is complete
+// but for y and m.
+at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
+                    int64_t n) {
+  const int64_t k = x.size(-1);
+  const int64_t tiles = CeilDiv(n, kTileColumns);
+  arguments.m = x.numel() / k;
+  arguments.y_stride = tiles * kTileColumns + kLineWords;
+  const at::Tensor sums =
+      at::empty({arguments.m, arguments.y_stride}, x.options().dtype(at::kFloat));
+  arguments.y = sums.data_ptr<float>();
+  auto shape = x.sizes().vec();
+  shape.back() = n;
+  at::Tensor out = at::empty(shape, x.options());
+  ForElementType(x.scalar_type(), "a linear", [&](auto tag) {
+    auto* const to = out.data_ptr<decltype(tag)>();
+    const auto run = [&](int64_t begin, int64_t end) {
+      kernel(arguments, begin, end);
+      const int64_t column = begin * kTileColumns;
+      const int64_t columns = std::min(n, end * kTileColumns) - column;
+      for (int64_t row = 0; row < arguments.m; ++row) {
+        NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
+      }
+    };
+    ShareWork(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)),
+              arguments.m * n * k, run);
+  });
+  return out;
+}
+
+#if defined(__x86_64__)
+bool HasAvx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
+
+bool HasAvx512() {
+  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
+         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
+}
+
+bool HasAvx512Vnni() {
+  return HasAvx512() && __builtin_cpu_supports("avx512bf16") != 0 &&
+         __builtin_cpu_supports("avx512vnni") != 0;
+}
+#endif
+
+const LinearKernels& BestLinearKernels() {
+  const std::vector<const LinearKernels*> usable = UsableLinearKernels();
+  const char* const wanted = std::getenv("IDEFICS_CPU");
+  for (const LinearKernels* kernels : usable) {
+    if (wanted != nullptr && std::string_view(wanted) == kernels->name) return *kernels;
+  }
+  return *usable.front();
+}
+
+}  // namespace
+
+std::vector<const LinearKernels*> UsableLinearKernels() {
+  std::vector<const LinearKernels*> usable;
+#if defined(__x86_64__)
+  if (HasAvx512Vnni()) usable.push_back(LinearKernelsAvx512Vnni());
+  if (HasAvx512()) usable.push_back(LinearKernelsAvx512());
+  if (HasAvx2()) usable.push_back(LinearKernelsAvx2());
+#endif
+  usable.push_back(LinearKernelsPortable());
+  return usable;
+}
+
+const LinearKernels& ChooseLinearKernels() {
+  static const LinearKernels& kernels = BestLinearKernels();
+  return kernels;
+}
+
+at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n,
+                        const LinearKernels& kernels) {
+  const bool f32 = x.scalar_type() == at::kFloat;
+  if ((!f32 && x.scalar_type() != at::kBFloat16) || weight.scalar_type() != x.scalar_type()) {
+    return reference::LinearPacked(x, weight, n);
+  }
+  const at::Tensor rows = RowsOf(x);
+  const int64_t k = rows.size(1);
+  CheckPacked(weight, n, k);
+  LinearArguments arguments;
+  arguments.steps = WordsOf(f32 ? LinearForm::kF32 : LinearForm::kBF16, k);
+  arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
+  const Activations activations = FloatActivations(rows, &arguments);
+  return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n);
+}
+
+at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels) {
+  const at::Tensor rows = RowsOf(x);
+  CheckInt8(weight, scale, n, rows.size(1));
+  LinearArguments arguments;
+  arguments.steps = WordsOf(LinearForm::kInt8, rows.size(1));
+  arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
+  arguments.w_scale = scale.const_data_ptr<float>();
+  const Activations activations = QuantizedActivations(rows, &arguments);
+  return RunTiles(kernels.int8, arguments, x, n);
+}
+
+at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels) {
+  const at::Tensor rows = RowsOf(x);
+  CheckInt4(weight, scale, n, rows.size(1));
+  LinearArguments arguments;
+  arguments.steps = WordsOf(LinearForm::kInt4, rows.size(1));
+  arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
+  arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
+  const Activations activations = QuantizedActivations(rows, &arguments);
+  return RunTiles(kernels.int4, arguments, x, n);
+}
+
+namespace {
+
+at::Tensor Packed(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  return LinearPacked(x, weight, n, ChooseLinearKernels());
+}
+
+at::Tensor Int8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale, int64_t n) {
+  return LinearInt8(x, weight, scale, n, ChooseLinearKernels());
+}
+
+at::Tensor Int4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale, int64_t n) {
+  return LinearInt4(x, weight, scale, n, ChooseLinearKernels());
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(idefics, CPU, library) {
+  library.impl("linear_packed", Packed);
+  library.impl("linear_int8", Int8);
+  library.impl("linear_int4", Int4);
+}
+
+}  // namespace idefics

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = x Wᵀ on the CPU, x [..., k] f32 or bf16, W [n, k] in a layout of packed_weight.h → [..., n]
+// in x's type. Throws c10::Error where shapes or types do not fit. Thread safe.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "predictor/ops/cpu/linear_kernels.h"
+
+namespace idefics {
+
+// Other types than f32 and bf16, or two different ones, go to the reference.
+at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n,
+                        const LinearKernels& kernels);
+at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels);
+at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
+                      int64_t n, const LinearKernels& kernels);
+
+// The kernels that this CPU runs, best first.
+std::vector<const LinearKernels*> UsableLinearKernels();
+
+// The best ones; IDEFICS_CPU=avx512|avx2|portable asks for lesser ones.
+const LinearKernels& ChooseLinearKernels();
+
+}  // namespace idefics

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The outer loops of the packed linear kernels: tiles, blocks of k, blocks of rows. Included only
+// by linear_*.cc; see linear_tile.h.
+#pragma once
+
+#include "predictor/ops/cpu/linear_tile.h"
+
+namespace idefics {
+
+template <typename Isa, typename Weights>
+struct LinearLoops {
+  static constexpr int64_t kStreamAhead = 32 * kTileColumns;  // words: 8 KiB ahead in the stream
+
+  // One block of rows, in as many parts of columns as fit the registers.
+  template <int M, bool kStream>
+  static void RunRowBlock(const LinearArguments& a, TilePart part) {
+    using ThisPass = Pass<Isa, M, kStream>;
+    constexpr int64_t kColumns = ThisPass::kVectors * Isa::kLanes;
+    for (part.column = 0; part.column < kTileColumns; part.column += kColumns) {
+      Weights::template Tile<ThisPass>(a, part);
+      if (kStream) part.ahead += kColumns;
+    }
+  }
+
+  template <int M, bool kStream>
+  static void DispatchRows(int64_t rows, const LinearArguments& a, const TilePart& part) {
+    if (rows == M) return RunRowBlock<M, kStream>(a, part);
+    if constexpr (M > 1) DispatchRows<M - 1, kStream>(rows, a, part);
+  }
+
+  // A small number of rows: one pass over the weights in memory.
+  static void Stream(const LinearArguments& a, int64_t tile) {
+    TilePart part{tile, 0, 0, 0, a.steps, nullptr};
+    part.ahead = part.Weights(a) + kStreamAhead;
+    DispatchRows<Isa::kMaxRows, true>(a.m, a, part);
+  }
+
+  // Many rows: a block of the tile stays in the cache while all rows, in blocks of similar size,
+  // are multiplied with it. The first of these passes prefetch the next block.
+  static void Block(const LinearArguments& a, int64_t tile, int64_t first_step) {
+    const int64_t left = a.steps - first_step;
+    const int64_t steps = left < Weights::kBlockSteps ? left : Weights::kBlockSteps;
+    TilePart part{tile, 0, 0, first_step, steps, nullptr};
+    const uint32_t* const next = part.Weights(a) + steps * kTileColumns;
+    constexpr int64_t kAheadStep = Pass<Isa, 1, false>::kAheadStep;
+    constexpr int64_t kPasses = kTileColumns / kAheadStep;
+    const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
+    for (int64_t block = 0; block < blocks; ++block) {
+      const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
+      part.ahead = block < kPasses ? next + block * steps * kAheadStep : part.Weights(a);
+      DispatchRows<Isa::kBlockRows, false>(rows, a, part);
+      part.row += rows;
+    }
+  }
+
+  static void Run(const LinearArguments& a, int64_t begin, int64_t end) {
+    for (int64_t tile = begin; tile < end; ++tile) {
+      if (a.m <= Isa::kMaxRows) {
+        Stream(a, tile);
+      } else {
+        for (int64_t step = 0; step < a.steps; step += Weights::kBlockSteps) Block(a, tile, step);
+      }
+      Weights::Finish(a, tile);
+    }
+  }
+};
+
+template <typename Isa>
+constexpr LinearKernel kF32Kernel = LinearLoops<Isa, FloatWeights<Isa, false>>::Run;
+template <typename Isa>
+constexpr LinearKernel kBf16Kernel = LinearLoops<Isa, FloatWeights<Isa, true>>::Run;
+template <typename Isa>
+constexpr LinearKernel kInt8Kernel = LinearLoops<Isa, IntWeights<Isa, 8>>::Run;
+template <typename Isa>
+constexpr LinearKernel kInt4Kernel = LinearLoops<Isa, IntWeights<Isa, 4>>::Run;
+
+}  // namespace idefics

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// CPU versions of rms_norm, add_norm and rope_write: one pass over each row instead of the
+// reference's dozen tensors. A row's result does not depend on its neighbours.
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/library.h>
+
+#include <algorithm>
+
+#include "predictor/ops/cpu/norm_rope_math.h"
+#include "predictor/ops/operators.h"
+#include "predictor/ops/reference/reference.h"
+
+namespace idefics {
+namespace {
+
+constexpr int64_t kTaskElements = 32768;  // for fewer a second thread costs more than it saves
+
+int64_t RowsPerTask(int64_t row_elements) {
+  return std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, row_elements));
+}
+
+at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (x.scalar_type() != weight.scalar_type()) return reference::RmsNorm(x, weight, eps);
+  const at::Tensor in = x.contiguous();
+  const int64_t size = weight.numel();
+  TORCH_CHECK(weight.is_contiguous() && weight.dim() == 1 && in.size(-1) == size);
+  at::Tensor out = at::empty(in.sizes(), in.options());
+  ForElementType(in.scalar_type(), "idefics::rms_norm", [&](auto tag) {
+    using T = decltype(tag);
+    const T* rows = in.const_data_ptr<T>();
+    const T* scale = weight.const_data_ptr<T>();
+    T* result = out.data_ptr<T>();
+    at::parallel_for(0, in.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        NormRow(rows + row * size, scale, static_cast<float>(eps), result + row * size, size);
+      }
+    });
+  });
+  return out;
+}
+
+std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
+                                           const std::optional<at::Tensor>& gate,
+                                           const at::Tensor& weight, double eps) {
+  if (!CanAddNorm(x, y, gate, weight)) return reference::AddNorm(x, y, gate, weight, eps);
+  const int64_t size = weight.numel();
+  at::Tensor sum = at::empty_like(x);
+  at::Tensor out = at::empty_like(x);
+  ForElementType(x.scalar_type(), "idefics::add_norm", [&](auto tag) {
+    using T = decltype(tag);
+    const T* rows = x.const_data_ptr<T>();
+    const T* added = y.const_data_ptr<T>();
+    const T* gates = gate ? gate->const_data_ptr<T>() : nullptr;
+    const T* scale = weight.const_data_ptr<T>();
+    T* sums = sum.data_ptr<T>();
+    T* result = out.data_ptr<T>();
+    const int64_t gate_size = gate ? gate->numel() : 0;
+    at::parallel_for(0, x.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
+      for (int64_t at = begin * size; at < end * size; at += size) {
+        AddRow(rows + at, added + at, gates, gate_size, sums + at, size);
+        NormRow(sums + at, scale, static_cast<float>(eps), result + at, size);
+      }
+    });
+  });
+  return {sum, out};
+}
+
+// Raw pointers of one rope_write; shapes in README.md.
+template <typename T>
+struct RopePointers {
+  const T* qkv;
+  const float* cos;
+  const float* sin;
+  const int32_t* slots;
+  T* k_cache;
+  T* v_cache;
+  T* q;
+};
+
+template <typename T>
+void RopeWriteToken(const RopePointers<T>& p, int64_t token, int64_t heads, int64_t half) {
+  const int64_t width = heads * 2 * half;
+  const T* in = p.qkv + token * 3 * width;
+  const float* cos = p.cos + token * half;
+  const float* sin = p.sin + token * half;
+  T* q = p.q + token * width;
+  T* k = p.k_cache + p.slots[token] * width;
+  for (int64_t at = 0; at < width; at += 2 * half) {
+    RotateRow(in + at, cos, sin, q + at, half);
+    RotateRow(in + width + at, cos, sin, k + at, half);
+  }
+  std::copy_n(in + 2 * width, width, p.v_cache + p.slots[token] * width);
+}
+
+at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
+                     const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache) {
+  const int64_t tokens = qkv.size(0);
+  const int64_t heads = k_cache.size(1);
+  const int64_t dim = k_cache.size(2);
+  TORCH_CHECK(qkv.is_contiguous() && cos.is_contiguous() && sin.is_contiguous() &&
+              kv_slots.is_contiguous() && k_cache.is_contiguous() && v_cache.is_contiguous());
+  TORCH_CHECK(
+      k_cache.scalar_type() == qkv.scalar_type() && v_cache.scalar_type() == qkv.scalar_type(),
+      "idefics::rope_write takes qkv and caches of one dtype");
+  TORCH_CHECK(qkv.numel() == tokens * 3 * heads * dim && cos.numel() == tokens * dim / 2 &&
+              sin.numel() == cos.numel() && kv_slots.numel() == tokens && dim % 2 == 0);
+  at::Tensor q = at::empty({tokens, heads, dim}, qkv.options());
+  ForElementType(qkv.scalar_type(), "idefics::rope_write", [&](auto tag) {
+    using T = decltype(tag);
+    const RopePointers<T> pointers{.qkv = qkv.const_data_ptr<T>(),
+                                   .cos = cos.const_data_ptr<float>(),
+                                   .sin = sin.const_data_ptr<float>(),
+                                   .slots = kv_slots.const_data_ptr<int32_t>(),
+                                   .k_cache = k_cache.data_ptr<T>(),
+                                   .v_cache = v_cache.data_ptr<T>(),
+                                   .q = q.data_ptr<T>()};
+    at::parallel_for(0, tokens, RowsPerTask(3 * heads * dim), [&](int64_t begin, int64_t end) {
+      for (int64_t token = begin; token < end; ++token) {
+        RopeWriteToken(pointers, token, heads, dim / 2);
+      }
+    });
+  });
+  return q;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(idefics, CPU, library) {
+  library.impl("rms_norm", RmsNorm);
+  library.impl("add_norm", AddNorm);
+  library.impl("rope_write", RopeWrite);
+}
+
+}  // namespace idefics

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/ops/cpu/row_math.h"
+
+#include "predictor/ops/cpu/inlining.h"
+#include "predictor/ops/cpu/vector_math.h"
+#include "weights/linear_layout.h"
+
+namespace idefics {
+namespace {
+
+template <typename T>
+IDEFICS_INLINE void SiluMultiplyOf(const T* gate, const T* up, T* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float g = Wide(gate[i]);
+    const T silu = Narrow<T>(g / (1.0f + Exp(-g)));
+    out[i] = Narrow<T>(Wide(silu) * Wide(up[i]));
+  }
+}
+
+template <typename T>
+IDEFICS_INLINE void NarrowRowOf(const float* in, T* out, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) out[i] = Narrow<T>(in[i]);
+}
+
+constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to the nearest integer, even
+constexpr uint32_t kInfinityBits = 0x7f800000;
+
+template <typename T>
+IDEFICS_INLINE void QuantizeRowOf(const T* x, int64_t k, int64_t padded, const QuantizedRow& row) {
+  for (int64_t begin = 0, group = 0; begin < k; begin += kGroup, ++group) {
+    const int64_t end = begin + kGroup < k ? begin + kGroup : k;
+    uint32_t largest_bits = 0;  // positive floats have the order of their bits
+    for (int64_t i = begin; i < end; ++i) {
+      const uint32_t bits = __builtin_bit_cast(uint32_t, Wide(x[i])) & 0x7fffffff;
+      largest_bits = bits > largest_bits ? bits : largest_bits;
+    }
+    const float largest = __builtin_bit_cast(float, largest_bits);
+    // A row with infinity or NaN gets the scale NaN, which makes every output of the row NaN.
+    const bool finite = largest_bits < kInfinityBits;
+    const float inverse = finite && largest > 0 ? 127.0f / largest : 0.0f;
+    int32_t sum = 0;
+    if (finite) {
+      for (int64_t i = begin; i < end; ++i) {
+        const auto q = static_cast<int32_t>((Wide(x[i]) * inverse + kRound) - kRound);
+        row.q[i] = static_cast<int8_t>(q);
+        sum += q;
+      }
+    } else {
+      std::memset(row.q + begin, 0, end - begin);
+    }
+    row.scale[group] = finite ? largest / 127.0f : __builtin_nanf("");
+    row.sum[group] = sum;
+  }
+  std::memset(row.q + k, 0, padded - k);
+}
+
+}  // namespace
+
+IDEFICS_CLONES void SiluMultiply(const float* gate, const float* up, float* out, int64_t n) {
+  SiluMultiplyOf(gate, up, out, n);
+}
+IDEFICS_CLONES void SiluMultiply(const c10::BFloat16* gate, const c10::BFloat16* up,
+                                 c10::BFloat16* out, int64_t n) {
+  SiluMultiplyOf(gate, up, out, n);
+}
+IDEFICS_CLONES void SiluMultiply(const c10::Half* gate, const c10::Half* up, c10::Half* out,
+                                 int64_t n) {
+  SiluMultiplyOf(gate, up, out, n);
+}
+
+IDEFICS_CLONES void NarrowRow(const float* in, float* out, int64_t n) { NarrowRowOf(in, out, n); }
+IDEFICS_CLONES void NarrowRow(const float* in, c10::BFloat16* out, int64_t n) {
+  NarrowRowOf(in, out, n);
+}
+IDEFICS_CLONES void NarrowRow(const float* in, c10::Half* out, int64_t n) {
+  NarrowRowOf(in, out, n);
+}
+
+IDEFICS_CLONES void QuantizeRow(const float* x, int64_t k, int64_t padded,
+                                const QuantizedRow& row) {
+  QuantizeRowOf(x, k, padded, row);
+}
+IDEFICS_CLONES void QuantizeRow(const c10::BFloat16* x, int64_t k, int64_t padded,
+                                const QuantizedRow& row) {
+  QuantizeRowOf(x, k, padded, row);
+}
+IDEFICS_CLONES void QuantizeRow(const c10::Half* x, int64_t k, int64_t padded,
+                                const QuantizedRow& row) {
+  QuantizeRowOf(x, k, padded, row);
+}
+
+}  // namespace idefics

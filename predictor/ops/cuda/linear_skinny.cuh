@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+// y = x Wᵀ for up to kMaxSkinnyRows rows, limited by the time that reading W takes. A block
+// computes 32 columns. Its warps divide k among them, each has two chunks of words on their way to
+// shared memory, and the warps' sums are added in a fixed order: a row's bits depend neither on
+// timing nor on the other rows.
+#pragma once
+
+#include "predictor/ops/cuda/packed_words.cuh"
+
+namespace idefics::IDEFICS_TARGET {
+
+constexpr int kLinearWarps = 8;
+constexpr int kLinearThreads = kLinearWarps * 32;
+constexpr int kStages = 2;
+constexpr int kMaxSkinnyRows = 2 * kTileRows;
+
+// Shared memory for the copies. A lane reads only what it has copied itself.
+template <int kVectors>
+struct CopyMemory {
+  Vec16B at[kLinearWarps][kStages][kVectors][32];
+};
+
+// Starts the copies of a chunk, if there is such a chunk.
+template <typename Packed, typename T>
+__device__ __forceinline__ void FetchChunk(const SkinnyArguments<T>& a, int chunk, int stage,
+                                           CopyMemory<Packed::kVectors>& memory) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  if (chunk * kChunkSteps < a.w.steps) {
+#pragma unroll
+    for (int vector = 0; vector < Packed::kVectors; ++vector) {
+      Vec16B* const to = &memory.at[warp][stage][vector][lane];
+      const void* const from = Packed::Source(a.w, static_cast<int>(blockIdx.x), chunk, vector);
+      if (from != nullptr) {
+        CopyAsync(to, from);
+      } else {
+        *to = Vec16B{};
+      }
+    }
+  }
+  CommitAsyncCopies();
+}
+
+// Adds the warps' sums of one tile of rows and writes y.
+template <typename Packed, typename T>
+__device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const HalfTileSums& sums,
+                                              int row_tile, float (*parts)[16][32]) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+#pragma unroll
+  for (int at = 0; at < 16; ++at) {
+    parts[warp][at][threadIdx.x % 32] = sums.at[at / 4].at[at % 4];
+  }
+  __syncthreads();
+  for (int at = static_cast<int>(threadIdx.x); at < 16 * 32; at += kLinearThreads) {
+    const int place = at / 32;  // product r = place / 4, number i = place % 4 of its D
+    const int lane = at % 32;
+    float sum = 0;
+#pragma unroll
+    for (int w = 0; w < kLinearWarps; ++w) sum += parts[w][place][lane];
+    const int row = row_tile * kTileRows + lane / 4 + place % 4 / 2 * 8;
+    const int column = static_cast<int>(blockIdx.x) * kHalfTileColumns +
+                       (lane % 4 * 2 + place % 2) * 4 + place / 4;
+    if (row < a.rows && column < a.n) {
+      a.out[static_cast<int64_t>(row) * a.n + column] =
+          static_cast<T>(Packed::Finish(a.w, sum, column));
+    }
+  }
+}
+
+template <typename Packed, typename T, int kRowTiles>
+__global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
+    SkinnyKernel(SkinnyArguments<T> a) {
+  __shared__ CopyMemory<Packed::kVectors> memory;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  HalfTileSums sums[kRowTiles] = {};
+#pragma unroll
+  for (int stage = 0; stage < kStages; ++stage) {
+    FetchChunk<Packed>(a, warp + stage * kLinearWarps, stage, memory);
+  }
+  int stage = 0;
+  for (int chunk = warp; chunk * kChunkSteps < a.w.steps; chunk += kLinearWarps) {
+    WaitForAsyncCopies<kStages - 1>();
+    Vec16B vectors[Packed::kVectors];
+#pragma unroll
+    for (int vector = 0; vector < Packed::kVectors; ++vector) {
+      vectors[vector] = memory.at[warp][stage][vector][threadIdx.x % 32];
+    }
+    __syncwarp();  // read before the next copy overwrites
+    FetchChunk<Packed>(a, chunk + kStages * kLinearWarps, stage, memory);
+    Packed::template Multiply<kRowTiles>(a, chunk, vectors, sums);
+    stage = (stage + 1) % kStages;
+  }
+  static_assert(sizeof(memory) >= kLinearWarps * 16 * 32 * sizeof(float));
+  auto* const parts = reinterpret_cast<float(*)[16][32]>(&memory);
+#pragma unroll
+  for (int tile = 0; tile < kRowTiles; ++tile) {
+    __syncthreads();  // all threads have read the memory's previous contents
+    StoreHalfTile<Packed>(a, sums[tile], tile, parts);
+  }
+}
+
+// REQUIRES: 1 <= rows <= kMaxSkinnyRows; w and scale are aligned to 16 bytes.
+template <typename Packed, typename T>
+void LaunchSkinny(SkinnyArguments<T> a, Stream stream) {
+  a.packed = CanPack<Packed::kXPack>(a.x, a.w.k);
+  const dim3 grid{static_cast<unsigned>((a.n + kHalfTileColumns - 1) / kHalfTileColumns)};
+  if (a.rows <= kTileRows) {
+    Launch(SkinnyKernel<Packed, T, 1>, grid, kLinearThreads, stream, a);
+  } else {
+    Launch(SkinnyKernel<Packed, T, 2>, grid, kLinearThreads, stream, a);
+  }
+}
+
+}  // namespace idefics::IDEFICS_TARGET

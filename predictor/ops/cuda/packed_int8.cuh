@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Words of four int8 of neighbouring k, each plus 128; one scale per column (f32 [tiles, 64]).
+#pragma once
+
+#include "predictor/ops/cuda/packed_bytes.cuh"
+
+namespace idefics::IDEFICS_TARGET {
+
+// The bytes 0, 2 and 1, 3 of a word, each less 128, as exact pairs of T.
+template <typename T>
+__device__ __forceinline__ OperandB SignedBytes(uint32_t word) {
+  OperandB b;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t bytes = word >> (i * 8);
+    if constexpr (std::is_same_v<T, c10::BFloat16>) {
+      // 0x4300 is 128 with seven bits to spare: it becomes 128 + low bits, from which 128 is
+      // subtracted, or 256 where the top bit is not set.
+      b.pairs[i] =
+          SubtractPair<T>((bytes & 0x007f007fu) | 0x43004300u, (bytes & 0x00800080u) ^ 0x43804380u);
+    } else {
+      b.pairs[i] = SubtractPair<T>((bytes & 0x00ff00ffu) | 0x64006400u, 0x64806480u);  // 1024 + u
+    }
+  }
+  return b;
+}
+
+template <typename T>
+struct PackedInt8 : PackedBytes<PackedInt8<T>, T> {
+  __device__ __forceinline__ static OperandB Pairs(uint32_t word) { return SignedBytes<T>(word); }
+  __device__ __forceinline__ static OperandA OrderX(const RowPacks<T, 4>& x) {
+    return x.Alternate(0);
+  }
+
+  __device__ __forceinline__ static float ValueAt(uint32_t word, int at) {
+    return static_cast<float>(static_cast<int>(word >> (at * 8) & 255u) - 128);
+  }
+  __device__ __forceinline__ static WeightRange Range(const PackedWords& w, int column, int /*k*/) {
+    return {static_cast<const float*>(w.scale)[column], 0.0f};
+  }
+};
+
+}  // namespace idefics::IDEFICS_TARGET
