@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "common/log.h"
+#include "predictor/end_tokens.h"
 #include "predictor/engine_predictor.h"
 #include "weights/bundle.h"
 
@@ -28,12 +29,8 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const Bundle& bundle) {
 ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& options) {
   const TokenizerConfig& tokenizer = manifest.tokenizer;
   ModelInfo info;
-  // As the original predictor (docs/model.md#the-original-predictor), and </s>.
-  info.question_eos_token_ids = {tokenizer.eos};
-  if (tokenizer.end_of_utterance >= 0) {
-    info.question_eos_token_ids.push_back(tokenizer.end_of_utterance);
-  }
-  info.prompt_eos_token_ids = info.question_eos_token_ids;
+  info.prompt_eos_token_ids = PromptEosTokenIds(manifest);
+  info.question_eos_token_ids = QuestionEosTokenIds(manifest);
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
   info.max_images = options.runner.image_cache_slots;
   info.max_concurrency = options.engine.max_num_seqs;

@@ -130,6 +130,47 @@ std::vector<Row> TokenRows(const TokenizerConfig& tokenizer) {
   return rows;
 }
 
+std::string TextOf(bool value) { return YesNo(value); }
+std::string TextOf(int64_t value) { return std::to_string(value); }
+std::string TextOf(double value) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%g", value);
+  return text;
+}
+std::string TextOf(const std::vector<int32_t>& ids) {
+  std::string text;
+  for (const int32_t id : ids) text += (text.empty() ? "" : ", ") + std::to_string(id);
+  return text;
+}
+
+// What is set; names as in generation_config.json.
+std::vector<Row> GenerationRows(const GenerationDefaults& defaults) {
+  std::vector<Row> rows;
+  const auto add = [&rows](const char* name, const auto& value) {
+    if (value) rows.push_back({name, TextOf(*value)});
+  };
+  add("max_new_tokens", defaults.max_new_tokens);
+  add("max_length", defaults.max_length);
+  add("min_new_tokens", defaults.min_new_tokens);
+  add("do_sample", defaults.do_sample);
+  add("temperature", defaults.temperature);
+  add("top_k", defaults.top_k);
+  add("top_p", defaults.top_p);
+  add("min_p", defaults.min_p);
+  add("typical_p", defaults.typical_p);
+  add("repetition_penalty", defaults.repetition_penalty);
+  add("no_repeat_ngram_size", defaults.no_repeat_ngram_size);
+  add("num_beams", defaults.num_beams);
+  add("length_penalty", defaults.length_penalty);
+  for (const std::vector<int32_t>& word : defaults.bad_words_ids) {
+    rows.push_back({"bad_words_ids", TextOf(word)});
+  }
+  if (!defaults.eos_token_ids.empty()) {
+    rows.push_back({"eos_token_id", TextOf(defaults.eos_token_ids), "applied to prompts"});
+  }
+  return rows;
+}
+
 std::vector<Row> MemoryRows(const Memory& memory, const InspectOptions& options) {
   return {{"weights", Size(memory.weights), ""},
           {"KV cache", Size(memory.kv),
@@ -165,6 +206,8 @@ void PrintTables(const Bundle& bundle, const InspectOptions& options, std::ostre
              out);
   PrintTable("model", ModelRows(manifest.model), out);
   PrintTable("special tokens", TokenRows(manifest.tokenizer), out);
+  PrintTable("generation config of the checkpoint, for information",
+             GenerationRows(manifest.generation), out);
   std::vector<Row> tensors = {{"name", "type", "shape", "bytes"}};
   for (const TensorView& tensor : bundle.tensors()) {
     tensors.push_back({tensor.name, DTypeName(tensor.dtype), ShapeText(tensor.shape),
