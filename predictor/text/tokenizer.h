@@ -20,7 +20,7 @@ namespace idefics {
 class SentencePieceModel;
 
 // A part of a prompt's text and which literals are special in it. Neighbouring texts are one string
-// to the tokenizer; a literal that spans several of them is special only where all of them allow it.
+// to the tokenizer; a literal that spans several is special only where all of them allow it.
 struct PromptText {
   std::string text;
   SpecialText special = SpecialText::kNone;  // which literals in `text` become special tokens

@@ -79,7 +79,7 @@ Status TaskRunner::CheckNumImages(size_t count) const {
   if (count <= static_cast<size_t>(limit)) return Status::Ok();
   return Status::TooLarge("the prompt has " + std::to_string(count) + " images, the limit is " +
                           std::to_string(limit) +
-                          (cache_is_smaller ? " (--image-entries)" : " (--max-images)"));
+                          (cache_is_smaller ? " (--image-cache-slots)" : " (--max-images)"));
 }
 
 Status TaskRunner::FetchImages(GenerateRequest* request, const std::stop_token& stop) const {

@@ -65,7 +65,7 @@ def test_lines_that_run_together_give_the_tokens_of_transformers(ours, lines, tm
 def test_lines_that_run_one_by_one_give_the_same_answers(ours, lines, tmp_path):
     inputs = [line for _, line in lines[:NUM_LINES]]
     together = predict(ours, tmp_path / "together", inputs, "--details")
-    alone = predict(ours, tmp_path / "alone", inputs, "--details", "--max-batch", "1")
+    alone = predict(ours, tmp_path / "alone", inputs, "--details", "--max-num-seqs", "1")
     exact = 0
     for a, b in zip(together, alone, strict=True):
         assert a["token_ids"] == b["token_ids"], a["id"]

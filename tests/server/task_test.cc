@@ -50,7 +50,7 @@ TEST_CASE_METHOD(TaskFixture, "too many images are refused by the limit that hol
                  "[jobs]") {
   limits.max_images = 64;  // the predictor keeps 8
   CHECK(Run(WithImages(9)).status.message() ==
-        "the prompt has 9 images, the limit is 8 (--image-entries)");
+        "the prompt has 9 images, the limit is 8 (--image-cache-slots)");
   limits.max_images = 3;
   CHECK(Run(WithImages(4)).status.message() ==
         "the prompt has 4 images, the limit is 3 (--max-images)");
