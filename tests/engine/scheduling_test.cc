@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of predictor/engine/README.md about who runs when, watched from inside the runner.
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <mutex>
 #include <set>
@@ -193,16 +194,27 @@ TEST_CASE("an image that two requests wait for is encoded once", "[engine][contr
 
 TEST_CASE("images of a request that waits for slots are counted once",
           "[engine][contract.images]") {
+  constexpr int64_t kTries = 20;
+  std::atomic<bool> queued = false, go_on = false;
+  std::atomic<int64_t> started = 0;
   RunnerLimits limits = ToyLimits();
   limits.image_cache_slots = 2;
   ToyEngine toy({}, limits);
+  toy.runner->set_fault([&](int64_t step) {
+    started = step;
+    // Between these steps of the first request the second one is tried again and again.
+    while (!queued || (step >= kTries && !go_on)) std::this_thread::yield();
+    return Status::Ok();
+  });
   auto first = *toy.engine->Submit(Endless(1, 10, 500, 1));
   EngineRequest request = ToyRequest(2, 10, 5, 2);
   request.images.push_back(ToyImage(3));
   auto waits = *toy.engine->Submit(request);  // for two slots, and one is free
-  WaitForTokens(*first, 20);
+  queued = true;
+  while (started < kTries) std::this_thread::yield();
   CHECK(toy.engine->stats().waiting == 1);
   first->Cancel();
+  go_on = true;
   CHECK(Collect(*waits).status.ok());
   CHECK(toy.engine->stats().image_hits == 0);
   CHECK(toy.engine->stats().image_misses == 3);
