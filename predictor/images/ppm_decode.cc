@@ -121,36 +121,47 @@ class PpmReader {
     }
   }
 
-  // Asked before each sample, answered once a few thousand of them.
-  bool MayGoOn(size_t sample) const { return sample % 4096 != 0 || !budget_.Interrupted(); }
+  // Calls visit(i) for each of count samples (or pixels), until one says false; true: all are done,
+  // or the budget is interrupted.
+  template <typename Visitor>
+  bool ForEach(size_t count, Visitor visit) const {
+    constexpr size_t kAtOnce = 4096;  // between two looks at the budget
+    for (size_t begin = 0; begin < count && !budget_.Interrupted(); begin += kAtOnce) {
+      const size_t end = std::min(begin + kAtOnce, count);
+      for (size_t i = begin; i < end; ++i) {
+        if (!visit(i)) return false;
+      }
+    }
+    return true;
+  }
 
   bool ReadPackedBits(Raster* raster) {
     const size_t width = static_cast<size_t>(header_.width);
     const size_t stride = (width + 7) / 8;
-    for (size_t i = 0; i < num_pixels() && MayGoOn(i); ++i) {
+    return ForEach(num_pixels(), [&](size_t i) {
       const size_t x = i % width;
       const int bit = file_[at_ + i / width * stride + x / 8] >> (7 - x % 8) & 1;
       Store(i, bit != 0 ? 0 : 255, raster);
-    }
-    return true;
+      return true;
+    });
   }
 
   bool ReadBinary(Raster* raster) {
     const bool wide = header_.max_value > 255;
     const uint8_t* in = file_.data() + at_;
-    for (size_t i = 0; i < num_samples() && MayGoOn(i); ++i) {
+    return ForEach(num_samples(), [&](size_t i) {
       Store(i, Scale(wide ? ReadU16Be(in + 2 * i) : in[i]), raster);
-    }
-    return true;
+      return true;
+    });
   }
 
   bool ReadPlain(Raster* raster) {
-    for (size_t i = 0; i < num_samples() && MayGoOn(i); ++i) {
+    return ForEach(num_samples(), [&](size_t i) {
       const auto value = is_bits() ? PlainBit() : PlainNumber();
       if (!value || *value > header_.max_value) return false;
       Store(i, is_bits() ? (*value != 0 ? 0 : 255) : Scale(*value), raster);
-    }
-    return true;
+      return true;
+    });
   }
 
   void SkipSpaceAndComments() {

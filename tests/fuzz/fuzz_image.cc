@@ -18,9 +18,9 @@ constexpr std::string_view kKind = IDEFICS_FUZZ_KIND;
 
 ImageLimits SmallLimits() {
   ImageLimits limits;
-  limits.max_pixels = 1 << 20;
+  limits.max_pixels = 1 << 16;
   limits.max_memory_bytes = 64 << 20;
-  limits.max_pixel_passes = 1 << 26;
+  limits.max_pixel_passes = 1 << 22;
   return limits;
 }
 
