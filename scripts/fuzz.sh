@@ -4,7 +4,7 @@
 # scripts/fuzz.sh TARGET [SECONDS]    builds and runs one; "all": each in turn. 60 s unless given; 0 runs
 #                                     only the inputs that are there.
 # scripts/fuzz.sh --keep TARGET       shrinks what earlier runs found to the inputs that add coverage,
-#                                     and puts the small ones into tests/fuzz/corpus/TARGET
+#                                     and puts some small ones into tests/fuzz/corpus/TARGET
 # Inputs that a run finds stay in build/fuzz/corpus; one that fails is named and kept in
 # build/fuzz/failures. Under AddressSanitizer and UBSan; needs clang and its libclang-rt package.
 set -euo pipefail
@@ -13,7 +13,7 @@ set -euo pipefail
 programs=$ROOT/build/fuzz/tests/fuzz
 # An input may take this long (on a busy machine) and ask for this much at once.
 readonly MOST_SECONDS=20 MOST_MEBIBYTES=256 MOST_RESIDENT_MEBIBYTES=2048
-readonly KEEP_FILE_BYTES=1500 KEEP_TARGET_BYTES=16000
+readonly KEEP_FILES=50 KEEP_FILE_BYTES=2048 KEEP_TARGET_BYTES=20000
 
 # option TARGET NAME: what tests/fuzz/CMakeLists.txt says of a target.
 option() { sed -n "s/^$2=//p" "$programs/$1.options"; }
@@ -34,10 +34,11 @@ corpora() {
 }
 
 run() {
-  local target=$1 seconds=$2 dictionary arguments folders
+  local target=$1 seconds=$2 dictionary arguments inputs folders
   local failures=$ROOT/build/fuzz/failures/$target/
   mkdir -p "$failures"
-  mapfile -t folders < <(corpora "$target")
+  inputs=$(corpora "$target")
+  mapfile -t folders <<<"$inputs"
   arguments=(-timeout="$MOST_SECONDS" -malloc_limit_mb="$MOST_MEBIBYTES"
     -rss_limit_mb="$MOST_RESIDENT_MEBIBYTES" -max_len="$(option "$target" max_bytes)"
     -artifact_prefix="$failures" -print_final_stats=1 -verbosity=0)
@@ -51,20 +52,22 @@ run() {
 }
 
 keep() {
-  local target=$1 folders merged kept=$ROOT/tests/fuzz/corpus/$1 file total=0 size
-  mapfile -t folders < <(corpora "$target")
+  local target=$1 inputs folders merged kept=$ROOT/tests/fuzz/corpus/$1 file size count=0 total=0
+  inputs=$(corpora "$target")
+  mapfile -t folders <<<"$inputs"
   merged=$(mktemp -d)
   # Into a copy of the seeds, so that only what they do not reach is added.
   cp -r "$ROOT/build/fuzz/seeds/$target/." "$merged/"
-  "$programs/$target" -merge=1 -verbosity=0 -timeout="$MOST_SECONDS" "$merged" "${folders[@]}"
+  "$programs/$target" -set_cover_merge=1 -verbosity=0 -timeout="$MOST_SECONDS" "$merged" "${folders[@]}"
   rm -rf "$kept" && mkdir -p "$kept"
   while read -r size file; do
     [ ! -e "$ROOT/build/fuzz/seeds/$target/$(basename "$file")" ] || continue
+    [ $((total + size)) -le "$KEEP_TARGET_BYTES" ] || continue
+    [ $((count += 1)) -le "$KEEP_FILES" ] || break
     total=$((total + size))
-    if [ "$size" -gt "$KEEP_FILE_BYTES" ] || [ "$total" -gt "$KEEP_TARGET_BYTES" ]; then break; fi
     cp "$file" "$kept/"
-  done < <(find "$merged" -type f -printf '%s %p\n' | sort -n)
-  say "fuzz: $(find "$kept" -type f | wc -l) inputs, $(du -sb "$kept" | cut -f 1) bytes in $kept"
+  done < <(find "$merged" -type f -size "-$KEEP_FILE_BYTES"c -printf '%s %p\n' | sort -k 2)
+  say "fuzz: $(find "$kept" -type f | wc -l) inputs, $total bytes in $kept"
   rm -rf "$merged"
 }
 

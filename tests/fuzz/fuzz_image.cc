@@ -63,6 +63,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
                                           unsigned int seed) {
   using namespace idefics;
   size = LLVMFuzzerMutate(data, size, max_size);
+  RepairMagic(kKind, data, size);
   if (seed % 16 == 0) return size;  // files with broken checksums, too
   if (kKind == "png") RepairPng(data, size);
   if (kKind == "webp") RepairWebp(data, size);

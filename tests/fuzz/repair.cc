@@ -3,6 +3,7 @@
 
 #include <zlib.h>
 
+#include <algorithm>
 #include <cstring>
 
 namespace idefics {
@@ -12,7 +13,24 @@ uint32_t ReadBig32(const uint8_t* at) {
   return uint32_t{at[0]} << 24 | uint32_t{at[1]} << 16 | uint32_t{at[2]} << 8 | at[3];
 }
 
+void Put(std::string_view text, size_t at, uint8_t* data, size_t size) {
+  if (size >= at + text.size()) std::copy(text.begin(), text.end(), data + at);
+}
+
 }  // namespace
+
+void RepairMagic(std::string_view kind, uint8_t* data, size_t size) {
+  using std::string_view_literals::operator""sv;
+  if (kind == "jpeg") Put("\xff\xd8\xff", 0, data, size);
+  if (kind == "gif") Put("GIF89a", 0, data, size);
+  if (kind == "bmp") Put("BM", 0, data, size);
+  if (kind == "tiff") Put(size > 0 && data[0] == 'M' ? "MM\0*"sv : "II*\0"sv, 0, data, size);
+  if (kind == "avif") Put(size > 11 && data[11] == 's' ? "ftypavis" : "ftypavif", 4, data, size);
+  if (kind == "ppm" && size > 2) {
+    data[0] = 'P';
+    data[1] = static_cast<uint8_t>('1' + data[1] % 6);
+  }
+}
 
 void RepairPng(uint8_t* data, size_t size) {
   constexpr size_t kSignatureBytes = 8;

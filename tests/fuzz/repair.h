@@ -5,8 +5,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace idefics {
+
+// Writes what files of the kind ("jpeg", "png", ...) begin with, so that they stay of the kind.
+void RepairMagic(std::string_view kind, uint8_t* data, size_t size);
 
 // Writes the signature of a PNG and the right checksum behind every whole chunk.
 void RepairPng(uint8_t* data, size_t size);
