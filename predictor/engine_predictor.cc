@@ -15,7 +15,7 @@ using Clock = std::chrono::steady_clock;
 
 Result<EngineImage> EnginePredictor::PrepareImage(const PromptImage& image,
                                                   const std::stop_token& stop) const {
-  ASSIGN_OR_RETURN(ModelImage shown, PreprocessImage(*image.file, image.open_mode, parts_.processor,
+  ASSIGN_OR_RETURN(ModelImage shown, PreprocessImage(*image.file, image.policy, parts_.processor,
                                                      parts_.image_limits, {stop, {}}));
   EngineImage prepared;
   prepared.sha256 = std::move(shown.sha256);

@@ -19,8 +19,8 @@
 namespace idefics {
 
 struct PromptImage {
-  std::string reference;                             // how the request names it: a URL, a data URI
-  OpenMode open_mode = OpenMode::kUrl;               // how the file becomes pixels
+  std::string reference;  // how the request names it: a URL, a data URI
+  ImagePolicy policy = ImagePolicy::kUprightAlphaDropped;  // how the file becomes pixels
   std::shared_ptr<const std::vector<uint8_t>> file;  // its bytes; nullptr until they were fetched
 };
 

@@ -93,13 +93,13 @@ void DropAlpha(const uint8_t* in, size_t count, uint8_t* out) {
 }
 
 // In place: the third byte of a pixel is written after its fourth was read.
-RgbImage Flatten(Raster raster, OpenMode mode, const DecodeBudget& budget) {
+RgbImage Flatten(Raster raster, ImagePolicy policy, const DecodeBudget& budget) {
   const size_t width = static_cast<size_t>(raster.width);
   const size_t height = static_cast<size_t>(raster.height);
   if (raster.channels == 4) {
     uint8_t* pixels = raster.pixels.data();
     for (size_t y = 0; y < height && !budget.Interrupted(); ++y) {
-      const auto flatten = mode == OpenMode::kPillowObject ? CompositeOverWhite : DropAlpha;
+      const auto flatten = policy == ImagePolicy::kAlphaOverWhite ? CompositeOverWhite : DropAlpha;
       flatten(pixels + y * width * 4, width, pixels + y * width * 3);
     }
     raster.pixels.resize(width * height * 3);
@@ -107,7 +107,7 @@ RgbImage Flatten(Raster raster, OpenMode mode, const DecodeBudget& budget) {
   return {raster.width, raster.height, std::move(raster.pixels)};
 }
 
-Result<DecodedImage> Decode(Bytes bytes, OpenMode mode, const DecodeBudget& budget) {
+Result<DecodedImage> Decode(Bytes bytes, ImagePolicy policy, const DecodeBudget& budget) {
   const Reader reader = FindReader(bytes);
   if (reader == nullptr) return UnknownFormat();
   Result<Raster> raster = reader(bytes, budget);
@@ -116,9 +116,9 @@ Result<DecodedImage> Decode(Bytes bytes, OpenMode mode, const DecodeBudget& budg
   if (!raster.ok()) return raster.status();
   DecodedImage image;
   image.format = raster->format;
-  const bool orients = mode == OpenMode::kUrl || raster->orients_itself;
+  const bool orients = policy == ImagePolicy::kUprightAlphaDropped || raster->orients_itself;
   const int orientation = orients ? raster->orientation : 1;
-  image.rgb = Flatten(std::move(raster).value(), mode, budget);
+  image.rgb = Flatten(std::move(raster).value(), policy, budget);
   image.rgb = ApplyOrientation(std::move(image.rgb), orientation, budget);
   RETURN_IF_ERROR(budget.Check());
   return image;
@@ -165,7 +165,7 @@ Palette Palette::GreyRamp() {
   return palette;
 }
 
-Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, OpenMode mode,
+Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, ImagePolicy policy,
                                   const DecodeBudget& budget) {
   if (bytes.empty()) {
     return Status::InvalidInput("the image is empty (0 bytes): send the bytes of an image file");
@@ -177,15 +177,15 @@ Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, OpenMode mode,
                             " (--max-image-bytes): send a smaller file");
   }
   try {
-    return Decode(bytes, mode, budget);
+    return Decode(bytes, policy, budget);
   } catch (const std::bad_alloc&) {
     return Status::TooLarge("there is no memory for the pixels of the image: send a smaller one");
   }
 }
 
-Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, OpenMode mode,
+Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, ImagePolicy policy,
                                  const ImageLimits& limits, const DecodeControl& control) {
-  return DecodeWithin(bytes, mode, DecodeBudget(limits, control));
+  return DecodeWithin(bytes, policy, DecodeBudget(limits, control));
 }
 
 }  // namespace idefics

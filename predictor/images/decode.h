@@ -16,13 +16,15 @@
 
 namespace idefics {
 
-enum class OpenMode {
-  // A Pillow object handed to transformers (the original predictor's `image`): EXIF orientation is
+// What becomes of alpha and of EXIF orientation when a file is opened.
+enum class ImagePolicy {
+  // As a Pillow object handed to transformers (the original predictor's `image`): the orientation
+  // is
   // ignored (except in TIFF, where Pillow applies it on load) and alpha goes over white.
-  kPillowObject,
-  // A URL or data URI in a prompt (transformers' load_image): EXIF orientation is applied, then
+  kAlphaOverWhite,
+  // As a URL or data URI in a prompt (transformers' load_image): the orientation is applied, then
   // alpha is dropped: the colour stored under transparent pixels becomes visible.
-  kUrl,
+  kUprightAlphaDropped,
 };
 
 // What one image may cost. Every limit is judged from the header, before a row is read, except the
@@ -53,7 +55,7 @@ struct DecodedImage {
 // The first frame of the file. kInvalidInput: unknown, damaged or truncated; kTooLarge: over
 // limits; kCanceled: control.stop was requested; kDeadline: limits.max_time is over. WebP and AVIF
 // cannot be interrupted while their library decodes (their price holds them to 67 megapixels).
-Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, OpenMode mode,
+Result<DecodedImage> DecodeImage(std::span<const uint8_t> bytes, ImagePolicy policy,
                                  const ImageLimits& limits, const DecodeControl& control = {});
 
 }  // namespace idefics

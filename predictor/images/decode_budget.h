@@ -51,7 +51,7 @@ class DecodeBudget {
 };
 
 // DecodeImage under a budget that more than decoding is counted to.
-Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, OpenMode mode,
+Result<DecodedImage> DecodeWithin(std::span<const uint8_t> bytes, ImagePolicy policy,
                                   const DecodeBudget& budget);
 
 }  // namespace idefics

@@ -14,12 +14,12 @@
 
 namespace idefics {
 
-Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, OpenMode mode,
+Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, ImagePolicy policy,
                                    const ProcessorConstants& constants, const ImageLimits& limits,
                                    const DecodeControl& control) {
   IDEFICS_CHECK(constants.image_size > 0);
   const DecodeBudget budget(limits, control);
-  ASSIGN_OR_RETURN(const DecodedImage decoded, DecodeWithin(bytes, mode, budget));
+  ASSIGN_OR_RETURN(const DecodedImage decoded, DecodeWithin(bytes, policy, budget));
   ModelImage image;
   image.width = decoded.rgb.width;
   image.height = decoded.rgb.height;

@@ -25,13 +25,14 @@ struct ProcessorConstants {
 struct ModelImage {
   std::vector<uint8_t> rgb;  // [S, S, 3] right before rescaling, S = image_size
   std::string sha256;        // of rgb, 64 hex digits
-  int width = 0;             // of the opened image; in OpenMode::kUrl after turning it upright
+  // Of the opened image, after it was turned upright where the policy says so.
+  int width = 0;
   int height = 0;
   std::string format;  // Pillow's name
 };
 
 // Errors as DecodeImage.
-Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, OpenMode mode,
+Result<ModelImage> PreprocessImage(std::span<const uint8_t> bytes, ImagePolicy policy,
                                    const ProcessorConstants& constants, const ImageLimits& limits,
                                    const DecodeControl& control = {});
 

@@ -22,7 +22,7 @@ struct Raster {
   int channels = 3;             // 3: RGB, opaque. 4: RGB and straight (not premultiplied) alpha
   std::vector<uint8_t> pixels;  // [height, width, channels]
   int orientation = 1;          // EXIF orientation 1..8, not yet applied to the pixels
-  bool orients_itself = false;  // TIFF: Pillow applies the orientation in every OpenMode
+  bool orients_itself = false;  // TIFF: Pillow applies the orientation in every ImagePolicy
   std::string format;           // Pillow's name: "JPEG", "PNG", ...
 };
 

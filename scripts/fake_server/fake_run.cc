@@ -247,7 +247,7 @@ Result<std::vector<ImageSize>> DecodeImages(const GenerateRequest& request) {
     const auto* image = std::get_if<PromptImage>(&piece);
     if (image == nullptr) continue;
     ASSIGN_OR_RETURN(const DecodedImage decoded,
-                     DecodeImage(*image->file, OpenMode::kPillowObject, ImageLimits()));
+                     DecodeImage(*image->file, ImagePolicy::kAlphaOverWhite, ImageLimits()));
     sizes.push_back({decoded.rgb.width, decoded.rgb.height});
   }
   return sizes;

@@ -41,8 +41,9 @@ std::string ChooseOutput(const std::string& out_dir, const std::string& file,
 
 Result<ModelImage> Process(const std::string& file, const PreprocessOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<uint8_t> bytes, ReadFile(file, options.limits.max_bytes));
-  const OpenMode mode = options.as_url ? OpenMode::kUrl : OpenMode::kPillowObject;
-  return PreprocessImage(bytes, mode, options.constants, options.limits);
+  const ImagePolicy policy =
+      options.as_url ? ImagePolicy::kUprightAlphaDropped : ImagePolicy::kAlphaOverWhite;
+  return PreprocessImage(bytes, policy, options.constants, options.limits);
 }
 
 }  // namespace

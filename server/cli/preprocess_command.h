@@ -13,8 +13,8 @@
 namespace idefics {
 
 struct PreprocessOptions {
-  bool as_url =
-      false;  // open as a URL in a prompt is (OpenMode::kUrl) instead of as a Pillow object
+  // Open as a URL in a prompt is (ImagePolicy::kUprightAlphaDropped), not as a Pillow object.
+  bool as_url = false;
   std::string out_dir;  // where to write FILE's stem + ".png"; empty: nowhere
   ProcessorConstants constants;
   ImageLimits limits;

@@ -43,14 +43,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   constants.image_size = 16;
   // The last byte, which most formats ignore, picks how the file is opened.
   const bool as_url = size > 0 && (data[size - 1] & 1) != 0;
-  const OpenMode mode = as_url ? OpenMode::kUrl : OpenMode::kPillowObject;
+  const ImagePolicy policy =
+      as_url ? ImagePolicy::kUprightAlphaDropped : ImagePolicy::kAlphaOverWhite;
   DecodeControl control;
   int times_reserved = 0;
   control.reserve = [&](int64_t) {
     ++times_reserved;
     return Status::Ok();
   };
-  const auto image = PreprocessImage({data, size}, mode, constants, SmallLimits(), control);
+  const auto image = PreprocessImage({data, size}, policy, constants, SmallLimits(), control);
   Check(image, size_t{3} * 16 * 16);
   IDEFICS_CHECK(times_reserved <= 1 && (times_reserved == 1 || !image.ok()));
   return 0;

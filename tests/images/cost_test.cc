@@ -38,7 +38,7 @@ double SecondsOf(clockid_t clock) {
 
 Result<ModelImage> Read(const FileBytes& file, const ImageLimits& limits = {},
                         const DecodeControl& control = {}) {
-  return PreprocessImage(file, OpenMode::kUrl, {}, limits, control);
+  return PreprocessImage(file, ImagePolicy::kUprightAlphaDropped, {}, limits, control);
 }
 
 double ProcessorSeconds(const FileBytes& file) {

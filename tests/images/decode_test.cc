@@ -21,8 +21,8 @@ Json LoadGoldens() {
   return Json::parse(file);
 }
 
-void CheckAgainst(const Json& expected, const std::vector<uint8_t>& bytes, OpenMode mode) {
-  const Result<ModelImage> image = PreprocessImage(bytes, mode, {}, {});
+void CheckAgainst(const Json& expected, const std::vector<uint8_t>& bytes, ImagePolicy policy) {
+  const Result<ModelImage> image = PreprocessImage(bytes, policy, {}, {});
   if (expected.contains("error")) {
     CHECK_FALSE(image.ok());
     return;
@@ -42,8 +42,8 @@ TEST_CASE("every kind of file gives the pixels that Pillow 12 gives", "[decode]"
     const std::string name = golden["file"];
     CAPTURE(name);
     const std::vector<uint8_t> bytes = ReadAsset(name);
-    CheckAgainst(golden["object"], bytes, OpenMode::kPillowObject);
-    CheckAgainst(golden["url"], bytes, OpenMode::kUrl);
+    CheckAgainst(golden["object"], bytes, ImagePolicy::kAlphaOverWhite);
+    CheckAgainst(golden["url"], bytes, ImagePolicy::kUprightAlphaDropped);
   }
 }
 
@@ -51,7 +51,7 @@ TEST_CASE("a file over the byte limit is refused before it is read", "[decode]")
   const std::vector<uint8_t> bytes = ReadAsset("grey.jpg");
   ImageLimits limits;
   limits.max_bytes = static_cast<int64_t>(bytes.size()) - 1;
-  const auto image = DecodeImage(bytes, OpenMode::kUrl, limits);
+  const auto image = DecodeImage(bytes, ImagePolicy::kUprightAlphaDropped, limits);
   REQUIRE_FALSE(image.ok());
   CHECK(image.status().code() == ErrorCode::kTooLarge);
   CHECK(image.status().message().find(std::to_string(limits.max_bytes)) != std::string::npos);
@@ -63,18 +63,18 @@ TEST_CASE("a picture over the pixel limit is refused in every format", "[decode]
   for (const char* name : {"grey.jpg", "8bit-type2.png", "RGB.gif", "RGB.webp", "24bit.bmp",
                            "RGB-tiff_lzw.tif", "RGB-444.avif", "RGB.ppm"}) {
     CAPTURE(name);
-    const auto image = DecodeImage(ReadAsset(name), OpenMode::kUrl, limits);
+    const auto image = DecodeImage(ReadAsset(name), ImagePolicy::kUprightAlphaDropped, limits);
     REQUIRE_FALSE(image.ok());
     CHECK(image.status().code() == ErrorCode::kTooLarge);
     CHECK(image.status().message().find("19x15") != std::string::npos);
-    CHECK(DecodeImage(ReadAsset(name), OpenMode::kUrl, {}).ok());
+    CHECK(DecodeImage(ReadAsset(name), ImagePolicy::kUprightAlphaDropped, {}).ok());
   }
 }
 
 TEST_CASE("unknown bytes are refused with the list of formats", "[decode]") {
   for (const std::string text : {"", "x", "<html>404</html>", "PK\x03\x04", "\x00\x00\x01\x00"}) {
     const std::vector<uint8_t> bytes(text.begin(), text.end());
-    const auto image = DecodeImage(bytes, OpenMode::kUrl, {});
+    const auto image = DecodeImage(bytes, ImagePolicy::kUprightAlphaDropped, {});
     REQUIRE_FALSE(image.ok());
     CHECK(image.status().code() == ErrorCode::kInvalidInput);
     if (!text.empty()) CHECK(image.status().message().find("JPEG, PNG, GIF") != std::string::npos);

@@ -20,7 +20,7 @@ ImageLimits SmallLimits() {
 
 // Reads bytes and checks that the answer is either a whole picture or one sentence.
 void Survive(const std::vector<uint8_t>& bytes) {
-  const auto image = DecodeImage(bytes, OpenMode::kUrl, SmallLimits());
+  const auto image = DecodeImage(bytes, ImagePolicy::kUprightAlphaDropped, SmallLimits());
   if (!image.ok()) {
     REQUIRE_FALSE(image.status().message().empty());
     REQUIRE((image.status().code() == ErrorCode::kInvalidInput ||
@@ -82,19 +82,20 @@ TEST_CASE("a header that claims a huge size is refused", "[hostile]") {
       const uint8_t crc[] = {0x1a, 0xc9, 0xd3, 0xbe};
       std::memcpy(&bytes[29], crc, sizeof(crc));
     }
-    const auto image = DecodeImage(bytes, OpenMode::kUrl, {});
+    const auto image = DecodeImage(bytes, ImagePolicy::kUprightAlphaDropped, {});
     REQUIRE_FALSE(image.ok());
     CHECK(image.status().code() == ErrorCode::kTooLarge);
   }
   const std::string ppm = "P6 60000 60000 255\n";
-  const auto image = DecodeImage(std::vector<uint8_t>(ppm.begin(), ppm.end()), OpenMode::kUrl, {});
+  const auto image = DecodeImage(std::vector<uint8_t>(ppm.begin(), ppm.end()),
+                                 ImagePolicy::kUprightAlphaDropped, {});
   REQUIRE_FALSE(image.ok());
   CHECK(image.status().code() == ErrorCode::kTooLarge);
 }
 
 // Found by fuzz_tiff_samples: the fourth byte of a pixel of three was read, beyond the last pixel.
 TEST_CASE("a TIFF whose alpha would be one of its colours is refused", "[hostile]") {
-  const auto image = DecodeImage(TiffWithAlphaAmongColors(), OpenMode::kUrl, {});
+  const auto image = DecodeImage(TiffWithAlphaAmongColors(), ImagePolicy::kUprightAlphaDropped, {});
   REQUIRE_FALSE(image.ok());
   CHECK(image.status().code() == ErrorCode::kInvalidInput);
 }

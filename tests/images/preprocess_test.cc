@@ -36,7 +36,7 @@ TEST_CASE("a written PNG reads back as the same pixels", "[preprocess]") {
   const std::vector<uint8_t> bytes{std::istreambuf_iterator<char>(file),
                                    std::istreambuf_iterator<char>()};
   std::filesystem::remove(path);
-  const auto image = DecodeImage(bytes, OpenMode::kPillowObject, {});
+  const auto image = DecodeImage(bytes, ImagePolicy::kAlphaOverWhite, {});
   REQUIRE(image.ok());
   CHECK(image->format == "PNG");
   CHECK(image->rgb.width == 31);
@@ -44,7 +44,7 @@ TEST_CASE("a written PNG reads back as the same pixels", "[preprocess]") {
 
   ProcessorConstants constants;
   constants.image_size = 17;
-  const auto seen = PreprocessImage(bytes, OpenMode::kUrl, constants, {});
+  const auto seen = PreprocessImage(bytes, ImagePolicy::kUprightAlphaDropped, constants, {});
   REQUIRE(seen.ok());
   CHECK(seen->rgb.size() == 17 * 17 * 3);
   CHECK(seen->sha256 == Sha256Hex(seen->rgb));

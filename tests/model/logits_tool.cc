@@ -62,9 +62,11 @@ GenerateRequest ReadPrompt(const json& request) {
     }
     std::ifstream file(part.at("image").get<std::string>(), std::ios::binary);
     const std::vector<uint8_t> bytes(std::istreambuf_iterator<char>(file), {});
-    result.prompt.emplace_back(PromptImage{
-        "", part.value("mode", "url") == "url" ? OpenMode::kUrl : OpenMode::kPillowObject,
-        std::make_shared<const std::vector<uint8_t>>(bytes)});
+    result.prompt.emplace_back(PromptImage{"",
+                                           part.value("mode", "url") == "url"
+                                               ? ImagePolicy::kUprightAlphaDropped
+                                               : ImagePolicy::kAlphaOverWhite,
+                                           std::make_shared<const std::vector<uint8_t>>(bytes)});
   }
   result.add_end_of_utterance = request.value("add_end_of_utterance", false);
   return result;
@@ -174,7 +176,7 @@ class Tool {
       const auto* shown = std::get_if<PromptImage>(&piece);
       if (shown == nullptr) continue;
       ASSIGN_OR_RETURN(const ModelImage image,
-                       PreprocessImage(*shown->file, shown->open_mode, constants_, {}));
+                       PreprocessImage(*shown->file, shown->policy, constants_, {}));
       std::vector<float> pixels(image.rgb.size());
       NormalizePixels(image.rgb, constants_, pixels);
       RETURN_IF_ERROR(runner_->EncodeImage(pixels, entry));

@@ -40,7 +40,7 @@ TEST_CASE("image and text become the original predictor's sequence", "[cog]") {
   CHECK(TextAt(task, 0).special == SpecialText::kNone);
   const auto& image = std::get<PromptImage>(task.request.prompt[1]);
   CHECK(image.reference == "https://x.org/a.png");
-  CHECK(image.open_mode == OpenMode::kPillowObject);
+  CHECK(image.policy == ImagePolicy::kAlphaOverWhite);
   CHECK(image.file == nullptr);
   CHECK(TextAt(task, 2).text == "<end_of_utterance>");
   CHECK(TextAt(task, 2).special == SpecialText::kTurns);
@@ -62,7 +62,7 @@ TEST_CASE("items of prompt are images where transformers sees a URL", "[cog]") {
   REQUIRE(task.refusal.ok());
   CHECK(Images(task) ==
         std::vector<std::string>{"https://x.org/a.png", "data:image/png;base64,AA=="});
-  CHECK(std::get<PromptImage>(task.request.prompt[1]).open_mode == OpenMode::kUrl);
+  CHECK(std::get<PromptImage>(task.request.prompt[1]).policy == ImagePolicy::kUprightAlphaDropped);
   CHECK(std::holds_alternative<PromptImage>(task.request.prompt[3]));
   CHECK(TextAt(task, 2).text == "see http://x.org/b.png");
   CHECK(TextAt(task, 4).special == SpecialText::kTurns);

@@ -26,7 +26,8 @@ class TaskFixture {
   static Task WithImages(int count) {
     Task task;
     for (int i = 0; i < count; ++i)
-      task.request.prompt.emplace_back(PromptImage{"data:,x", OpenMode::kUrl, nullptr});
+      task.request.prompt.emplace_back(
+          PromptImage{"data:,x", ImagePolicy::kUprightAlphaDropped, nullptr});
     return task;
   }
 

@@ -21,7 +21,7 @@ void ReadQuestion(const json& input, Task* task) {
   task->request.token_defaults = TokenDefaults::kQuestion;
   task->request.prompt = {
       PromptText{"User: " + input["text"].get<std::string>(), SpecialText::kNone},
-      PromptImage{input["image"], OpenMode::kPillowObject, nullptr},
+      PromptImage{input["image"], ImagePolicy::kAlphaOverWhite, nullptr},
       PromptText{"<end_of_utterance>", SpecialText::kTurns},
       PromptText{"\nAssistant:", SpecialText::kTurns}};
 }
@@ -35,7 +35,7 @@ std::string StripSpaces(const std::string& text) {
 // transformers' rule for what is an image (docs/model.md#what-counts-as-a-url), data URIs added.
 Result<PromptPiece> ReadPiece(const std::string& item, InputOrigin origin) {
   const std::string stripped = StripSpaces(item);
-  const PromptImage image{stripped, OpenMode::kUrl, nullptr};
+  const PromptImage image{stripped, ImagePolicy::kUprightAlphaDropped, nullptr};
   const bool is_file = origin == InputOrigin::kCommandLine && stripped.starts_with("file:");
   if (is_file || LooksLikeDataUri(stripped)) return PromptPiece(image);
   ASSIGN_OR_RETURN(const bool is_url, LooksLikeUrl(stripped));
