@@ -15,8 +15,10 @@ using Clock = std::chrono::steady_clock;
 
 Result<EngineImage> EnginePredictor::PrepareImage(const PromptImage& image,
                                                   const std::stop_token& stop) const {
+  DecodeMemory::Share memory(parts_.decode_memory.get());
+  const DecodeControl control{stop, [&](int64_t bytes) { return memory.Take(bytes, stop); }};
   ASSIGN_OR_RETURN(ModelImage shown, PreprocessImage(*image.file, image.policy, parts_.processor,
-                                                     parts_.image_limits, {stop, {}}));
+                                                     parts_.image_limits, control));
   EngineImage prepared;
   prepared.sha256 = std::move(shown.sha256);
   prepared.pixels.resize(shown.rgb.size());

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "predictor/engine/engine.h"
+#include "predictor/images/decode_memory.h"
 #include "predictor/images/preprocess.h"
 #include "predictor/predictor.h"
 #include "predictor/text/prompt.h"
@@ -19,6 +20,8 @@ struct EnginePredictorParts {
   std::unique_ptr<Engine> engine;
   ProcessorConstants processor;
   ImageLimits image_limits;
+  // Two of the largest images at a time, or a dozen of 12 megapixels and more.
+  std::unique_ptr<DecodeMemory> decode_memory = std::make_unique<DecodeMemory>(int64_t{2} << 30);
 };
 
 class EnginePredictor : public Predictor {

@@ -42,8 +42,8 @@ struct ImageLimits {
 // What whoever asks for an image holds over it while it is read.
 struct DecodeControl {
   std::stop_token stop;  // obeyed between rows, tiles and chunks
-  // Called once, with the bytes that the image takes at most, before they are allocated; an error
-  // is the answer to the image. Empty: granted.
+  // Called once, with the bytes that the image takes at most, before they are allocated; may
+  // block (decode_memory.h); an error is the answer to the image. Empty: granted.
   std::function<Status(int64_t memory_bytes)> reserve;
 };
 

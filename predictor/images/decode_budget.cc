@@ -52,7 +52,11 @@ Status DecodeBudget::Admit(const DecodePrice& price) const {
                             std::to_string(bytes) + " bytes to decode, the limit is " +
                             std::to_string(limits_.max_memory_bytes) + ": send a smaller image");
   }
-  return control_.reserve ? control_.reserve(bytes) : Status::Ok();
+  if (!control_.reserve) return Status::Ok();
+  const auto start = std::chrono::steady_clock::now();
+  Status reserved = control_.reserve(bytes);
+  deadline_ += std::chrono::steady_clock::now() - start;
+  return reserved;
 }
 
 bool DecodeBudget::TooManyPasses(int64_t pixels, int64_t passes) const {

@@ -47,7 +47,7 @@ class DecodeBudget {
 
   ImageLimits limits_;
   DecodeControl control_;
-  std::chrono::steady_clock::time_point deadline_;
+  mutable std::chrono::steady_clock::time_point deadline_;  // moves on while memory is waited for
 };
 
 // DecodeImage under a budget that more than decoding is counted to.
