@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "common/byte_budget.h"
+#include "common/defaults.h"
 #include "server/fetch/image_source.h"
 
 namespace idefics {
@@ -16,7 +17,7 @@ namespace idefics {
 struct FetchOptions {
   bool allow_private = false;
   ByteBudget* memory = nullptr;                    // for the files; must outlive them
-  uint64_t max_bytes = 100ULL << 20;               // of one image
+  uint64_t max_bytes = defaults::kMaxImageBytes;   // of one image
   std::chrono::milliseconds connect_time{10'000};  // also the longest silence
   std::chrono::milliseconds total_time{60'000};    // for all images of a call
   std::string user_agent = "cog-idefics";

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "common/byte_budget.h"
+#include "common/defaults.h"
 #include "common/status.h"
 #include "server/http/connection.h"
 #include "server/http/request_head.h"
@@ -14,7 +15,7 @@
 namespace idefics {
 
 struct BodyLimits {
-  uint64_t max_bytes = 100ULL << 20;
+  uint64_t max_bytes = defaults::kMaxBodyBytes;
   Connection::Clock::duration time = std::chrono::seconds(60);  // for the whole body
 };
 

@@ -8,6 +8,7 @@
 #include <stop_token>
 #include <vector>
 
+#include "common/defaults.h"
 #include "predictor/predictor.h"
 #include "server/fetch/image_source.h"
 
@@ -27,7 +28,7 @@ struct Task {
 };
 
 struct TaskLimits {
-  int max_images = 64;  // of one request (--max-images)
+  int max_images = defaults::kMaxImages;  // of one request (--max-images)
 };
 
 // The moments of a request, all of one clock. The epoch: not reached.
