@@ -8,13 +8,12 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/progress.h"
 #include "common/sha256.h"
 
@@ -35,10 +34,10 @@ struct Work {
   std::atomic<size_t> next = 0;
   std::atomic<uint64_t> done_bytes = 0;
   std::atomic<bool> stop = false;
-  std::mutex mutex;
-  std::condition_variable changed;
-  size_t running = 0;  // guarded by mutex
-  Status status;       // guarded by mutex
+  Mutex mutex;
+  CondVar changed;
+  size_t running IDEFICS_GUARDED_BY(mutex) = 0;
+  Status status IDEFICS_GUARDED_BY(mutex);
 };
 
 // Reads by read(), not through a mapping: a file that shrinks gives an error, not a signal.
@@ -73,21 +72,21 @@ void HashFiles(Work* work) {
   for (size_t i = work->next++; i < work->files.size() && !work->stop; i = work->next++) {
     const Status status = CheckHash(work->files[i].first, work->files[i].second, work);
     if (status.ok()) continue;
-    const std::lock_guard lock(work->mutex);
+    MutexLock lock(work->mutex);
     if (work->status.ok()) work->status = status;
     work->stop = true;
   }
-  const std::lock_guard lock(work->mutex);
+  MutexLock lock(work->mutex);
   --work->running;
-  work->changed.notify_all();
+  work->changed.NotifyAll();
 }
 
 void DrawUntilDone(Work* work, uint64_t total) {
   Progress progress("checking the bundle", total, "B");
   uint64_t shown = 0;
-  std::unique_lock lock(work->mutex);
+  MutexLock lock(work->mutex);
   while (work->running > 0) {
-    work->changed.wait_for(lock, kRedraw);
+    work->changed.WaitFor(lock, kRedraw);
     const uint64_t done = work->done_bytes;
     progress.Advance(done - shown);
     shown = done;
@@ -130,11 +129,15 @@ Status VerifyFileHashes(const std::filesystem::path& folder,
   const size_t num_threads =
       std::clamp<size_t>(static_cast<size_t>(std::max(options.num_threads, 1)), 1,
                          std::max<size_t>(work.files.size(), 1));
-  work.running = num_threads;
+  {
+    MutexLock lock(work.mutex);
+    work.running = num_threads;
+  }
   std::vector<std::jthread> threads;
   for (size_t i = 0; i < num_threads; ++i) threads.emplace_back(HashFiles, &work);
   if (options.show_progress) DrawUntilDone(&work, total);
   threads.clear();
+  MutexLock lock(work.mutex);
   return work.status;
 }
 

@@ -34,10 +34,10 @@ Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options
 
 Engine::~Engine() {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     stopping_ = true;
   }
-  work_.notify_all();
+  work_.NotifyAll();
   thread_.join();
 }
 
@@ -78,12 +78,12 @@ Result<std::shared_ptr<RequestHandle>> Engine::Submit(EngineRequest request) {
   RETURN_IF_ERROR(CheckRequest(request));
   auto handle = std::make_shared<RequestHandle>();
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     if (stopping_) return Status(ErrorCode::kNotReady, "the server is shutting down");
     waiting_.push_back({std::move(request), handle});
     stat_waiting_ = static_cast<int>(waiting_.size());
   }
-  work_.notify_one();
+  work_.NotifyOne();
   return handle;
 }
 
@@ -124,9 +124,11 @@ void Engine::Run() {
 
 // False once the engine stops; requests that were still waiting have then had their last event.
 bool Engine::WaitForWork() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   stat_turn_began_ = RequestHandle::Clock::duration(0);
-  work_.wait(lock, [&] { return stopping_ || !waiting_.empty() || !active_.empty(); });
+  work_.Wait(lock, [this]() IDEFICS_REQUIRES(mutex_) {
+    return stopping_ || !waiting_.empty() || !active_.empty();
+  });
   stat_turn_began_ = RequestHandle::Clock::now().time_since_epoch();
   if (!stopping_) return true;
   for (WaitingRequest& waiting : waiting_) {
@@ -142,7 +144,7 @@ void Engine::DropCanceled() {
     if (active.handle->canceled()) Finish(active, canceled);
   }
   RemoveFinished();
-  std::lock_guard lock(mutex_);
+  MutexLock lock(mutex_);
   std::erase_if(waiting_, [&](WaitingRequest& waiting) {
     if (!waiting.handle->canceled()) return false;
     EndUnstarted(waiting.handle.get(), canceled);
@@ -155,14 +157,14 @@ void Engine::AdmitWaiting() {
   while (true) {
     WaitingRequest next;
     {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       stat_waiting_ = static_cast<int>(waiting_.size());
       if (waiting_.empty()) return;
       next = std::move(waiting_.front());
       waiting_.pop_front();
     }
     if (!TryAdmit(next)) {
-      std::lock_guard lock(mutex_);
+      MutexLock lock(mutex_);
       waiting_.push_front(std::move(next));
       stat_waiting_ = static_cast<int>(waiting_.size());
       return;

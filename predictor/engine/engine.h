@@ -4,15 +4,14 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "common/defaults.h"
+#include "common/mutex.h"
 #include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
 #include "predictor/engine/request.h"
@@ -49,7 +48,7 @@ class Engine {
 
   // Any thread. kInvalidInput or kTooLarge if the request could never run; otherwise it is admitted
   // in order of arrival, and its last event always comes.
-  Result<std::shared_ptr<RequestHandle>> Submit(EngineRequest request);
+  Result<std::shared_ptr<RequestHandle>> Submit(EngineRequest request) IDEFICS_EXCLUDES(mutex_);
 
   // Any thread; takes no lock.
   EngineStats stats() const;
@@ -113,9 +112,9 @@ class Engine {
   bool AllocateExtents(ActiveRequest& active);
   void FreeExtents(ActiveRequest& active);
   void Run();
-  bool WaitForWork();
-  void DropCanceled();
-  void AdmitWaiting();
+  bool WaitForWork() IDEFICS_EXCLUDES(mutex_);
+  void DropCanceled() IDEFICS_EXCLUDES(mutex_);
+  void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
   bool TryAdmit(WaitingRequest& waiting);
   bool PinImages(ActiveRequest& active);
   void ContinueImages();
@@ -153,10 +152,10 @@ class Engine {
   StepOutput output_;                            // reused
   int64_t steps_ = 0;
 
-  std::mutex mutex_;
-  std::condition_variable work_;
-  std::deque<WaitingRequest> waiting_;  // guarded by mutex_
-  bool stopping_ = false;               // guarded by mutex_
+  Mutex mutex_;
+  CondVar work_;
+  std::deque<WaitingRequest> waiting_ IDEFICS_GUARDED_BY(mutex_);
+  bool stopping_ IDEFICS_GUARDED_BY(mutex_) = false;
 
   std::atomic<int> stat_running_ = 0;
   std::atomic<int> stat_waiting_ = 0;

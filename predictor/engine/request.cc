@@ -4,8 +4,9 @@
 namespace idefics {
 
 bool RequestHandle::Next(TokenEvent* event, Clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  if (!arrived_.wait_until(lock, deadline, [&] { return !events_.empty(); })) return false;
+  MutexLock lock(mutex_);
+  const auto arrived = [this]() IDEFICS_REQUIRES(mutex_) { return !events_.empty(); };
+  if (!arrived_.WaitUntil(lock, deadline, arrived)) return false;
   *event = std::move(events_.front());
   events_.pop_front();
   return true;
@@ -13,10 +14,10 @@ bool RequestHandle::Next(TokenEvent* event, Clock::time_point deadline) {
 
 void RequestHandle::Push(TokenEvent event) {
   {
-    std::lock_guard lock(mutex_);
+    MutexLock lock(mutex_);
     events_.push_back(std::move(event));
   }
-  arrived_.notify_one();
+  arrived_.NotifyOne();
 }
 
 }  // namespace idefics

@@ -6,13 +6,12 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "predictor/types.h"
 
 namespace idefics {
@@ -42,7 +41,7 @@ class RequestHandle {
   using Clock = std::chrono::steady_clock;
 
   // Caller thread. Waits for the next event until `deadline` at most; false: none came.
-  bool Next(TokenEvent* event, Clock::time_point deadline);
+  bool Next(TokenEvent* event, Clock::time_point deadline) IDEFICS_EXCLUDES(mutex_);
   // Any thread. The engine drops the request at its next step; a last event still comes.
   void Cancel() { canceled_ = true; }
   bool canceled() const { return canceled_; }
@@ -50,13 +49,13 @@ class RequestHandle {
   Clock::time_point admitted_at() const { return admitted_at_.load(); }
 
   // Engine thread.
-  void Push(TokenEvent event);
+  void Push(TokenEvent event) IDEFICS_EXCLUDES(mutex_);
   void set_admitted_at(Clock::time_point time) { admitted_at_ = time; }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::deque<TokenEvent> events_;
+  Mutex mutex_;
+  CondVar arrived_;
+  std::deque<TokenEvent> events_ IDEFICS_GUARDED_BY(mutex_);
   std::atomic<bool> canceled_ = false;
   std::atomic<Clock::time_point> admitted_at_ = Clock::time_point{};
 };
