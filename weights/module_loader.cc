@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "weights/module_loader.h"
 
+#include <ATen/ops/from_blob.h>
+#include <torch/csrc/jit/serialization/import.h>
+
 #include <istream>
 #include <sstream>
 
@@ -10,32 +13,32 @@
 namespace idefics {
 namespace {
 
-Result<torch::ScalarType> ToScalarType(const TensorView& tensor) {
+Result<at::ScalarType> ToScalarType(const TensorView& tensor) {
   switch (tensor.dtype) {
     case DType::kF32:
-      return torch::kFloat32;
+      return at::kFloat;
     case DType::kBF16:
-      return torch::kBFloat16;
+      return at::kBFloat16;
     case DType::kF16:
-      return torch::kFloat16;
+      return at::kHalf;
     case DType::kU8:
-      return torch::kUInt8;
+      return at::kByte;
     default:
       return Status::InvalidInput("tensor " + tensor.name + " of the bundle has a type that " +
                                   "this program does not run: export the checkpoint again");
   }
 }
 
-Result<torch::Tensor> ViewOf(const TensorView& tensor) {
-  ASSIGN_OR_RETURN(const torch::ScalarType type, ToScalarType(tensor));
+Result<at::Tensor> ViewOf(const TensorView& tensor) {
+  ASSIGN_OR_RETURN(const at::ScalarType type, ToScalarType(tensor));
   // The mapping is read-only; nothing writes to a parameter.
   auto* data = const_cast<uint8_t*>(tensor.bytes.data());
-  return torch::from_blob(
-      data, tensor.shape, [keep = tensor.mapping](void*) {}, torch::TensorOptions(type));
+  return at::from_blob(
+      data, tensor.shape, [keep = tensor.mapping](void*) {}, at::TensorOptions(type));
 }
 
 // Sets the attribute at a path like "layers.0.qkv.weight" in `module`.
-Status SetTensor(torch::jit::Module module, const std::string& path, const torch::Tensor& tensor) {
+Status SetTensor(torch::jit::Module module, const std::string& path, const at::Tensor& tensor) {
   size_t begin = 0;
   for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
     const std::string part = path.substr(begin, dot - begin);
@@ -49,7 +52,7 @@ Status SetTensor(torch::jit::Module module, const std::string& path, const torch
   return Status::Ok();
 }
 
-Status SetTensors(const Bundle& bundle, const std::string& name, const torch::Device& device,
+Status SetTensors(const Bundle& bundle, const std::string& name, const at::Device& device,
                   torch::jit::Module* module) {
   const std::string prefix = name + ".";
   uint64_t bytes = 0;
@@ -59,7 +62,7 @@ Status SetTensors(const Bundle& bundle, const std::string& name, const torch::De
   Progress progress("Loading " + name, bytes, "B");
   for (const TensorView& view : bundle.tensors()) {
     if (!view.name.starts_with(prefix)) continue;
-    ASSIGN_OR_RETURN(const torch::Tensor tensor, ViewOf(view));
+    ASSIGN_OR_RETURN(const at::Tensor tensor, ViewOf(view));
     const Status status = SetTensor(*module, view.name.substr(prefix.size()), tensor.to(device));
     RETURN_IF_ERROR(status.WithPrefix("tensor " + view.name));
     progress.Advance(view.bytes.size());
@@ -76,7 +79,7 @@ Status SetTensors(const Bundle& bundle, const std::string& name, const torch::De
 }  // namespace
 
 Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
-                                      const torch::Device& device) {
+                                      const at::Device& device) {
   ASSIGN_OR_RETURN(const std::string script, bundle.ReadFile(name + ".ts"));
   try {
     std::istringstream stream(script);

@@ -3,7 +3,7 @@
 // torch in it; included by predictor/model/torch_runner.cc alone.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <string>
 
@@ -17,6 +17,6 @@ namespace idefics {
 // Elsewhere they are copied one by one. kInvalidInput if a tensor has no place or a place has no
 // tensor.
 Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
-                                      const torch::Device& device);
+                                      const at::Device& device);
 
 }  // namespace idefics

@@ -22,7 +22,7 @@ constexpr int kWarmups = 3;
 // One captured step. The graph reads `indices` and writes `outputs` at fixed addresses, so both
 // live as long as it does.
 struct Captured {
-  torch::Tensor indices;         // i32: GraphInput, on the device
+  at::Tensor indices;            // i32: GraphInput, on the device
   DecodeGraphs::Tensors inputs;  // views of indices, in the order of kStepArrays
   at::cuda::CUDAGraph graph;
   DecodeGraphs::Tensors outputs;  // in the graphs' pool
@@ -30,7 +30,7 @@ struct Captured {
 
 class CapturedDecodeGraphs : public DecodeGraphs {
  public:
-  CapturedDecodeGraphs(torch::Device device, int32_t scratch_slot, Forward forward)
+  CapturedDecodeGraphs(at::Device device, int32_t scratch_slot, Forward forward)
       : device_(device),
         scratch_slot_(scratch_slot),
         forward_(std::move(forward)),
@@ -59,7 +59,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     Upload(input, captured.get());
     captured->graph.replay();  // on the current stream
     Tensors outputs;
-    for (const torch::Tensor& output : captured->outputs) {
+    for (const at::Tensor& output : captured->outputs) {
       outputs.push_back(output.narrow(0, 0, static_cast<int64_t>(step.rows())));
     }
     return outputs;
@@ -68,7 +68,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
  private:
   // Copies from new host memory each time: the copy for the step before may still be waiting.
   void Upload(const std::vector<int32_t>& input, Captured* captured) const {
-    captured->indices.copy_(HostCopy(input, torch::kInt32, device_), /*non_blocking=*/true);
+    captured->indices.copy_(HostCopy(input, at::kInt, device_), /*non_blocking=*/true);
   }
 
   // The warm-up runs are the step itself: they write the keys and values that the replay writes
@@ -76,11 +76,11 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   std::unique_ptr<Captured> Capture(const std::vector<int32_t>& input, int rows) {
     auto captured = std::make_unique<Captured>();
     const auto size = static_cast<int64_t>(input.size());
-    captured->indices = torch::empty({size}, torch::TensorOptions(torch::kInt32).device(device_));
+    captured->indices = at::empty({size}, at::TensorOptions(at::kInt).device(device_));
     const auto sizes = GraphInputSizes(rows);
     int64_t at = 0;
     for (size_t i = 0; i < sizes.size(); ++i) {
-      const torch::Tensor array = captured->indices.narrow(0, at, sizes[i]);
+      const at::Tensor array = captured->indices.narrow(0, at, sizes[i]);
       const int64_t columns = kStepArrays[i].columns;
       captured->inputs.push_back(columns == 1 ? array : array.view({-1, columns}));
       at += sizes[i];
@@ -116,7 +116,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     spoilt_ = std::move(captured);  // the allocators may still ask it whether it is capturing
   }
 
-  const torch::Device device_;
+  const at::Device device_;
   const int32_t scratch_slot_;
   const Forward forward_;
   const c10::cuda::CUDAStream stream_;  // one for all captures: they share a cuBLAS workspace
@@ -129,7 +129,7 @@ class CapturedDecodeGraphs : public DecodeGraphs {
 
 }  // namespace
 
-std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(torch::Device device, int32_t scratch_slot,
+std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(at::Device device, int32_t scratch_slot,
                                                DecodeGraphs::Forward forward) {
   return std::make_unique<CapturedDecodeGraphs>(device, scratch_slot, std::move(forward));
 }

@@ -3,7 +3,7 @@
 // host starts one graph instead of some 900 kernels. docs/performance.md#cuda-graphs, #traps.
 #pragma once
 
-#include <torch/types.h>
+#include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>
@@ -15,7 +15,7 @@ namespace idefics {
 
 class DecodeGraphs {
  public:
-  using Tensors = std::vector<torch::Tensor>;
+  using Tensors = std::vector<at::Tensor>;
   // Runs the decoder on index tensors in the order of kStepArrays. Row r of every output belongs to
   // row r of the step.
   using Forward = std::function<Tensors(const Tensors&)>;
@@ -31,7 +31,7 @@ class DecodeGraphs {
 
 // Only in builds with CUDA. `forward` must stay callable and its tensors at their addresses as long
 // as the graphs live.
-std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(torch::Device device, int32_t scratch_slot,
+std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(at::Device device, int32_t scratch_slot,
                                                DecodeGraphs::Forward forward);
 
 }  // namespace idefics

@@ -21,24 +21,24 @@ bool IsPackedLinear(const torch::jit::Module& module) {
 }  // namespace
 
 #ifdef IDEFICS_WITH_CUDA
-bool DeviceSupportsFp8(torch::Device device) {
+bool DeviceSupportsFp8(at::Device device) {
   if (!device.is_cuda()) return false;
   const cudaDeviceProp& chip = *at::cuda::getDeviceProperties(device.index());
   return SupportsFp8(chip.major, chip.minor);
 }
 #else
-bool DeviceSupportsFp8(torch::Device /*device*/) { return false; }
+bool DeviceSupportsFp8(at::Device /*device*/) { return false; }
 #endif
 
-void QuantizeWeightsToFp8(const torch::jit::Module& decoder, torch::Device device) {
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder, at::Device device) {
   uint64_t bytes = 0;
-  for (const torch::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
+  for (const at::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
   Progress progress("Loading decoder as fp8", bytes, "B");
   for (auto [path, module] : decoder.named_modules()) {
     // lm_head stays as the exporter stores it: it is small, and every token depends on it.
     const bool quantize = IsPackedLinear(module) && path != "lm_head";
     for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
-      const torch::Tensor there = parameter.value.to(device);
+      const at::Tensor there = parameter.value.to(device);
       module.setattr(parameter.name, quantize ? QuantizeToFp8(there) : there);
       progress.Advance(there.nbytes());
     }
@@ -48,7 +48,7 @@ void QuantizeWeightsToFp8(const torch::jit::Module& decoder, torch::Device devic
 void UnpackWeights(const torch::jit::Module& module) {
   for (torch::jit::Module linear : module.modules()) {
     if (!IsPackedLinear(linear)) continue;
-    const torch::Tensor packed = linear.attr("weight").toTensor();
+    const at::Tensor packed = linear.attr("weight").toTensor();
     const int64_t n = linear.attr("n").toInt();
     const int64_t values = packed.dim() == 4 ? packed.size(3) : 1;
     linear.setattr("weight", UnpackWeight(packed, n, packed.size(1) * values));

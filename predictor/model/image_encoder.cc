@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/image_encoder.h"
 
+#include <ATen/ops/from_blob.h>
+
 #include "common/check.h"
 
 namespace idefics {
@@ -12,7 +14,7 @@ constexpr size_t kParts = 8;
 
 }  // namespace
 
-ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, torch::Device device)
+ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device)
     : vision_(std::move(vision)),
       cache_(std::move(cache)),
       device_(device),
@@ -25,9 +27,8 @@ ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, t
 void ImageEncoder::Begin(std::span<const float> pixels, int64_t side, int32_t slot,
                          const DeviceQueue& steps) {
   IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
-  const torch::Tensor input =
-      torch::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, torch::kFloat32)
-          .to(device_);
+  const at::Tensor input =
+      at::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, at::kFloat).to(device_);
   patches_ = vision_.get_method("embed")({input}).toTensor();
   slot_ = slot;
   next_part_ = 0;
@@ -55,7 +56,7 @@ void ImageEncoder::Store() {
   slot_is_free_->HoldBack(queue_);
   cache_.k.select(1, slot_).copy_(kv->elements()[0].toTensor().select(1, 0));
   cache_.v.select(1, slot_).copy_(kv->elements()[1].toTensor().select(1, 0));
-  patches_ = torch::Tensor();
+  patches_ = at::Tensor();
   stored_.emplace(queue_);
 }
 

@@ -3,7 +3,7 @@
 // of its own. Engine thread; methods throw c10::Error.
 #pragma once
 
-#include <torch/script.h>
+#include <torch/csrc/jit/api/module.h>
 
 #include <optional>
 #include <span>
@@ -16,13 +16,13 @@ namespace idefics {
 // Cross-attention K and V of all cached images, each [cross layers, slots, H, L, d], in the
 // activations' type.
 struct ImageCacheTensors {
-  torch::Tensor k, v;
+  at::Tensor k, v;
 };
 
 class ImageEncoder {
  public:
   // vision: on `device`. cache: of its final size.
-  ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, torch::Device device);
+  ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device);
 
   // pixels: [3, side, side], read during the call. steps: the queue whose work reads the cache;
   // work that is in it already may still read the slot's previous image.
@@ -40,11 +40,11 @@ class ImageEncoder {
   torch::jit::Module vision_;
   std::vector<torch::jit::Module> layers_;
   ImageCacheTensors cache_;
-  const torch::Device device_;
+  const at::Device device_;
   const DeviceQueue queue_;
 
   // State of the image that is being encoded.
-  torch::Tensor patches_;  // [1, P, E] after the layers so far
+  at::Tensor patches_;  // [1, P, E] after the layers so far
   int32_t slot_ = -1;
   size_t next_part_ = 0;
   std::optional<DeviceMark> slot_is_free_;

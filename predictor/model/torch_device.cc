@@ -18,12 +18,12 @@ void LoadTorchCuda() {
 
 }  // namespace
 
-Result<torch::Device> ChooseDevice(const std::string& name) {
+Result<at::Device> ChooseDevice(const std::string& name) {
   if (name == "auto" || name.starts_with("cuda")) LoadTorchCuda();
-  const torch::Device first_cuda(torch::kCUDA, 0);
-  if (name == "auto") return torch::cuda::is_available() ? first_cuda : torch::kCPU;
+  const at::Device first_cuda(at::kCUDA, 0);
+  if (name == "auto") return torch::cuda::is_available() ? first_cuda : at::kCPU;
   try {
-    const torch::Device device(name);
+    const at::Device device(name);
     if (device.is_cuda() && !torch::cuda::is_available()) {
       return Status::InvalidInput("--device is " + name +
                                   ", but no CUDA device can be used here: use cpu or auto");
@@ -34,7 +34,7 @@ Result<torch::Device> ChooseDevice(const std::string& name) {
   }
 }
 
-DeviceQueue::DeviceQueue(torch::Device device, bool urgent) {
+DeviceQueue::DeviceQueue(at::Device device, bool urgent) {
   if (device.is_cpu()) return;
   stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, urgent);
 }

@@ -3,10 +3,11 @@
 // to Status.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
-#include <torch/types.h>
 
 #include <cstring>
 #include <optional>
@@ -19,7 +20,7 @@ namespace idefics {
 
 // name: "auto", "cpu", "cuda", "cuda:1". REQUIRES: nothing has asked libtorch for CUDA before,
 // because it remembers the first answer.
-Result<torch::Device> ChooseDevice(const std::string& name);
+Result<at::Device> ChooseDevice(const std::string& name);
 
 // Runs `body` and turns what libtorch throws into a Status.
 template <typename Body>
@@ -42,12 +43,10 @@ Status CatchTorch(const char* what, const Body& body) {
 // GPU it is in pinned memory, so that a copy to the device does not wait; the allocator reuses that
 // memory only after the copy was made. Throws c10::Error.
 template <typename Value>
-torch::Tensor HostCopy(const std::vector<Value>& values, torch::ScalarType type,
-                       torch::Device device) {
+at::Tensor HostCopy(const std::vector<Value>& values, at::ScalarType type, at::Device device) {
   const size_t bytes = values.size() * sizeof(Value);
-  const torch::Tensor host =
-      torch::empty({static_cast<int64_t>(bytes / elementSize(type))},
-                   torch::TensorOptions(type).pinned_memory(!device.is_cpu()));
+  const at::Tensor host = at::empty({static_cast<int64_t>(bytes / elementSize(type))},
+                                    at::TensorOptions(type).pinned_memory(!device.is_cpu()));
   if (bytes > 0) std::memcpy(host.data_ptr(), values.data(), bytes);
   return host;
 }
@@ -57,7 +56,7 @@ torch::Tensor HostCopy(const std::vector<Value>& values, torch::ScalarType type,
 class DeviceQueue {
  public:
   // urgent: its work is preferred to that of other queues.
-  DeviceQueue(torch::Device device, bool urgent);
+  DeviceQueue(at::Device device, bool urgent);
 
   // The calling thread's work goes into this queue while the result lives.
   c10::OptionalStreamGuard Use() const { return c10::OptionalStreamGuard(stream_); }

@@ -3,8 +3,9 @@
 
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/jit/runtime/graph_executor.h>
-#include <torch/script.h>
 
 #include <algorithm>
 #include <deque>
@@ -25,48 +26,46 @@
 namespace idefics {
 namespace {
 
-torch::ScalarType ActivationType(DType dtype) {
+at::ScalarType ActivationType(DType dtype) {
   switch (dtype) {
     case DType::kBF16:
-      return torch::kBFloat16;
+      return at::kBFloat16;
     case DType::kF16:
-      return torch::kFloat16;
+      return at::kHalf;
     default:
-      return torch::kFloat32;
+      return at::kFloat;
   }
 }
 
 // This many prompt tokens make a decode step of the int8 9b model take about half as long again.
 constexpr int32_t kPrefillChunkOnCpu = 16;
 
-torch::Tensor GatherLastTokens(const torch::Tensor& tokens, const torch::Tensor& kv_slots,
-                               const torch::Tensor& history) {
+at::Tensor GatherLastTokens(const at::Tensor& tokens, const at::Tensor& kv_slots,
+                            const at::Tensor& history) {
   static const auto gather =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow("idefics::gather_last_tokens", "")
-          .typed<torch::Tensor(const torch::Tensor&, const torch::Tensor&, torch::Tensor)>();
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, at::Tensor)>();
   return gather.call(tokens, kv_slots, history);
 }
 
-torch::Tensor SampleTokens(const torch::Tensor& logits, const torch::Tensor& sampling_params,
-                           const torch::Tensor& history) {
-  static const auto sample =
-      c10::Dispatcher::singleton()
-          .findSchemaOrThrow("idefics::sample_tokens", "")
-          .typed<torch::Tensor(torch::Tensor, const torch::Tensor&, torch::Tensor)>();
+at::Tensor SampleTokens(const at::Tensor& logits, const at::Tensor& sampling_params,
+                        const at::Tensor& history) {
+  static const auto sample = c10::Dispatcher::singleton()
+                                 .findSchemaOrThrow("idefics::sample_tokens", "")
+                                 .typed<at::Tensor(at::Tensor, const at::Tensor&, at::Tensor)>();
   return sample.call(logits, sampling_params, history);
 }
 
 // On a CPU it gains nothing: the host's threads run the steps.
-bool SamplesOnDevice(AsyncScheduling scheduling, torch::Device device, int64_t vocab) {
+bool SamplesOnDevice(AsyncScheduling scheduling, at::Device device, int64_t vocab) {
   if (scheduling == AsyncScheduling::kAuto) return !device.is_cpu() && vocab <= kMaxDeviceVocab;
   return scheduling == AsyncScheduling::kOn;
 }
 
 class TorchRunner : public ModelRunner {
  public:
-  TorchRunner(const BundleManifest& manifest, torch::Device device,
-              const TorchRunnerOptions& options)
+  TorchRunner(const BundleManifest& manifest, at::Device device, const TorchRunnerOptions& options)
       : device_(device),
         num_threads_(device.is_cpu() && options.num_threads == 0 ? AutotuneThreads()
                                                                  : options.num_threads),
@@ -95,7 +94,7 @@ class TorchRunner : public ModelRunner {
   Status Load(const Bundle& bundle) {
     ASSIGN_OR_RETURN(const torch::jit::Module vision, LoadModule(bundle, "vision", device_));
     // With fp8 each weight is moved by itself: in 16 bit all of them might not fit on the device.
-    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", fp8_ ? torch::kCPU : device_));
+    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", fp8_ ? at::kCPU : device_));
     if (device_.is_cuda()) {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
         if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
@@ -138,19 +137,19 @@ class TorchRunner : public ModelRunner {
     return Guarded("running a step", [&] {
       const auto queue = Enter(step_queue_);
       const StepIndices step(rows);
-      std::vector<torch::Tensor> outputs;
+      std::vector<at::Tensor> outputs;
       if (graphs_ != nullptr) outputs = graphs_->Run(step);
       if (outputs.empty()) outputs = Decode(Indices(step));
-      torch::Tensor logits = outputs.at(0);
+      at::Tensor logits = outputs.at(0);
       if (step.host_rows.empty()) {
         logits = logits.narrow(0, 0, 0);
       } else if (step.host_rows.size() < step.sample_rows.size()) {
-        logits = logits.index_select(0, OnDevice(step.host_rows, torch::kInt64));
+        logits = logits.index_select(0, OnDevice(step.host_rows, at::kLong));
       }
-      const auto to_host = [](const torch::Tensor& tensor) {  // from a GPU into pinned memory
-        return tensor.to(torch::kCPU, /*non_blocking=*/true).contiguous();
+      const auto to_host = [](const at::Tensor& tensor) {  // from a GPU into pinned memory
+        return tensor.to(at::kCPU, /*non_blocking=*/true).contiguous();
       };
-      torch::Tensor sampled;
+      at::Tensor sampled;
       if (outputs.size() > 1) sampled = to_host(outputs[1]);
       in_flight_.push_back(
           {step.sample_rows.size(), sampled, to_host(logits), DeviceMark(step_queue_)});
@@ -176,7 +175,7 @@ class TorchRunner : public ModelRunner {
     return Guarded("copying KV of beams", [&] {
       const auto queue = Enter(step_queue_);
       for (const KvCopy& copy : copies) {
-        for (torch::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
+        for (at::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
           arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
         }
       }
@@ -185,10 +184,10 @@ class TorchRunner : public ModelRunner {
 
  private:
   struct StartedStep {
-    size_t rows;            // that want logits
-    torch::Tensor sampled;  // [rows] i32 on the host; undefined where the host samples
-    torch::Tensor logits;   // [rows that the host samples, vocab] f32 on the host
-    DeviceMark done;        // both have arrived
+    size_t rows;         // that want logits
+    at::Tensor sampled;  // [rows] i32 on the host; undefined where the host samples
+    at::Tensor logits;   // [rows that the host samples, vocab] f32 on the host
+    DeviceMark done;     // both have arrived
   };
 
   // Settings of the thread while the result lives: its queue and TorchScript without profiling.
@@ -223,14 +222,14 @@ class TorchRunner : public ModelRunner {
 
   // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
   // [S] i32. Sampling overwrites the logits of its rows.
-  std::vector<torch::Tensor> Decode(const std::vector<torch::Tensor>& indices) {
+  std::vector<at::Tensor> Decode(const std::vector<at::Tensor>& indices) {
     std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end() - 1);
     if (limits_.samples_on_device) {
       inputs[kTokensArray] =
           GatherLastTokens(indices[kTokensArray], indices[kKvSlotsArray], history_);
     }
     inputs.insert(inputs.end(), {k_arena_, v_arena_, image_cache_.k, image_cache_.v});
-    const torch::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
+    const at::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
     if (!limits_.samples_on_device) return {logits};
     return {logits, SampleTokens(logits, indices[kSamplingParamsArray], history_)};
   }
@@ -238,7 +237,7 @@ class TorchRunner : public ModelRunner {
   void Allocate(const Bundle& bundle) {
     const BundleManifest& manifest = bundle.manifest();
     const ModelConfig& model = manifest.model;
-    const auto options = torch::TensorOptions(ActivationType(manifest.dtype)).device(device_);
+    const auto options = at::TensorOptions(ActivationType(manifest.dtype)).device(device_);
     if (limits_.kv_tokens == 0) {
       uint64_t weight_bytes = 0;
       for (const TensorView& tensor : bundle.tensors()) weight_bytes += tensor.bytes.size();
@@ -253,12 +252,12 @@ class TorchRunner : public ModelRunner {
     const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots,
                                         model.num_heads, model.tokens_per_image(),
                                         model.head_dim()};
-    k_arena_ = torch::empty(arena, options);
-    v_arena_ = torch::empty(arena, options);
-    image_cache_.k = torch::empty(table, options);
-    image_cache_.v = torch::empty(table, options);
+    k_arena_ = at::empty(arena, options);
+    v_arena_ = at::empty(arena, options);
+    image_cache_.k = at::empty(table, options);
+    image_cache_.v = at::empty(table, options);
     if (limits_.samples_on_device) {
-      history_ = torch::zeros({limits_.kv_tokens + 1}, options.dtype(torch::kInt32));
+      history_ = at::zeros({limits_.kv_tokens + 1}, options.dtype(at::kInt));
     }
   }
 
@@ -281,28 +280,28 @@ class TorchRunner : public ModelRunner {
 
   // Does not wait for the GPU, which may still run the step before.
   template <typename Value>
-  torch::Tensor OnDevice(const std::vector<Value>& values, torch::ScalarType type) const {
+  at::Tensor OnDevice(const std::vector<Value>& values, at::ScalarType type) const {
     return HostCopy(values, type, device_).to(device_, /*non_blocking=*/true);
   }
 
-  std::vector<torch::Tensor> Indices(const StepIndices& step) const {
-    std::vector<torch::Tensor> indices;
+  std::vector<at::Tensor> Indices(const StepIndices& step) const {
+    std::vector<at::Tensor> indices;
     for (const StepArray& array : kStepArrays) {
-      const torch::Tensor values = OnDevice(step.*array.values, torch::kInt32);
+      const at::Tensor values = OnDevice(step.*array.values, at::kInt);
       indices.push_back(array.columns == 1 ? values : values.view({-1, array.columns}));
     }
     return indices;
   }
 
-  const torch::Device device_;
+  const at::Device device_;
   const int num_threads_;
   RunnerLimits limits_;
   int64_t max_kv_tokens_ = 0;
   bool broken_ = false;
   torch::jit::Module decoder_;
-  torch::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
+  at::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
   ImageCacheTensors image_cache_;
-  torch::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
+  at::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
   const bool fp8_;
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
@@ -311,7 +310,7 @@ class TorchRunner : public ModelRunner {
   std::optional<ImageEncoder> images_;
 };
 
-Status CheckFp8(const BundleManifest& manifest, torch::Device device) {
+Status CheckFp8(const BundleManifest& manifest, at::Device device) {
   if (manifest.quantization != "none" || manifest.dtype == DType::kF32) {
     const std::string has = manifest.quantization == "none" ? "f32" : manifest.quantization;
     return Status::InvalidInput(
@@ -330,7 +329,7 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunne
                                           std::string* description) {
   UseOperators();
   if (!options.custom_ops) UseReferenceOperators();
-  ASSIGN_OR_RETURN(const torch::Device device, ChooseDevice(options.device));
+  ASSIGN_OR_RETURN(const at::Device device, ChooseDevice(options.device));
   if (options.weights == DecoderWeights::kFp8) RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
   std::unique_ptr<TorchRunner> runner;
   RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {

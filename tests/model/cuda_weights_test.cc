@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/cuda_weights.h"
 
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
