@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Every outside library: version, reason, and the only place that may include it. System packages
 # come from Debian (scripts/setup.sh installs them); the rest from IDEFICS_CACHE, which setup.sh fills
 # and checks by hash. Nothing is downloaded by CMake.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # One helper per kind of target. Sources are listed by name, never by GLOB.
 
 add_library(idefics_flags INTERFACE)  # warnings and sanitizers, for our own code only

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks sizes: files, functions, parameters, line lengths of our C++, Python and shell sources.
+"""Checks sizes of our C++, Python, shell and CMake: files, functions, parameters, lines.
 
 A file may have 400 lines (600 with a first comment that says "Long because"), a header 200, a
 function 60 lines (a table: any, with such a comment before it) and in C++ 6 parameters, a line 130
@@ -16,7 +16,7 @@ import sys
 
 FILE_LINES, LONG_FILE_LINES, HEADER_LINES = 400, 600, 200
 FUNCTION_LINES, PARAMETERS, COLUMNS = 60, 6, 130
-SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".py", ".sh")
+SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".py", ".sh", ".cmake")
 NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "sizeof", "alignas", "decltype",
                  "noexcept", "requires"}
 
@@ -120,7 +120,8 @@ def main():
     found = []
     for path in sorted(pathlib.Path(".").rglob("*")):
         hidden = any(part.startswith(".") for part in path.parts)
-        if path.suffix in SUFFIXES and path.parts[0] != "build" and not hidden:
+        source = path.suffix in SUFFIXES or path.name == "CMakeLists.txt"
+        if source and path.parts[0] != "build" and not hidden:
             found += violations(str(path), path.read_text())
     print("\n".join(found) or "sizes: every file and function is within its limit")
     return 1 if found else 0

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many requests at once through HTTP: tokens a second with 1 … N clients in a closed loop, and what an arrival does to
-the time between the tokens of a running stream.
+"""Many requests at once through HTTP: tokens a second with 1 … N clients in a closed loop, and what
+an arrival does to the time between the tokens of a running stream.
 
     throughput.py --bundle BUNDLE [--clients 1,2,4,8] [--rounds 5] [--tokens 16]
 """
@@ -42,7 +42,8 @@ def closed_loop(server: Server, clients: int, new_tokens: int) -> float:
 
 
 def gaps_of_stream(server: Server, arrivals: int, new_tokens: int) -> list[float]:
-    """Seconds between the tokens of one stream while `arrivals` others come with a new picture and 60 tokens each."""
+    """Seconds between the tokens of one stream while `arrivals` others come with a new picture and
+    60 tokens each."""
     gaps: list[float] = []
     stream = threading.Thread(
         target=lambda: gaps.extend(server.ask(["Tell me a long story"], new_tokens).gaps()))
@@ -63,9 +64,16 @@ def show_gaps(server: Server, new_tokens: int) -> None:
     rows = []
     for arrivals in (0, 3):
         gaps = sorted(gaps_of_stream(server, arrivals, new_tokens))
-        rows.append([arrivals, len(gaps), *(f"{1000 * value:.0f}" for value in
-                                            (statistics.median(gaps), gaps[int(len(gaps) * 0.9)], gaps[-1]))])
-    print("\nBetween two tokens of a running stream, ms; an arrival: a new picture, about 60 tokens, 8 new ones\n")
+        rows.append([
+            arrivals,
+            len(gaps),
+            *(f"{1000 * value:.0f}"
+              for value in (statistics.median(gaps), gaps[int(len(gaps) * 0.9)], gaps[-1]))
+        ])
+    print(
+        "\nBetween two tokens of a running stream, ms; an arrival: a new picture, about 60 "
+        "tokens, 8 new ones\n"
+    )
     table(["arrivals", "gaps", "median", "90 %", "largest"], rows)
 
 
@@ -78,13 +86,16 @@ def main() -> None:
     heading("Clients in a closed loop")
     for bundle in options.bundle:
         alone_in_cache(bundle, options.bundle)
-        with running(Server(bundle, "--kv-tokens", "4096", "--max-num-seqs", str(max(counts)))) as server:
+        with running(Server(bundle, "--kv-tokens", "4096", "--max-num-seqs",
+                            str(max(counts)))) as server:
             rates = interleaved(options.rounds, {
                 str(count): functools.partial(closed_loop, server, count, options.tokens)
                 for count in counts})
             print(f"\n{bundle.name}\n")
-            table(["clients", "tokens/s", "× one client"],
-                  [[name, Figure(values), ratio(values, rates[str(counts[0])])] for name, values in rates.items()])
+            table(
+                ["clients", "tokens/s", "× one client"],
+                [[name, Figure(values), ratio(values, rates[str(counts[0])])]
+                 for name, values in rates.items()])
             show_gaps(server, new_tokens=40)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the weights of a Hugging Face checkpoint folder piece by piece, so that no tensor is ever whole in memory.
+"""Reads the weights of a Hugging Face checkpoint folder piece by piece, so that no tensor is ever
+whole in memory.
 
-Safetensors files are parsed here (the format: u64 header length, JSON header, data) and read with pread; `.bin`
-files are mapped by torch.load and their pages given back as soon as they are used.
+Safetensors files are parsed here (the format: u64 header length, JSON header, data) and read with
+pread; `.bin` files are mapped by torch.load and their pages given back as soon as they are used.
 """
 
 import ctypes
@@ -29,8 +30,10 @@ CHUNK_BYTES = 32 << 20
 MAX_HEADER_BYTES = 100_000_000
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 # Sizes of what a header may name besides DTYPES; such tensors may be present but not be used.
-_OTHER_SIZES = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4,
-                "F64": 8, "I64": 8, "U64": 8}
+_OTHER_SIZES = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "I32": 4, "U32": 4,
+    "F64": 8, "I64": 8, "U64": 8
+}
 _MADV_DONTNEED = 4
 
 
@@ -48,7 +51,8 @@ class StoredTensor:
 
 
 class _WeightFile:
-    """tensors() names what is inside; chunks() yields flat pieces, each valid until the next is asked for."""
+    """tensors() names what is inside; chunks() yields flat pieces, each valid until the next is
+    asked for."""
 
     def tensors(self) -> list[StoredTensor]:
         raise NotImplementedError
@@ -92,14 +96,17 @@ class _SafetensorsFile(_WeightFile):
         numbers = [*shape, begin, end]
         if any(isinstance(n, bool) or not isinstance(n, int) or n < 0 for n in numbers):
             raise ValueError(name)
-        element = DTYPES[entry["dtype"]].itemsize if entry["dtype"] in DTYPES else _OTHER_SIZES[entry["dtype"]]
+        element = DTYPES[entry["dtype"]].itemsize if entry["dtype"] in DTYPES else _OTHER_SIZES[
+            entry["dtype"]]
         if math.prod(shape) * element != end - begin:
             raise ValueError(name)
         return end
 
     def tensors(self) -> list[StoredTensor]:
-        return [StoredTensor(name, entry["dtype"], tuple(entry["shape"]), self, entry["data_offsets"][0])
-                for name, entry in self._header.items()]
+        return [
+            StoredTensor(name, entry["dtype"], tuple(entry["shape"]), self,
+                         entry["data_offsets"][0]) for name, entry in self._header.items()
+        ]
 
     def chunks(self, tensor: StoredTensor) -> Iterator[Tensor]:
         dtype = DTYPES[tensor.dtype]
@@ -128,17 +135,23 @@ class _TorchFile(_WeightFile):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
             if "mmap can only be used" in str(error):
-                raise ExportError(f"{path} is in the format of torch before 1.6: load and save it once with "
-                                  "transformers' save_pretrained") from None
-            raise ExportError(f"{path} cannot be read as weights of torch: fetch it again") from None
+                raise ExportError(
+                    f"{path} is in the format of torch before 1.6: load and save it once with "
+                    "transformers' save_pretrained") from None
+            raise ExportError(
+                f"{path} cannot be read as weights of torch: fetch it again") from None
         if not isinstance(state, dict) or not all(
-                isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
-            raise ExportError(f"{path} does not hold a plain table of tensors: give the model's own weight file")
+                isinstance(name, str) and isinstance(value, Tensor)
+                for name, value in state.items()):
+            raise ExportError(
+                f"{path} does not hold a plain table of tensors: give the model's own weight file")
         self._state: dict[str, Tensor] = state
 
     def tensors(self) -> list[StoredTensor]:
-        return [StoredTensor(name, _BIN_NAMES.get(value.dtype, str(value.dtype)), tuple(value.shape), self, name)
-                for name, value in self._state.items()]
+        return [
+            StoredTensor(name, _BIN_NAMES.get(value.dtype, str(value.dtype)), tuple(value.shape),
+                         self, name) for name, value in self._state.items()
+        ]
 
     def chunks(self, tensor: StoredTensor) -> Iterator[Tensor]:
         flat = self._state[tensor.place].contiguous().view(-1)
@@ -150,11 +163,13 @@ class _TorchFile(_WeightFile):
 
 
 def _forget_pages(piece: Tensor) -> None:
-    """Takes the whole pages of a mapped piece out of this process's memory; reading them again is harmless."""
+    """Takes the whole pages of a mapped piece out of this process's memory; reading them again is
+    harmless."""
     begin = -(-piece.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     end = (piece.data_ptr() + piece.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
     if end > begin:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), _MADV_DONTNEED)
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin),
+                                  _MADV_DONTNEED)
 
 
 class Checkpoint:
@@ -167,12 +182,17 @@ class Checkpoint:
             names = set()
             for tensor in file.tensors():
                 if tensor.name in self.tensors:
-                    raise ExportError(f"{folder} holds the tensor {tensor.name} in two weight files: fetch it again")
+                    raise ExportError(
+                        f"{folder} holds the tensor {tensor.name} in two weight files: fetch it "
+                        f"again"
+                    )
                 self.tensors[tensor.name] = tensor
                 names.add(tensor.name)
             lost = sorted(set(expected) - names)
             if lost:
-                raise ExportError(f"{path} lacks the tensor {lost[0]}, which the index puts there: fetch it again")
+                raise ExportError(
+                    f"{path} lacks the tensor {lost[0]}, which the index puts there: fetch it again"
+                )
 
     def shapes(self) -> dict[str, Shape]:
         return {name: tensor.shape for name, tensor in self.tensors.items()}
@@ -190,8 +210,10 @@ class Checkpoint:
         """Flat pieces in the stored type; each is valid until the next is asked for."""
         tensor = self.tensors[name]
         if tensor.dtype not in DTYPES:
-            raise ExportError(f"the tensor {name} is stored as {tensor.dtype}, expected {', '.join(DTYPES)}: give a "
-                              "checkpoint that is not quantized")
+            raise ExportError(
+                f"the tensor {name} is stored as {tensor.dtype}, expected {', '.join(DTYPES)}: "
+                f"give a "
+                "checkpoint that is not quantized")
         return tensor.file.chunks(tensor)
 
 
@@ -202,8 +224,10 @@ def _weight_files(folder: Path) -> list[tuple[Path, list[str]]]:
             return [(folder / single, [])]
         if (folder / f"{single}.index.json").is_file():
             return _indexed_files(folder / f"{single}.index.json")
-    raise ExportError(f"{folder} has no weights: expected model.safetensors or pytorch_model.bin, or the index.json "
-                      "of its shards")
+    raise ExportError(
+        f"{folder} has no weights: expected model.safetensors or pytorch_model.bin, or the "
+        f"index.json "
+        "of its shards")
 
 
 def _indexed_files(index: Path) -> list[tuple[Path, list[str]]]:
@@ -212,10 +236,13 @@ def _indexed_files(index: Path) -> list[tuple[Path, list[str]]]:
         raise ExportError(f"{index} has no weight_map: fetch the file again")
     files: dict[str, list[str]] = {}
     for name, file in weight_map.items():
-        if not isinstance(file, str) or Path(file).name != file or Path(file).suffix not in (".safetensors", ".bin"):
-            raise ExportError(f"{index} puts the tensor {name} into {file!r}, expected a file of the same folder")
+        if not isinstance(file, str) or Path(file).name != file or Path(file).suffix not in (
+                ".safetensors", ".bin"):
+            raise ExportError(
+                f"{index} puts the tensor {name} into {file!r}, expected a file of the same folder")
         files.setdefault(file, []).append(name)
     for file in files:
         if not (index.parent / file).is_file():
-            raise ExportError(f"{index.parent / file} is missing, {index.name} names it: fetch it again")
+            raise ExportError(
+                f"{index.parent / file} is missing, {index.name} names it: fetch it again")
     return [(index.parent / file, files[file]) for file in sorted(files)]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The export itself, in the order in which things can go wrong cheaply: config, tokenizer, tensor names, disk."""
+"""The export itself, in the order in which things can go wrong cheaply: config, tokenizer, tensor
+names, disk."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,8 @@ from .writer import BundleFolder, WrittenFile, check_free_space, write_file
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 QUANTIZED = ("int8", "int4")
-_DEFAULT = {"F32": "f32", "BF16": "bf16", "F16": "bf16"}  # f16 activations overflow in the 80b: only when asked for
+# F16 activations overflow in the 80b: only when asked for.
+_DEFAULT = {"F32": "f32", "BF16": "bf16", "F16": "bf16"}
 _SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's own
 
 
@@ -29,7 +31,8 @@ class ExportOptions:
     checkpoint: Path
     bundle: Path
     dtype: str | None = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
-    weights: str | None = None  # of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype
+    # Of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype.
+    weights: str | None = None
     name: str | None = None  # None: the checkpoint folder's
     force: bool = False
 
@@ -45,8 +48,10 @@ class ExportSummary:
 
 def _default_dtype(stored: str) -> str:
     if stored not in _DEFAULT:
-        raise ExportError(f"the checkpoint's weights are stored as {stored}, expected {', '.join(_DEFAULT)}: give a "
-                          "checkpoint that is not quantized")
+        raise ExportError(
+            f"the checkpoint's weights are stored as {stored}, expected {', '.join(_DEFAULT)}: "
+            f"give a "
+            "checkpoint that is not quantized")
     return _DEFAULT[stored]
 
 
@@ -55,8 +60,10 @@ def _forms(options: ExportOptions, source_dtype: str) -> tuple[str, str]:
     if options.weights in QUANTIZED:
         return options.dtype or _default_dtype(source_dtype), options.weights
     if options.weights and options.dtype not in (None, options.weights):
-        raise ExportError(f"--weights {options.weights} and --dtype {options.dtype} differ: only int8 and int4 weights "
-                          "have another type beside them")
+        raise ExportError(
+            f"--weights {options.weights} and --dtype {options.dtype} differ: only int8 and int4 "
+            f"weights "
+            "have another type beside them")
     return options.weights or options.dtype or _default_dtype(source_dtype), "none"
 
 
@@ -79,8 +86,10 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     scripts = script_files(config.shape, quantization, tensors)
     weight_bytes = sum(stored_bytes(target, form) for target in plan)
     name = options.name or folder.resolve().name
-    names = {"name": name, "dtype": dtype, "quantization": quantization, "source": folder.resolve().name,
-             "source_dtype": source_dtype.lower()}
+    names = {
+        "name": name, "dtype": dtype, "quantization": quantization, "source": folder.resolve().name,
+        "source_dtype": source_dtype.lower()
+    }
     weights = dtype if quantization == "none" else quantization
     final = options.bundle.absolute()
     with BundleFolder(final, options.force) as partial:

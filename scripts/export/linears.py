@@ -10,7 +10,8 @@ from torch import Tensor, nn
 def declare(module: nn.Module, *names: str, dtype: torch.dtype = torch.float32) -> None:
     """Registers empty parameters, which the loader replaces by the bundle's tensors."""
     for name in names:
-        module.register_parameter(name, nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False))
+        module.register_parameter(name,
+                                  nn.Parameter(torch.empty(0, dtype=dtype), requires_grad=False))
 
 
 class PackedLinear(nn.Module):
@@ -43,7 +44,8 @@ class Int8Linear(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum for each column and 128 values of k."""
+    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum for each column and 128 values
+    of k."""
 
     n: Final[int]
 

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two TorchScript modules of a bundle, without weights (docs/architecture.md#the-torchscript-boundary).
+"""The two TorchScript modules of a bundle, without weights
+(docs/architecture.md#the-torchscript-boundary).
 
-Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in by name
-(`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are static and ragged:
-the `T` tokens of all rows of a step are concatenated, nothing is padded, nothing depends on data.
-The modules stay in the subset that torch.export also accepts. Formulas: docs/model.md.
+Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in
+by name (`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are
+static and ragged: the `T` tokens of all rows of a step are concatenated, nothing is padded, nothing
+depends on data. The modules stay in the subset that torch.export also accepts. Formulas:
+docs/model.md.
 """
 
 from dataclasses import dataclass
@@ -74,14 +76,16 @@ class VisionLayer(nn.Module):
         self.num_heads = shape.num_heads
         self.eps = shape.layer_norm_eps
         self.quick_gelu = shape.hidden_act == "quick_gelu"
-        declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias",
-                 "norm2_weight", "norm2_bias", "fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
+        declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight",
+                "out_bias", "norm2_weight", "norm2_bias", "fc1_weight", "fc1_bias", "fc2_weight",
+                "fc2_bias")
 
     def forward(self, x: Tensor) -> Tensor:
         m, p, e = x.shape
         y = F.layer_norm(x, [e], self.norm1_weight, self.norm1_bias, self.eps)
         qkv = F.linear(y, self.qkv_weight, self.qkv_bias)
-        q, k, v = qkv.view(m, p, 3, self.num_heads, e // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = qkv.view(m, p, 3, self.num_heads, e // self.num_heads).permute(2, 0, 3, 1,
+                                                                                 4).unbind(0)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, p, e)
         x = x + F.linear(mixed, self.out_weight, self.out_bias)
         y = F.layer_norm(x, [e], self.norm2_weight, self.norm2_bias, self.eps)
@@ -103,9 +107,9 @@ class PerceiverBlock(nn.Module):
         self.num_heads = shape.num_heads
         self.head_dim = shape.head_dim
         self.qk_norm = shape.qk_layer_norms
-        declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight", "latents_norm_bias",
-                 "q_weight", "kv_weight", "out_weight", "mlp_norm_weight", "mlp_norm_bias", "fc_weight",
-                 "proj_weight")
+        declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight",
+                "latents_norm_bias", "q_weight", "kv_weight", "out_weight", "mlp_norm_weight",
+                "mlp_norm_bias", "fc_weight", "proj_weight")
         if shape.qk_layer_norms:
             declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
 
@@ -156,8 +160,9 @@ class ImageKv(nn.Module):
 
 
 class Vision(nn.Module):
-    """Everything that is computed once per distinct image: ViT, perceiver, cross-attention K and V. The server runs embed,
-    each of layers, pool and image_kv, so that decode steps run between them."""
+    """Everything that is computed once per distinct image: ViT, perceiver, cross-attention K and V.
+    The server runs embed, each of layers, pool and image_kv, so that decode steps run between
+    them."""
 
     patch_size: Final[int]
     eps: Final[float]
@@ -196,7 +201,8 @@ class Vision(nn.Module):
             latents = self.latents.unsqueeze(0).expand(x.size(0), -1, -1)
             for block in self.blocks:
                 latents = block(latents, x)
-            return F.layer_norm(latents, [x.size(2)], self.final_norm_weight, self.final_norm_bias, 1e-5)
+            return F.layer_norm(latents, [x.size(2)], self.final_norm_weight, self.final_norm_bias,
+                                1e-5)
         return x
 
     @torch.jit.export
@@ -212,8 +218,9 @@ class Vision(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Gated cross-attention block, runs before decoder layers 0, interval, ...; docs/model.md#gated-cross-attention,
-    Flamingo (arXiv 2204.14198) section 2.2. The gates are stored after tanh."""
+    """Gated cross-attention block, runs before decoder layers 0, interval, ...;
+    docs/model.md#gated-cross-attention, Flamingo (arXiv 2204.14198) section 2.2. The gates are
+    stored after tanh."""
 
     num_heads: Final[int]
     eps: Final[float]
@@ -233,8 +240,8 @@ class CrossLayer(nn.Module):
 
     def forward(self, x: Tensor, delta: Tensor | None, image_k: Tensor, image_v: Tensor,
                 image_slots: Tensor) -> tuple[Tensor, Tensor]:
-        """x, delta [T, h]; image_k, image_v [slots, H, L, d]; image_slots [T] (-1: sees no image). The next block adds
-        mlp_gate times the second result."""
+        """x, delta [T, h]; image_k, image_v [slots, H, L, d]; image_slots [T] (-1: sees no image).
+        The next block adds mlp_gate times the second result."""
         if delta is None:
             y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
         else:
@@ -243,7 +250,8 @@ class CrossLayer(nn.Module):
         if self.qk_norm:
             q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
         mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_slots)
-        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), self.attn_gate, self.post_norm, self.eps)
+        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), self.attn_gate, self.post_norm,
+                                          self.eps)
         return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
 
 
@@ -260,11 +268,11 @@ class DecoderLayer(nn.Module):
         self.qkv, self.o = linear(3 * h), linear(h)
         self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
 
-    def forward(self, x: Tensor, delta: Tensor, gate: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
-                row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_cache: Tensor,
-                v_cache: Tensor) -> tuple[Tensor, Tensor]:
-        """x, delta [T, h]: the block's input is x + gate · delta; the next block adds the second result. k_cache,
-        v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
+    def forward(self, x: Tensor, delta: Tensor, gate: Tensor | None, cos: Tensor, sin: Tensor,
+                kv_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor,
+                k_cache: Tensor, v_cache: Tensor) -> tuple[Tensor, Tensor]:
+        """x, delta [T, h]: the block's input is x + gate · delta; the next block adds the second
+        result. k_cache, v_cache [slots, H, d] of this layer, written at kv_slots [T]."""
         x, y = torch.ops.idefics.add_norm(x, delta, gate, self.input_norm, self.eps)
         qkv = self.qkv(y)
         q = torch.ops.idefics.rope_write(qkv, cos, sin, kv_slots, k_cache, v_cache)
@@ -282,17 +290,21 @@ class LayerGroup(nn.Module):
         super().__init__()
         self.interval = shape.cross_layer_interval
         self.cross = CrossLayer(shape, quantization)
-        self.layers = nn.ModuleList([DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
+        self.layers = nn.ModuleList(
+            [DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
 
     def forward(self, x: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
-                image_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor, k_arena: Tensor,
-                v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> tuple[Tensor, Tensor]:
-        """x, delta [T, h]: the group's input is their sum, and so is its output: a residual is added where the next norm
-        reads it. k_arena, v_arena [interval, slots, H, d]; image_k, image_v [image slots, H, L, d]."""
+                image_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor,
+                k_arena: Tensor, v_arena: Tensor, image_k: Tensor,
+                image_v: Tensor) -> tuple[Tensor, Tensor]:
+        """x, delta [T, h]: the group's input is their sum, and so is its output: a residual is
+        added where the next norm reads it. k_arena, v_arena [interval, slots, H, d]; image_k,
+        image_v [image slots, H, L, d]."""
         x, added = self.cross(x, delta, image_k, image_v, image_slots)
         gate: Tensor | None = self.cross.mlp_gate
         for i, layer in enumerate(self.layers):
-            x, added = layer(x, added, gate, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths, k_arena[i], v_arena[i])
+            x, added = layer(x, added, gate, cos, sin, kv_slots, row_starts, kv_starts, kv_lengths,
+                             k_arena[i], v_arena[i])
             gate = None
         return x, added
 
@@ -311,7 +323,8 @@ class Decoder(nn.Module):
         self.eps = shape.rms_norm_eps
         declare(self, "embed", "norm")
         self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and every token depends on it
-        self.groups = nn.ModuleList([LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
+        self.groups = nn.ModuleList(
+            [LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [T] -> cos, sin [T, d/2] f32; RoPE base 10000 (arXiv 2104.09864)."""
@@ -325,26 +338,29 @@ class Decoder(nn.Module):
                 k_arena: Tensor, v_arena: Tensor, image_k: Tensor, image_v: Tensor) -> Tensor:
         """All index tensors are i32.
 
-        tokens, positions, kv_slots, image_slots [T]; row_starts [R + 1]; kv_starts, kv_lengths [R, 2]
-        (shared keys, own keys: predictor/ops/README.md);
-        sample_rows [S], indices into the T tokens; k_arena, v_arena [layers, slots, H, d];
-        image_k, image_v [cross layers, image slots, H, L, d]. Returns logits [S, vocab] f32.
+        tokens, positions, kv_slots, image_slots [T]; row_starts [R + 1]; kv_starts, kv_lengths [R,
+        2] (shared keys, own keys: predictor/ops/README.md); sample_rows [S], indices into the T
+        tokens; k_arena, v_arena [layers, slots, H, d]; image_k, image_v [cross layers, image slots,
+        H, L, d]. Returns logits [S, vocab] f32.
         """
         cos, sin = self.rotary(positions)
         x = F.embedding(tokens, self.embed)
         delta: Tensor | None = None
         for g, group in enumerate(self.groups):
             first = g * self.interval
-            x, delta = group(x, delta, cos, sin, kv_slots, image_slots, row_starts, kv_starts, kv_lengths,
-                      k_arena[first:first + self.interval], v_arena[first:first + self.interval],
-                      image_k[g], image_v[g])
+            x, delta = group(x, delta, cos, sin, kv_slots, image_slots, row_starts, kv_starts,
+                             kv_lengths, k_arena[first:first + self.interval],
+                             v_arena[first:first + self.interval], image_k[g], image_v[g])
         assert delta is not None
-        _, x = torch.ops.idefics.add_norm(x.index_select(0, sample_rows), delta.index_select(0, sample_rows), None,
-                                          self.norm, self.eps)
+        _, x = torch.ops.idefics.add_norm(x.index_select(0, sample_rows),
+                                          delta.index_select(0, sample_rows), None, self.norm,
+                                          self.eps)
         return self.lm_head(x).float()
 
 
-def script_modules(shape: ModelShape, quantization: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
-    """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the decoder's linears.
-    REQUIRES: the idefics operators are loaded."""
-    return torch.jit.script(Vision(shape).eval()), torch.jit.script(Decoder(shape, quantization).eval())
+def script_modules(shape: ModelShape,
+                   quantization: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the
+    decoder's linears. REQUIRES: the idefics operators are loaded."""
+    return torch.jit.script(Vision(shape).eval()), torch.jit.script(
+        Decoder(shape, quantization).eval())

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tensors a bundle holds, in load order, and from which tensors of the checkpoint each is made.
+"""Which tensors a bundle holds, in load order, and from which tensors of the checkpoint each is
+made.
 
-Names on the left are attribute paths in modules.py, on the right those of docs/model.md#weight-names.
+Names on the left are attribute paths in modules.py, on the right those of
+docs/model.md#weight-names.
 """
 
 import re
@@ -33,12 +35,15 @@ class TargetTensor:
 
 
 # Present in some checkpoints, used by no forward pass (docs/model.md#weight-names).
-_IGNORED = re.compile(r"(\.rotary_emb\.(inv_freq|cos_cached|sin_cached)"
-                      r"|\.embeddings\.position_ids|\.vision_model\.post_layernorm\.(weight|bias))$")
+_IGNORED = re.compile(
+    r"(\.rotary_emb\.(inv_freq|cos_cached|sin_cached)"
+    r"|\.embeddings\.position_ids|\.vision_model\.post_layernorm\.(weight|bias))$")
 
 
 def is_ignored(name: str, tied: bool) -> bool:
-    return bool(_IGNORED.search(name)) or (tied and name in ("lm_head.weight", "lm_head.additional_fc.weight"))
+    return bool(
+        _IGNORED.search(name)) or (tied
+                                   and name in ("lm_head.weight", "lm_head.additional_fc.weight"))
 
 
 def _one(target: str, source: str, shape: Shape) -> TargetTensor:
@@ -56,7 +61,10 @@ def _linear(target: TargetTensor, quantized: bool = True) -> TargetTensor:
 
 
 def _weight_and_bias(target: str, source: str, weight: Shape) -> list[TargetTensor]:
-    return [_one(f"{target}_weight", f"{source}.weight", weight), _one(f"{target}_bias", f"{source}.bias", weight[:1])]
+    return [
+        _one(f"{target}_weight", f"{source}.weight", weight),
+        _one(f"{target}_bias", f"{source}.bias", weight[:1])
+    ]
 
 
 def _vision_layer(shape: ModelShape, i: int) -> list[TargetTensor]:
@@ -78,12 +86,14 @@ def _perceiver_block(shape: ModelShape, i: int) -> list[TargetTensor]:
     perceiver, e = shape.perceiver, shape.vision.embed_dim
     inner, d = perceiver.num_heads * perceiver.head_dim, perceiver.head_dim
     to = f"vision.blocks.{i}"
-    attention, mlp = f"model.perceiver_resampler.blocks.{i}.0", f"model.perceiver_resampler.blocks.{i}.1"
+    source = f"model.perceiver_resampler.blocks.{i}"
+    attention, mlp = f"{source}.0", f"{source}.1"
     tensors = [
-        *_weight_and_bias(f"{to}.context_norm", f"{attention}.context_layer_norm", (e,)),
-        *_weight_and_bias(f"{to}.latents_norm", f"{attention}.latents_layer_norm", (e,)),
+        *_weight_and_bias(f"{to}.context_norm", f"{attention}.context_layer_norm", (e, )),
+        *_weight_and_bias(f"{to}.latents_norm", f"{attention}.latents_layer_norm", (e, )),
         _one(f"{to}.q_weight", f"{attention}.q_proj.weight", (inner, e)),
-        _stack(f"{to}.kv_weight", [f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"], (inner, e)),
+        _stack(f"{to}.kv_weight", [f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"],
+               (inner, e)),
     ]
     if perceiver.qk_layer_norms:
         tensors += _weight_and_bias(f"{to}.q_norm", f"{attention}.q_layer_norm", (d,))
@@ -99,9 +109,13 @@ def _perceiver_block(shape: ModelShape, i: int) -> list[TargetTensor]:
 def _image_kv(shape: ModelShape, i: int) -> list[TargetTensor]:
     source = f"model.gated_cross_attn_layers.{i}.cross_attn"
     sizes = (shape.hidden_size, shape.vision.embed_dim)
-    tensors = [_stack(f"vision.cross.{i}.kv_weight", [f"{source}.k_proj.weight", f"{source}.v_proj.weight"], sizes)]
+    tensors = [
+        _stack(f"vision.cross.{i}.kv_weight",
+               [f"{source}.k_proj.weight", f"{source}.v_proj.weight"], sizes)
+    ]
     if shape.qk_layer_norms:
-        tensors.append(_one(f"vision.cross.{i}.k_norm", f"{source}.k_layer_norm.weight", (shape.head_dim,)))
+        tensors.append(
+            _one(f"vision.cross.{i}.k_norm", f"{source}.k_layer_norm.weight", (shape.head_dim, )))
     return tensors
 
 
@@ -111,17 +125,20 @@ def _vision(shape: ModelShape) -> list[TargetTensor]:
     tensors = [
         _one("vision.patch_embedding", f"{source}.embeddings.patch_embedding.weight",
              (e, vision.num_channels, vision.patch_size, vision.patch_size)),
-        _one("vision.class_embedding", f"{source}.embeddings.class_embedding", (e,)),
-        _one("vision.position_embedding", f"{source}.embeddings.position_embedding.weight", (positions, e)),
-        *_weight_and_bias("vision.pre_norm", f"{source}.pre_layrnorm", (e,)),
+        _one("vision.class_embedding", f"{source}.embeddings.class_embedding", (e, )),
+        _one("vision.position_embedding", f"{source}.embeddings.position_embedding.weight",
+             (positions, e)), *_weight_and_bias("vision.pre_norm", f"{source}.pre_layrnorm", (e, )),
     ]
     for i in range(vision.num_layers):
         tensors += _vision_layer(shape, i)
     if shape.use_resampler:
-        tensors.append(_one("vision.latents", "model.perceiver_resampler.latents", (shape.perceiver.num_latents, e)))
+        tensors.append(
+            _one("vision.latents", "model.perceiver_resampler.latents",
+                 (shape.perceiver.num_latents, e)))
         for i in range(shape.perceiver.depth):
             tensors += _perceiver_block(shape, i)
-        tensors += _weight_and_bias("vision.final_norm", "model.perceiver_resampler.layer_norm", (e,))
+        tensors += _weight_and_bias("vision.final_norm", "model.perceiver_resampler.layer_norm",
+                                    (e, ))
     for i in range(shape.num_cross_layers):
         tensors += _image_kv(shape, i)
     return tensors
@@ -130,8 +147,10 @@ def _vision(shape: ModelShape) -> list[TargetTensor]:
 def _mlp(to: str, source: str, shape: ModelShape) -> list[TargetTensor]:
     h, f = shape.hidden_size, shape.intermediate_size
     return [
-        _one(f"{to}.post_norm", f"{source}.post_attention_layernorm.weight", (h,)),
-        _linear(_stack(f"{to}.gate_up", [f"{source}.mlp.{part}_proj.weight" for part in ("gate", "up")], (f, h))),
+        _one(f"{to}.post_norm", f"{source}.post_attention_layernorm.weight", (h, )),
+        _linear(
+            _stack(f"{to}.gate_up", [f"{source}.mlp.{part}_proj.weight" for part in ("gate", "up")],
+                   (f, h))),
         _linear(_one(f"{to}.down", f"{source}.mlp.down_proj.weight", (h, f))),
     ]
 
@@ -144,7 +163,8 @@ def _gate(target: str, source: str, shape: ModelShape, stored: Mapping[str, Shap
 
 
 def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> list[TargetTensor]:
-    h, to, source = shape.hidden_size, f"decoder.groups.{g}.cross", f"model.gated_cross_attn_layers.{g}"
+    h, to = shape.hidden_size, f"decoder.groups.{g}.cross"
+    source = f"model.gated_cross_attn_layers.{g}"
     tensors = [
         _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h,)),
         _linear(_one(f"{to}.q", f"{source}.cross_attn.q_proj.weight", (h, h))),
@@ -154,7 +174,8 @@ def _cross_layer(shape: ModelShape, g: int, stored: Mapping[str, Shape]) -> list
         _gate(f"{to}.mlp_gate", f"{source}.alpha_dense", shape, stored),
     ]
     if shape.qk_layer_norms:
-        tensors.insert(2, _one(f"{to}.q_norm", f"{source}.cross_attn.q_layer_norm.weight", (shape.head_dim,)))
+        tensors.insert(
+            2, _one(f"{to}.q_norm", f"{source}.cross_attn.q_layer_norm.weight", (shape.head_dim, )))
     return tensors
 
 
@@ -163,8 +184,10 @@ def _decoder_layer(shape: ModelShape, group: int, within: int) -> list[TargetTen
     to, i = f"decoder.groups.{group}.layers.{within}", group * shape.cross_layer_interval + within
     source = f"model.layers.{i}"
     return [
-        _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h,)),
-        _linear(_stack(f"{to}.qkv", [f"{source}.self_attn.{part}_proj.weight" for part in "qkv"], (h, h))),
+        _one(f"{to}.input_norm", f"{source}.input_layernorm.weight", (h, )),
+        _linear(
+            _stack(f"{to}.qkv", [f"{source}.self_attn.{part}_proj.weight" for part in "qkv"],
+                   (h, h))),
         _linear(_one(f"{to}.o", f"{source}.self_attn.o_proj.weight", (h, h))),
         *_mlp(to, source, shape),
     ]
@@ -179,10 +202,12 @@ def _vocabulary(target: str, base: str, additional: str, config: CheckpointConfi
 
 
 def build_plan(config: CheckpointConfig, stored: Mapping[str, Shape]) -> list[TargetTensor]:
-    """`stored`: shapes in the checkpoint; only those of the gates decide anything, check_sources compares the rest."""
+    """`stored`: shapes in the checkpoint; only those of the gates decide anything, check_sources
+    compares the rest."""
     shape = config.shape
     embedding = ("model.embed_tokens.weight", "model.embed_tokens.additional_embedding.weight")
-    head = embedding if config.tie_word_embeddings else ("lm_head.weight", "lm_head.additional_fc.weight")
+    head = embedding if config.tie_word_embeddings else ("lm_head.weight",
+                                                         "lm_head.additional_fc.weight")
     tensors = _vision(shape) + [_vocabulary("decoder.embed", *embedding, config)]
     for group in range(shape.num_cross_layers):
         tensors += _cross_layer(shape, group, stored)
@@ -202,13 +227,17 @@ def check_sources(plan: list[TargetTensor], stored: Mapping[str, Shape], tied: b
     wanted: dict[str, Shape] = {part.name: part.shape for target in plan for part in target.parts}
     missing = [name for name in wanted if name not in stored]
     if missing:
-        raise ExportError(f"the checkpoint lacks the tensor {_some(missing)}: its config.json and its weights are "
-                          "not of one model, or a weight file is missing")
+        raise ExportError(
+            f"the checkpoint lacks the tensor {_some(missing)}: its config.json and its weights "
+            f"are "
+            "not of one model, or a weight file is missing")
     unknown = [name for name in stored if name not in wanted and not is_ignored(name, tied)]
     if unknown:
-        raise ExportError(f"the checkpoint has the tensor {_some(unknown)}, which an IDEFICS model of its "
-                          "config.json does not have: the two are not of one model")
+        raise ExportError(
+            f"the checkpoint has the tensor {_some(unknown)}, which an IDEFICS model of its "
+            "config.json does not have: the two are not of one model")
     for name, shape in wanted.items():
         if stored[name] != shape:
-            raise ExportError(f"the tensor {name} has the shape {list(stored[name])}, config.json makes it "
-                              f"{list(shape)}: the two are not of one model")
+            raise ExportError(
+                f"the tensor {name} has the shape {list(stored[name])}, config.json makes it "
+                f"{list(shape)}: the two are not of one model")

@@ -11,7 +11,9 @@ from .plan import TargetTensor
 
 MAX_FILE_BYTES = 4_000_000_000  # of weights in one file; a larger tensor gets a file of its own
 ALIGNMENT = 64  # bytes; a cache line, and what AVX-512 and device copies like
-SAFETENSORS_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"}
+SAFETENSORS_NAMES = {
+    torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.uint8: "U8"
+}
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,10 @@ def _is_aligned(target: TargetTensor, form: WeightForm) -> bool:
     return all(tensor.bytes % ALIGNMENT == 0 for tensor in stored_tensors(target, form))
 
 
-def split_into_files(plan: list[TargetTensor], form: WeightForm, limit: int) -> list[list[TargetTensor]]:
-    """In load order, except that tensors of an odd size come last in each file, so that all others are aligned."""
+def split_into_files(plan: list[TargetTensor], form: WeightForm,
+                     limit: int) -> list[list[TargetTensor]]:
+    """In load order, except that tensors of an odd size come last in each file, so that all others
+    are aligned."""
     files: list[list[TargetTensor]] = [[]]
     size = 0
     for target in plan:
@@ -70,8 +74,10 @@ def safetensors_header(targets: list[TargetTensor], form: WeightForm) -> bytes:
     offset = 0
     for tensor in (tensor for target in targets for tensor in stored_tensors(target, form)):
         end = offset + tensor.bytes
-        entries[tensor.name] = {"dtype": SAFETENSORS_NAMES[tensor.dtype], "shape": list(tensor.shape),
-                                "data_offsets": [offset, end]}
+        entries[tensor.name] = {
+            "dtype": SAFETENSORS_NAMES[tensor.dtype], "shape": list(tensor.shape),
+            "data_offsets": [offset, end]
+        }
         offset = end
     text = json.dumps(entries, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % ALIGNMENT)
@@ -82,6 +88,7 @@ def file_names(count: int) -> list[str]:
     return [f"weights-{i + 1:05d}-of-{count:05d}.safetensors" for i in range(count)]
 
 
-def planned_files(plan: list[TargetTensor], form: WeightForm) -> list[tuple[str, list[TargetTensor]]]:
+def planned_files(plan: list[TargetTensor],
+                  form: WeightForm) -> list[tuple[str, list[TargetTensor]]]:
     groups = split_into_files(plan, form, MAX_FILE_BYTES)
     return list(zip(file_names(len(groups)), groups, strict=True))

@@ -22,8 +22,8 @@ BLOCK_ELEMENTS = 1 << 20  # of a linear in one piece of work, or one tile of it
 
 
 class WeightWriter:
-    """Every core packs blocks; this thread reads, hashes and writes. It holds two blocks for each core in memory, and
-    the scales of one linear."""
+    """Every core packs blocks; this thread reads, hashes and writes. It holds two blocks for each
+    core in memory, and the scales of one linear."""
 
     def __init__(self, checkpoint: Checkpoint, form: WeightForm, progress: Progress):
         self._checkpoint = checkpoint
@@ -33,7 +33,8 @@ class WeightWriter:
 
     def write(self, path: Path, targets: list[TargetTensor]) -> WrittenFile:
         file = HashedFile(path)
-        # One thread packs a block: with threads inside torch's operators too, they would wait for each other.
+        # One thread packs a block: with threads inside torch's operators too, they would wait for
+        # each other.
         workers = ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads, initargs=(1,))
         try:
             file.write(safetensors_header(targets, self._form))
@@ -78,7 +79,8 @@ class WeightWriter:
         yield from scales
 
     def _blocks(self, target: TargetTensor, dtype: torch.dtype) -> Iterator[Tensor]:
-        """[rows, k] of the stacked parts, whole tiles except in the last block. A part need not be whole tiles."""
+        """[rows, k] of the stacked parts, whole tiles except in the last block. A part need not be
+        whole tiles."""
         n, k = target.shape
         rows = max(1, BLOCK_ELEMENTS // (TILE * k)) * TILE
         block, filled = torch.empty(0), 0
@@ -115,6 +117,8 @@ def _check_finite(name: str, stored: Tensor, converted: Tensor) -> None:
         return
     if _is_finite(stored):
         largest = float(stored.float().abs().max())
-        raise ExportError(f"the tensor {name} holds {largest:g}, more than f16 can hold: use --dtype bf16")
-    raise ExportError(f"the tensor {name} holds values that are not finite numbers: the checkpoint is damaged, "
-                      "fetch it again")
+        raise ExportError(
+            f"the tensor {name} holds {largest:g}, more than f16 can hold: use --dtype bf16")
+    raise ExportError(
+        f"the tensor {name} holds values that are not finite numbers: the checkpoint is damaged, "
+        "fetch it again")

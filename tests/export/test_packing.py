@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stored forms of a linear: what is read back, how near it is, and that the operators read the same."""
+"""The stored forms of a linear: what is read back, how near it is, and that the operators read the
+same."""
 
 import os
 import subprocess
@@ -24,14 +25,19 @@ def _form(width):
 
 
 def _layouts_of_the_server():
-    """{(form, n, k): {"weight" or "scale": (dtype, shape)}} of SIZES, as weights/linear_layout.h has them."""
-    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
-    tools = [path for folder in folders for path in folder.glob("tests/weights/print_linear_layouts")]
+    """{(form, n, k): {"weight" or "scale": (dtype, shape)}} of SIZES, as weights/linear_layout.h
+    has them."""
+    folders = [Path(os.environ["IDEFICS_BUILD_DIR"])
+               ] if "IDEFICS_BUILD_DIR" in os.environ else ROOT.glob("build/*")
+    tools = [
+        path for folder in folders for path in folder.glob("tests/weights/print_linear_layouts")
+    ]
     if not tools:
         pytest.skip("print_linear_layouts is not built: build the tests, or set IDEFICS_BUILD_DIR")
     tool = max(tools, key=lambda path: path.stat().st_mtime)
     sizes = [str(number) for size in SIZES for number in size]
-    printed = subprocess.run([tool, *sizes], capture_output=True, text=True, check=True, timeout=60).stdout
+    printed = subprocess.run([tool, *sizes], capture_output=True, text=True, check=True,
+                             timeout=60).stdout
     dtypes = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "u8": torch.uint8}
     layouts = {}
     for line in printed.splitlines():
@@ -120,9 +126,11 @@ def test_columns_and_groups_of_equal_values_are_kept(width):
 
 def test_what_is_missing_to_whole_tiles_contributes_nothing():
     weight, scale = _pack(_normal(65, 6), "int8")
-    assert (weight[:, 1, :, 2:] == 128).all() and (weight[1, :, 1:] == 128).all() and (scale[1, 1:] == 0).all()
+    assert (weight[:, 1, :, 2:] == 128).all() and (weight[1, :, 1:] == 128).all() and (scale[1, 1:]
+                                                                                       == 0).all()
     weight, scale = _pack(_normal(65, 6), "int4")
-    assert (weight[:, 0, :, 2:] < 16).all() and (weight[1, :, 1:] == 0).all() and (scale[1, :, :, 1:] == 0).all()
+    assert (weight[:, 0, :, 2:] < 16).all() and (weight[1, :, 1:]
+                                                 == 0).all() and (scale[1, :, :, 1:] == 0).all()
     weight, _ = _pack(_normal(65, 7), "bf16")
     assert (weight[:, 3, :, 1] == 0).all() and (weight[1, :, 1:] == 0).all()
 
@@ -133,9 +141,11 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     bundle = export(checkpoint, weights=width)
     source = load_file(checkpoint / "model.safetensors")
     check_files(bundle)
-    parts = torch.cat([source[f"model.layers.3.mlp.{part}_proj.weight"] for part in ("gate", "up")]).float()
+    parts = torch.cat([source[f"model.layers.3.mlp.{part}_proj.weight"]
+                       for part in ("gate", "up")]).float()
     found = linear(bundle, "decoder.groups.1.layers.1.gate_up").float()
-    assert (found - parts).norm() / parts.norm() < {"bf16": 1e-9, "int8": 0.008, "int4": 0.096}[width]
+    assert (found - parts).norm() / parts.norm() < {"bf16": 1e-9, "int8": 0.008,
+                                                    "int4": 0.096}[width]
     # Not quantized: the head, the embedding, everything that looks at pictures.
     kept = torch.cat([source["lm_head.weight"], source["lm_head.additional_fc.weight"]])
     assert torch.equal(linear(bundle, "decoder.lm_head"), kept)

@@ -1,19 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An exported bundle computes what transformers computes from the checkpoint: every tensor is in its place."""
+"""An exported bundle computes what transformers computes from the checkpoint: every tensor is in
+its place."""
 
 import pytest
 
 from bundle_reader import manifest, modules
 
-transformers = pytest.importorskip("transformers", reason="transformers, the oracle, is not installed")
+transformers = pytest.importorskip("transformers",
+                                   reason="transformers, the oracle, is not installed")
 torch = pytest.importorskip("torch")
 
 CASES = {
     "instruct, qk norms": [],
     "base vocabulary, vector alpha": ["--vocabulary", "base", "--alpha", "vector"],
     "no qk norms, a cross layer at every layer": ["--no-qk-norms", "--interval", "1"],
-    "one cross layer, tied embeddings, quick_gelu": ["--interval", "4", "--tied", "--vision-act", "quick_gelu"],
-    "no resampler": ["--no-resampler"],
+    "one cross layer, tied embeddings, quick_gelu": [
+        "--interval", "4", "--tied", "--vision-act", "quick_gelu"
+    ], "no resampler": ["--no-resampler"],
     "six layers, interval 3, head size 8": ["--layers", "6", "--interval", "3", "--heads", "8"],
 }
 
@@ -37,11 +40,13 @@ def _ours(bundle, ids, entries, pixels):
         return torch.tensor(values, dtype=torch.int32)
     arena = torch.zeros(2, layers, count, heads, image_k.size(4))
     return decoder(i32(ids), i32(range(count)), i32(range(count)), i32(entries), i32([0, count]),
-                   i32([[0, 0]]), i32([[0, count]]), i32(range(count)), arena[0], arena[1], image_k, image_v)
+                   i32([[0, 0]]), i32([[0, count]]), i32(range(count)), arena[0], arena[1], image_k,
+                   image_v)
 
 
 def _theirs(checkpoint, ids, entries, pixels, use_resampler):
-    model = transformers.IdeficsForVisionText2Text.from_pretrained(checkpoint, dtype=torch.float64).eval()
+    model = transformers.IdeficsForVisionText2Text.from_pretrained(checkpoint,
+                                                                   dtype=torch.float64).eval()
     mask = torch.zeros(1, len(ids), len(pixels), dtype=torch.long)
     for token, entry in enumerate(entries):
         if entry >= 0:
