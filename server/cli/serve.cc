@@ -3,6 +3,7 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
@@ -28,8 +29,10 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 using Event = StopSignals::Event;
 
-JobServiceOptions ServiceOptions(const FlagValues& flags) {
+JobServiceOptions ServiceOptions(const FlagValues& flags, const ByteBudget& memory) {
   JobServiceOptions options;
+  // What has ended must not keep out what comes.
+  options.max_finished_bytes = std::min<uint64_t>(options.max_finished_bytes, memory.limit() / 4);
   options.max_concurrency = static_cast<int>(flags.Integer("max-concurrency"));
   options.max_queued = static_cast<int>(flags.Integer("queue"));
   options.stall_s = flags.Number("stall-timeout");
@@ -70,7 +73,7 @@ class Server {
       : flags_(flags),
         memory_(MemoryBudget(flags.Integer("memory-budget"))),
         webhooks_(WebhookFlags(flags)),
-        service_(ServiceOptions(flags), std::move(loader),
+        service_(ServiceOptions(flags, memory_), std::move(loader),
                  std::make_unique<ImageFetcher>(FetchFlags(flags))),
         admission_(service_, webhooks_, CogFlags(flags)),
         cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),

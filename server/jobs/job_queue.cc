@@ -8,7 +8,6 @@ namespace idefics {
 namespace {
 
 constexpr size_t kMaxFinished = 256;
-constexpr size_t kMaxFinishedBytes = 64 << 20;
 constexpr auto kFinishedTime = std::chrono::minutes(5);
 constexpr auto kCancelTime = std::chrono::seconds(5);  // for canceled jobs to end
 
@@ -72,7 +71,7 @@ JobQueue::Dropped JobQueue::DropOld() {
   Dropped dropped;
   const auto now = std::chrono::steady_clock::now();
   while (!finished_.empty() &&
-         (finished_.size() > kMaxFinished || finished_bytes_ > kMaxFinishedBytes ||
+         (finished_.size() > kMaxFinished || finished_bytes_ > max_finished_bytes_ ||
           finished_.front().until <= now)) {
     finished_bytes_ -= finished_.front().num_bytes;
     dropped.push_back(std::move(finished_.front().job));

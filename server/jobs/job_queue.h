@@ -31,8 +31,12 @@ class JobQueue {
     std::shared_ptr<Job> job;  // kInFlight: the one that runs; kSlot, kQueued: the given one
   };
 
-  // `max_queued` jobs may wait for a slot, in order of arrival.
-  explicit JobQueue(int max_queued = 0) : max_queued_(max_queued) {}
+  static constexpr size_t kMaxFinishedBytes = 64 << 20;
+
+  // `max_queued` jobs may wait for a slot, in order of arrival. `max_finished_bytes`: of those that
+  // are kept to be looked up.
+  explicit JobQueue(int max_queued = 0, size_t max_finished_bytes = kMaxFinishedBytes)
+      : max_queued_(max_queued), max_finished_bytes_(max_finished_bytes) {}
 
   // Before SetMaxSlots there are none.
   void SetMaxSlots(int slots) { max_slots_ = slots; }
@@ -76,6 +80,7 @@ class JobQueue {
   Dropped DropOld() IDEFICS_REQUIRES(mutex_);
 
   const int max_queued_;
+  const size_t max_finished_bytes_;
   std::atomic<int> num_queued_{0};
   std::atomic<int> max_slots_{0};
   std::atomic<int> used_slots_{0};

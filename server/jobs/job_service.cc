@@ -13,7 +13,7 @@ JobService::JobService(JobServiceOptions options, Loader loader,
     : options_(options),
       loader_(std::move(loader)),
       images_(std::move(images)),
-      queue_(options.max_queued),
+      queue_(options.max_queued, options.max_finished_bytes),
       executor_(queue_, *images_, options.limits) {}
 
 void JobService::SetUp(const std::stop_token& stop) {

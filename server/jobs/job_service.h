@@ -16,8 +16,9 @@
 namespace idefics {
 
 struct JobServiceOptions {
-  int max_concurrency = 0;        // jobs that run at once; 0: what the predictor can use
-  int max_queued = 0;             // jobs that may wait for others to end
+  int max_concurrency = 0;  // jobs that run at once; 0: what the predictor can use
+  int max_queued = 0;       // jobs that may wait for others to end
+  size_t max_finished_bytes = JobQueue::kMaxFinishedBytes;  // of jobs kept to be looked up
   double stall_s = 0;             // without progress of the predictor: unhealthy; 0: never
   size_t replay_capacity = 1024;  // events that a stream which joins late gets to see
   TaskLimits limits;

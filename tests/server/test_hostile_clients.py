@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import socket
+import subprocess
 import threading
 import time
 import zlib
@@ -304,12 +305,11 @@ def test_bodies_beyond_the_budget_are_refused_before_they_are_read(start):
     wait_until(lambda: raw(server, post("/predictions", large)).startswith(b"HTTP/1.1 200"))
 
 
-def test_kept_predictions_stay_within_the_budget(start):
-    server = start("--memory-budget", "40000000")
+def test_kept_predictions_do_not_keep_out_those_that_come(start):
+    server = start("--memory-budget", "20000000")
     server.wait_until("READY")
     for i in range(60):
-        assert server.predict(prompt=["x" * 1_000_000])[0] in (200, 503), i
-    assert server.health() == "READY"
+        assert server.predict(prompt=["x" * 1_000_000])[0] == 200, i
 
 
 def test_a_failed_download_does_not_tell_internal_names(start):
@@ -323,9 +323,7 @@ def test_a_failed_download_does_not_tell_internal_names(start):
 
 
 class Zeros(BaseHTTPRequestHandler):
-    """/N: so many MiB of zeros, compressed to a thousandth."""
-
-    def do_GET(self):
+    def do_GET(self):  # /N: so many MiB of zeros, compressed to a thousandth
         self.send_response(200)
         self.send_header("Content-Encoding", "gzip")
         self.end_headers()
@@ -362,3 +360,40 @@ def test_downloads_of_a_request_have_one_limit(start, zeros):
     server.wait_until("READY")
     answer = server.predict(prompt=[f"{zeros}/90?{i}" for i in range(3)])[1]
     assert answer["status"] == "failed" and "268435456 bytes together" in answer["error"]
+
+
+HANGING_RESOLVER = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <netdb.h>
+#include <string.h>
+#include <unistd.h>
+int getaddrinfo(const char* node, const char* service, const struct addrinfo* hints,
+                struct addrinfo** found) {
+  int (*next)(const char*, const char*, const struct addrinfo*, struct addrinfo**) =
+      dlsym(RTLD_NEXT, "getaddrinfo");
+  if (node != 0 && strstr(node, ".hanging.test") != 0) {
+    sleep(20);
+    return EAI_AGAIN;
+  }
+  return next(node, service, hints, found);
+}
+"""
+
+
+@pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer must be loaded first")
+def test_a_name_server_that_hangs_does_not_hold_up_a_cancel(start, tmp_path):
+    source, library = tmp_path / "resolver.c", tmp_path / "resolver.so"
+    source.write_text(HANGING_RESOLVER)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    server = start("--max-concurrency", "1", LD_PRELOAD=str(library))
+    server.wait_until("READY")
+    asynchronous = {"Prefer": "respond-async"}
+    image = "http://x.hanging.test/a.png"
+    server.predict("/predictions/a", "PUT", asynchronous, image=image, text="x")
+    wait_until(lambda: server.ask("GET", "/predictions/a")[1]["status"] == "processing")
+    time.sleep(0.5)  # the resolver's thread sleeps now
+    begun = time.monotonic()
+    server.ask("POST", "/predictions/a/cancel")
+    wait_until(lambda: server.ask("GET", "/predictions/a")[1]["status"] == "canceled")
+    assert time.monotonic() - begun < 10
