@@ -5,11 +5,14 @@
 
 #include <algorithm>
 
+#include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
 
 namespace idefics {
 namespace {
+
+Status Failed() { return Status::Internal("the engine ended in an exception; restart the server"); }
 
 Status ShuttingDown() { return {ErrorCode::kCanceled, "the server is shutting down"}; }
 
@@ -75,11 +78,16 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
 }
 
 Result<std::shared_ptr<RequestHandle>> Engine::Submit(EngineRequest request) {
+  // Each step looks at all of them, and plans for as many.
+  std::vector<int32_t>& ends = request.sampling.eos_token_ids;
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
   RETURN_IF_ERROR(CheckRequest(request));
   auto handle = std::make_shared<RequestHandle>();
   {
     MutexLock lock(mutex_);
     if (stopping_) return Status(ErrorCode::kNotReady, "the server is shutting down");
+    if (failed_) return Failed();
     waiting_.push_back({std::move(request), handle});
     stat_waiting_ = static_cast<int>(waiting_.size());
   }
@@ -107,6 +115,28 @@ void Engine::PublishStats() {
 }
 
 void Engine::Run() {
+  try {
+    Work();
+  } catch (...) {
+    LogCaught("The engine");
+    Abandon();
+  }
+}
+
+// Nothing is known of what was going on: every request ends, and none is run any more.
+void Engine::Abandon() {
+  stat_broken_ = true;  // before anybody hears of the end
+  stat_turn_began_ = RequestHandle::Clock::duration(0);
+  for (const ActiveRequest& active : active_) {
+    if (!active.finished()) EndUnstarted(active.handle.get(), Failed());
+  }
+  MutexLock lock(mutex_);
+  failed_ = true;
+  for (const WaitingRequest& waiting : waiting_) EndUnstarted(waiting.handle.get(), Failed());
+  waiting_.clear();
+}
+
+void Engine::Work() {
   while (WaitForWork()) {
     DropCanceled();
     AdmitWaiting();
@@ -163,7 +193,14 @@ void Engine::AdmitWaiting() {
       next = std::move(waiting_.front());
       waiting_.pop_front();
     }
-    if (!TryAdmit(next)) {
+    bool admitted = false;
+    try {
+      admitted = TryAdmit(next);
+    } catch (...) {  // it is in neither list
+      EndUnstarted(next.handle.get(), Failed());
+      throw;
+    }
+    if (!admitted) {
       MutexLock lock(mutex_);
       waiting_.push_front(std::move(next));
       stat_waiting_ = static_cast<int>(waiting_.size());

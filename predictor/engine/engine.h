@@ -53,6 +53,7 @@ class Engine {
   // Any thread; takes no lock.
   EngineStats stats() const;
   const RunnerLimits& limits() const { return limits_; }
+  const EngineOptions& options() const { return options_; }
 
  private:
   // A sequence in the arena: one for greedy decoding and sampling, num_beams for beam search.
@@ -112,6 +113,8 @@ class Engine {
   bool AllocateExtents(ActiveRequest& active);
   void FreeExtents(ActiveRequest& active);
   void Run();
+  void Work();
+  void Abandon() IDEFICS_EXCLUDES(mutex_);
   bool WaitForWork() IDEFICS_EXCLUDES(mutex_);
   void DropCanceled() IDEFICS_EXCLUDES(mutex_);
   void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
@@ -156,6 +159,7 @@ class Engine {
   CondVar work_;
   std::deque<WaitingRequest> waiting_ IDEFICS_GUARDED_BY(mutex_);
   bool stopping_ IDEFICS_GUARDED_BY(mutex_) = false;
+  bool failed_ IDEFICS_GUARDED_BY(mutex_) = false;
 
   std::atomic<int> stat_running_ = 0;
   std::atomic<int> stat_waiting_ = 0;

@@ -47,12 +47,16 @@ Result<std::unique_ptr<Tokenizer>> Tokenizer::Create(std::string_view model_byte
 }
 
 Status Tokenizer::ReadPieces() {
+  constexpr int kNumBytes = 256;
+  int num_byte_tokens = 0;
+  size_t longest = 1;
   pieces_.resize(model_->num_pieces());
   for (int32_t id = 0; id < model_->num_pieces(); ++id) {
     StoredPiece& stored = pieces_[id];
     if (const int byte = model_->ByteValue(id); byte >= 0) {
       stored.kind = TokenPiece::Kind::kByte;
       stored.byte = static_cast<uint8_t>(byte);
+      ++num_byte_tokens;
       continue;
     }
     stored.kind = TokenPiece::Kind::kText;
@@ -61,7 +65,10 @@ Status Tokenizer::ReadPieces() {
       return Status::InvalidInput("piece " + std::to_string(id) +
                                   " of the tokenizer model is not UTF-8; the file is damaged");
     }
+    longest = std::max(longest, stored.text.size());
   }
+  for (const auto& [literal, id] : special_.all) longest = std::max(longest, literal.size());
+  if (num_byte_tokens == kNumBytes) max_token_bytes_ = longest;
   return Status::Ok();
 }
 

@@ -69,6 +69,10 @@ class Tokenizer {
 
   const SpecialTokens& special() const { return special_; }
 
+  // The most bytes of text that one token stands for; 0: there is no such bound (a model without
+  // byte tokens makes one <unk> of any run of characters that it does not know).
+  size_t max_token_bytes() const { return max_token_bytes_; }
+
   // One more than the largest id, special tokens included.
   int32_t vocab_size() const { return static_cast<int32_t>(pieces_.size()); }
 
@@ -96,6 +100,7 @@ class Tokenizer {
   SpecialTokens special_;
   std::vector<StoredPiece> pieces_;  // [vocab_size()]
   std::string first_bytes_;          // of the special literals
+  size_t max_token_bytes_ = 0;
 };
 
 }  // namespace idefics
