@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "common/caught.h"
@@ -16,15 +17,15 @@ WorkerPool::WorkerPool(int keep, int max_threads, int max_waiting)
     : keep_(keep), max_threads_(max_threads), max_waiting_(max_waiting) {}
 
 WorkerPool::~WorkerPool() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   stopping_ = true;
-  work_.notify_all();
+  work_.NotifyAll();
   // Threads are detached, so that an idle one can end by itself; here all of them are awaited.
-  all_ended_.wait(lock, [this] { return threads_ == 0; });
+  all_ended_.Wait(lock, [this]() IDEFICS_REQUIRES(mutex_) { return threads_ == 0; });
 }
 
 bool WorkerPool::Run(std::function<void()> job) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (static_cast<int>(jobs_.size()) >= idle_ && threads_ < max_threads_) {
     try {
       std::thread([this] { Work(); }).detach();
@@ -36,34 +37,34 @@ bool WorkerPool::Run(std::function<void()> job) {
   }
   if (static_cast<int>(jobs_.size()) >= max_waiting_) return false;
   jobs_.push_back(std::move(job));
-  work_.notify_one();
+  work_.NotifyOne();
   return true;
 }
 
 void WorkerPool::Work() {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   for (;;) {
-    const bool woken =
-        work_.wait_for(lock, kIdleTime, [this] { return stopping_ || !jobs_.empty(); });
+    const auto wanted = [this]() IDEFICS_REQUIRES(mutex_) { return stopping_ || !jobs_.empty(); };
+    const bool woken = work_.WaitFor(lock, kIdleTime, wanted);
     if (jobs_.empty()) {
       if (!stopping_ && (woken || threads_ <= keep_)) continue;
       --idle_;
       --threads_;
-      all_ended_.notify_all();
+      all_ended_.NotifyAll();
       return;
     }
     --idle_;
     {
       std::function<void()> job = std::move(jobs_.front());
       jobs_.pop_front();
-      lock.unlock();
+      lock.Unlock();
       try {
         job();
       } catch (...) {
         LogCaught("A thread's work");
       }
     }
-    lock.lock();
+    lock.Lock();
     ++idle_;
   }
 }
