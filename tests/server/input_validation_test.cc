@@ -81,8 +81,8 @@ TEST_CASE("what a message shows of a value costs what is shown", "[cog]") {
 TEST_CASE("lists that every step of the engine looks at are bounded", "[cog]") {
   CHECK(ErrorsWith("eos_token_id", json(64, 1)).empty());
   CHECK(ErrorsWith("eos_token_id", json(65, 1)).size() == 1);
-  CHECK(ErrorsWith("bad_words_ids", {json(256, 1)}).empty());
-  CHECK(ErrorsWith("bad_words_ids", {json(257, 1)}).size() == 1);
+  CHECK(ErrorsWith("bad_words_ids", json::array({json(256, 1)})).empty());
+  CHECK(ErrorsWith("bad_words_ids", json::array({json(257, 1)})).size() == 1);
   CHECK(ErrorsWith("bad_words_ids", json(195, json(256, 1))).empty());
   CHECK(ErrorsWith("bad_words_ids", json(196, json(256, 1))) ==
         Texts{"bad_words_ids: its lists have 50176 ids together, more than 50000"});
