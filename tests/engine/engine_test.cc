@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <future>
+#include <latch>
 #include <thread>
 
 #include "tests/engine/engine_fixture.h"
@@ -80,12 +81,15 @@ TEST_CASE("a request's tokens do not depend on its neighbours or on when they ar
 
 TEST_CASE("requests run in one step together", "[engine]") {
   ToyEngine toy;
+  std::latch all_submitted(1);  // the first step waits, however slowly the others come
+  toy.runner->set_observer([&](std::span<const StepRow>) { all_submitted.wait(); });
   std::vector<std::shared_ptr<RequestHandle>> handles;
   for (int i = 0; i < 4; ++i) {
     EngineRequest request = ToyRequest(i, 5, 100);
     request.sampling.eos_token_ids = {};
     handles.push_back(*toy.engine->Submit(std::move(request)));
   }
+  all_submitted.count_down();
   for (auto& handle : handles) CHECK(Collect(*handle).tokens.size() == 100);
   RequireBooksBalance(*toy.engine);
   CHECK(toy.runner->max_rows_seen() == 4);
