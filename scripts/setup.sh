@@ -59,8 +59,9 @@ install_packages() {
 }
 
 setup_packages() {
-  local -a missing
-  read -ra missing < <(missing_packages "$@") || true
+  local names missing
+  names=$(missing_packages "$@")  # not < <(…): there a dpkg-query that misses one ends it in silence
+  read -ra missing <<<"$names"
   [ ${#missing[@]} -gt 0 ] || return 0
   command -v apt-get >/dev/null || die "this system has no apt-get; install these packages or their" \
     "like by hand: ${missing[*]}"
