@@ -31,7 +31,7 @@ target_include_directories(deps_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE_DIR})
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
 
-# OpenCV 4.6 (Debian, core only): turning pictures upright. Only in predictor/images. Not imgcodecs:
+# OpenCV 4.6 (Debian, core only): turning images upright. Only in predictor/images. Not imgcodecs:
 # it differs from Pillow and loads GDAL (120 shared objects, 80 ms, 63 MB); predictor/images/README.md.
 # Debian's OpenCVConfig.cmake is in libopencv-dev (1 GB); libopencv-core-dev, used here, has none.
 find_path(OPENCV_INCLUDE_DIR opencv2/core.hpp PATH_SUFFIXES opencv4 REQUIRED)

@@ -35,7 +35,7 @@ int OrientationOfBoxes(const avifImage& image) {
   return axis == 0 ? kTurnedThenTopBottom[angle] : kTurnedThenLeftRight[angle];
 }
 
-// Pillow writes what the boxes say into the EXIF data; only XMP is left to a picture without any.
+// Pillow writes what the boxes say into the EXIF data; only XMP is left to an image without any.
 int Orientation(const avifImage& image) {
   const int boxes = OrientationOfBoxes(image);
   const Bytes exif(image.exif.data, image.exif.size);
@@ -59,7 +59,7 @@ Result<Raster> DecodeAvif(Bytes file, const DecodeBudget& budget) {
   AvifSource source(file, budget, decoder.get());
   avifResult result = avifDecoderParse(decoder.get());
   if (result != AVIF_RESULT_OK) return Failure(result);
-  // Two decoded pictures of up to 4 bytes a pixel (a grid is put together from its tiles), the
+  // Two decoded images of up to 4 bytes a pixel (a grid is put together from its tiles), the
   // decoder's own, and ours. The library cannot be interrupted: the price bounds its time, too.
   RETURN_IF_ERROR(budget.Admit({decoder->image->width, decoder->image->height, 16}));
   source.LimitFrames(decoder->image->width, decoder->image->height);

@@ -111,7 +111,7 @@ Palette ReadPalette(Bytes file, const BmpHeader& header) {
 
 // Run-length coded rows as [height, width] palette indices in file order. Pillow's decoder pads
 // rows with index 0, reads absolute runs without regard for the row end, and refuses a short
-// picture.
+// image.
 class RleReader {
  public:
   RleReader(Bytes file, const BmpHeader& header, const DecodeBudget& budget)
@@ -164,7 +164,7 @@ class RleReader {
     }
   }
 
-  // At most what the picture still holds, so that a few bytes cannot ask for gigabytes.
+  // At most what the image still holds, so that a few bytes cannot ask for gigabytes.
   void Append(size_t count, uint8_t value) {
     const size_t room = total_ + 255 - std::min(total_ + 255, out_.size());
     out_.insert(out_.end(), std::min(count, room), value);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The orientation written in EXIF and XMP metadata, read as Pillow's Image.getexif does. Damaged
-// metadata counts as absent: a picture is worth more than its label. Stateless; any thread.
+// metadata counts as absent: an image is worth more than its label. Stateless; any thread.
 #pragma once
 
 #include <cstdint>

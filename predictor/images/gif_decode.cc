@@ -66,7 +66,7 @@ Status FindFirstFrame(GifFileType* gif, const Bytes& rest, const DecodeBudget& b
   }
 }
 
-// A missing palette, and one that maps every index to itself, mean a grey picture.
+// A missing palette, and one that maps every index to itself, mean a grey image.
 Palette ReadPalette(const GifFileType& gif) {
   const ColorMapObject* map = gif.Image.ColorMap != nullptr ? gif.Image.ColorMap : gif.SColorMap;
   Palette palette;

@@ -223,7 +223,7 @@ class JpegReader {
     return CombinedOrientation(exif, xmp);
   }
 
-  // A Multi-Picture file with more than one picture (its first is read), unless Ultra HDR.
+  // A Multi-Picture file with more than one image (its first is read), unless Ultra HDR.
   bool HoldsSeveralPictures() const {
     constexpr uint32_t kNumPicturesTag = 45057;
     bool several = false;

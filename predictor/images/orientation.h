@@ -7,7 +7,7 @@
 
 namespace idefics {
 
-// The upright picture (PIL.ImageOps.exif_transpose); orientations other than 2..8 change nothing.
+// The upright image (PIL.ImageOps.exif_transpose); orientations other than 2..8 change nothing.
 // Unfinished when the budget is interrupted.
 RgbImage ApplyOrientation(RgbImage image, int orientation, const DecodeBudget& budget);
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // TIFF by libtiff, which undoes compression, fill order, byte order and planes; the samples become
-// colours here by the rules of Pillow's TiffImagePlugin. First picture of the file only.
+// colours here by the rules of Pillow's TiffImagePlugin. First image of the file only.
 #include <tiffio.h>
 
 #include <algorithm>

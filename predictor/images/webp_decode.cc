@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// WebP by libwebp's animation decoder, the one that Pillow uses for still pictures too.
+// WebP by libwebp's animation decoder, the one that Pillow uses for still images too.
 #include <webp/decode.h>
 #include <webp/demux.h>
 

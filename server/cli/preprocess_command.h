@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// `idefics-server preprocess FILE...`: what the model sees of each picture, one JSON line a file.
+// `idefics-server preprocess FILE...`: what the model sees of each image, one JSON line a file.
 //   {"file":"a.jpg","width":640,"height":480,"format":"JPEG","sha256":"64 hex digits"}
 //   {"file":"b.jpg","error":"the JPEG image cannot be read (...): ..."}
 #pragma once
