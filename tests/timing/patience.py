@@ -13,15 +13,21 @@ from typing import TypeVar
 
 T = TypeVar("T")
 TURN_S = 0.01
+# A condition that is slow by itself, such as a health check that takes seconds, ends the wait after
+# this many times its patience; turns alone would last for hours.
+HOPELESS = 20
 QUIET_ROUND_TRIP_S = 0.01  # more than any round trip to an idle server on an idle machine takes
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 10, what: str = "the condition") -> T:
     """Polls until condition() is true and returns its value; fails after as many turns as fit into
-    `seconds` on an idle machine."""
+    `seconds` on an idle machine, or when a condition that is itself slow has taken far longer."""
+    hopeless = time.monotonic() + HOPELESS * seconds
     for _ in range(math.ceil(seconds / TURN_S)):
         if value := condition():
             return value
+        if time.monotonic() > hopeless:
+            break
         time.sleep(TURN_S)
     value = condition()
     assert value, f"{what} did not come true in the turns of {seconds} s"
