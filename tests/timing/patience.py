@@ -13,21 +13,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 TURN_S = 0.01
-# A condition that is slow by itself, such as a health check that takes seconds, ends the wait after
-# this many times its patience; turns alone would last for hours.
-HOPELESS = 20
+SLOW_CALL_S = 1.0  # a condition that takes so long waits for something else than the machine
 QUIET_ROUND_TRIP_S = 0.01  # more than any round trip to an idle server on an idle machine takes
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 10, what: str = "the condition") -> T:
     """Polls until condition() is true and returns its value; fails after as many turns as fit into
-    `seconds` on an idle machine, or when a condition that is itself slow has taken far longer."""
-    hopeless = time.monotonic() + HOPELESS * seconds
-    for _ in range(math.ceil(seconds / TURN_S)):
+    `seconds` on an idle machine. A slow call counts as all the turns that fit into it."""
+    turns = math.ceil(seconds / TURN_S)
+    while turns > 0:
+        begun = time.monotonic()
         if value := condition():
             return value
-        if time.monotonic() > hopeless:
-            break
+        took = time.monotonic() - begun
+        turns -= 1 if took < SLOW_CALL_S else math.ceil(took / TURN_S)
         time.sleep(TURN_S)
     value = condition()
     assert value, f"{what} did not come true in the turns of {seconds} s"
