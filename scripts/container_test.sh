@@ -165,7 +165,7 @@ test_door() {
   serve_once second 20
   [ "$tests" = yes ] || return 0
   in_door 'cd /cog-idefics && scripts/test.sh >/test.log 2>&1' ||
-    die "test.sh failed: $(in_door 'tail -n 40 /test.log')"
+    die "test.sh failed: $(in_door "grep -E '^(FAILED|ERROR|E  )' /test.log; tail -n 20 /test.log")"
   passed "test.sh: $(in_door 'tail -n 1 /test.log')"
 }
 
