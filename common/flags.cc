@@ -280,6 +280,10 @@ bool FlagValues::Bool(std::string_view name) const {
   return values_.find(RequireFlag(name).name)->second == "true";
 }
 
+std::chrono::milliseconds FlagValues::Seconds(std::string_view name) const {
+  return std::chrono::milliseconds(static_cast<int64_t>(Number(name) * 1000));
+}
+
 std::string FlagsMarkdown() {
   std::ostringstream out;
   out << "# Flags\n\nMade by `idefics-server --print-flags` from the table in `common/flags.cc`.\n"

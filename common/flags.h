@@ -3,6 +3,7 @@
 // docs/flags.md come from it. Values are set before other threads start and read-only afterwards.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <span>
@@ -63,6 +64,7 @@ class FlagValues {
   int64_t Integer(std::string_view name) const;
   double Number(std::string_view name) const;
   bool Bool(std::string_view name) const;
+  std::chrono::milliseconds Seconds(std::string_view name) const;  // a kNumber of seconds
 
  private:
   std::map<std::string, std::string, std::less<>> values_;

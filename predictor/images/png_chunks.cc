@@ -4,9 +4,10 @@
 #include <zlib.h>
 
 #include <algorithm>
-#include <cctype>
 #include <string_view>
 #include <utility>
+
+#include "common/ascii.h"
 
 namespace idefics {
 namespace {
@@ -39,12 +40,6 @@ std::string Inflate(std::string_view packed) {
   }
   text.resize(size);
   return text;
-}
-
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  const int lower = std::tolower(static_cast<unsigned char>(c));
-  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
 // ImageMagick's form: "\nexif\n  LENGTH\nHEX...\nHEX...\n".

@@ -8,6 +8,7 @@
 #include <iterator>
 #include <string>
 
+#include "common/ascii.h"
 #include "common/utf8.h"
 
 namespace idefics {
@@ -16,16 +17,8 @@ namespace {
 // Locale-free <cctype>.
 bool IsAlpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsHexDigit(char c) { return IsDigit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+bool IsHexDigit(char c) { return HexDigit(c) >= 0; }
 bool IsSchemeChar(char c) { return IsAlpha(c) || IsDigit(c) || c == '+' || c == '-' || c == '.'; }
-
-std::string Lower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
 
 // Every code point whose NFKC form holds one of / ? # @ : (Unicode 14, Python 3.11's; made by
 // trying all of them). No composition starts with one of these, so one by one is enough.
@@ -114,11 +107,11 @@ Result<bool> LooksLikeUrl(std::string_view text) {
 bool LooksLikeDataUri(std::string_view text) {
   constexpr std::string_view kScheme = "data:";
   constexpr size_t kMaxHeaderBytes = 1000;
-  if (Lower(text.substr(0, kScheme.size())) != kScheme) return false;
+  if (ToLower(text.substr(0, kScheme.size())) != kScheme) return false;
   text = text.substr(kScheme.size(), kMaxHeaderBytes + 1);
   const size_t comma = text.find(',');
   if (comma == std::string_view::npos) return false;
-  const std::string header = Lower(text.substr(0, comma));
+  const std::string header = ToLower(text.substr(0, comma));
   const bool plain = std::ranges::all_of(
       header, [](char c) { return static_cast<uint8_t>(c) > 0x20 && c != 0x7F; });
   return plain && (header.starts_with("image/") || header.ends_with(";base64"));

@@ -3,14 +3,10 @@
 
 #include <string_view>
 
+#include "common/ascii.h"
+
 namespace idefics {
 namespace {
-
-std::string_view StripSpaces(std::string_view text) {
-  const size_t begin = text.find_first_not_of(' ');
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(' ') - begin + 1);
-}
 
 // Collects text until a special token ends it.
 class TokenWriter {

@@ -2,15 +2,14 @@
 #include "scripts/fake_server/fake_run.h"
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdlib>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "common/mutex.h"
 #include "predictor/images/decode.h"
 
 namespace idefics {
@@ -261,10 +260,10 @@ double FakeSeconds(const std::string& text) {
 }
 
 bool FakeSleep(double seconds, const std::stop_token& stop) {
-  std::mutex mutex;
-  std::condition_variable_any changed;
-  std::unique_lock lock(mutex);
-  changed.wait_for(lock, stop, duration<double>(seconds), [] { return false; });
+  Mutex mutex;
+  StoppableCondVar changed;
+  MutexLock lock(mutex);
+  changed.WaitFor(lock, stop, duration<double>(seconds), [] { return false; });
   return !stop.stop_requested();
 }
 

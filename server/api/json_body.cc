@@ -6,6 +6,7 @@
 #include <set>
 #include <string_view>
 
+#include "common/ascii.h"
 #include "common/utf8.h"
 #include "server/http/header_list.h"
 

@@ -9,6 +9,4 @@ namespace idefics {
 
 FetchOptions FetchOptionsFromFlags(const FlagValues& flags);
 
-std::chrono::milliseconds Milliseconds(double seconds);
-
 }  // namespace idefics

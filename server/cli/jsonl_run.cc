@@ -85,7 +85,7 @@ Status JsonlRun::OpenFiles() {
 
 // The next line that has no answer yet. False: there is none, or the run has failed.
 bool JsonlRun::NextLine(std::string* text, uint64_t* number) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   while (status_.ok() && std::getline(in_, *text)) {
     *number = ++next_line_;
     if (IsBlank(*text)) continue;
@@ -127,7 +127,7 @@ json JsonlRun::AnswerLine(const std::string& text, uint64_t number, const std::s
 
 void JsonlRun::Write(const json& answer) {
   const std::string line = answer.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto number = answer["line"].get<uint64_t>();
   in_order_ = in_order_ && number > last_written_;
   last_written_ = number;

@@ -12,12 +12,12 @@
 #include <fstream>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <nlohmann/json_fwd.hpp>
 #include <stop_token>
 #include <string>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/progress.h"
 #include "server/cli/answer.h"
 
@@ -54,7 +54,7 @@ class JsonlRun {
   const AnswerOptions options_;
   uint64_t num_lines_ = 0;                // with something on them
   std::map<uint64_t, std::string> done_;  // line number -> id in the output so far
-  std::mutex mutex_;                      // of all below
+  Mutex mutex_;                           // of all below
   std::ifstream in_;
   std::ofstream out_;
   uint64_t next_line_ = 0;

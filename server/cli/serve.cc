@@ -53,7 +53,7 @@ WebhookOptions WebhookFlags(const FlagValues& flags) {
 CogOptions CogFlags(const FlagValues& flags) {
   CogOptions options;
   if (flags.Text("output") == "stream") options.output = OutputKind::kList;
-  options.webhook_interval = Milliseconds(flags.Number("throttle-interval"));
+  options.webhook_interval = flags.Seconds("throttle-interval");
   return options;
 }
 
@@ -62,7 +62,7 @@ HttpServerOptions HttpFlags(const FlagValues& flags) {
   options.host = flags.Text("host");
   options.port = static_cast<int>(flags.Integer("port"));
   options.body.max_bytes = static_cast<uint64_t>(flags.Integer("max-body-bytes"));
-  options.body.time = Milliseconds(flags.Number("body-timeout"));
+  options.body.time = flags.Seconds("body-timeout");
   return options;
 }
 
@@ -94,8 +94,8 @@ class Server {
   }
 
   void CheckSetupTime() {
-    const double limit_s = flags_.Number("setup-timeout");
-    if (limit_s > 0 && steady_clock::now() - started_ > Milliseconds(limit_s)) {
+    const milliseconds limit = flags_.Seconds("setup-timeout");
+    if (limit.count() > 0 && steady_clock::now() - started_ > limit) {
       constexpr const char* kTimedOut = "worker setup timed out";
       if (service_.setup().Fail(kTimedOut)) LogError(std::string("Setup failed: ") + kTimedOut);
     }
@@ -114,7 +114,7 @@ class Server {
   // Blocks until running predictions have ended, at most --drain-timeout and a little.
   void Drain() {
     setup_thread_.request_stop();
-    const milliseconds time = Milliseconds(flags_.Number("drain-timeout"));
+    const milliseconds time = flags_.Seconds("drain-timeout");
     std::thread close([&] {
       if (service_.queue().Drain(time)) return;
       LogError("Stopped although predictions did not end when they were canceled.");

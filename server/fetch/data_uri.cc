@@ -4,6 +4,9 @@
 #include <strings.h>
 
 #include <array>
+#include <string>
+
+#include "common/ascii.h"
 
 namespace idefics {
 namespace {
@@ -22,42 +25,19 @@ constexpr std::array<int8_t, 256> MakeDigits() {
 }
 constexpr std::array<int8_t, 256> kDigits = MakeDigits();
 
-int HexDigit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
-
-// Broken escapes stay as they are.
-std::vector<uint8_t> PercentDecoded(std::string_view text) {
-  std::vector<uint8_t> out;
-  out.reserve(text.size());
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && HexDigit(text[i + 1]) >= 0 &&
-        HexDigit(text[i + 2]) >= 0) {
-      out.push_back(static_cast<uint8_t>(HexDigit(text[i + 1]) * 16 + HexDigit(text[i + 2])));
-      i += 2;
-    } else {
-      out.push_back(static_cast<uint8_t>(text[i]));
-    }
-  }
-  return out;
-}
-
 // Python's binascii.a2b_base64, not strict.
-Result<std::vector<uint8_t>> Base64Decoded(const std::vector<uint8_t>& text) {
+Result<std::vector<uint8_t>> Base64Decoded(std::string_view text) {
   std::vector<uint8_t> out;
   out.reserve(text.size() / 4 * 3 + 3);
   uint32_t bits = 0;
   int num_digits = 0;  // of the current group of four
   int num_pads = 0;
-  for (const uint8_t c : text) {
+  for (const char c : text) {
     if (c == '=') {
       if (num_digits >= 2 && num_digits + ++num_pads >= 4) return out;
       continue;
     }
-    const int8_t digit = kDigits[c];
+    const int8_t digit = kDigits[static_cast<uint8_t>(c)];
     if (digit == kNoDigit) continue;
     num_pads = 0;
     bits = bits << 6 | static_cast<uint32_t>(digit);
@@ -90,9 +70,12 @@ Result<std::vector<uint8_t>> DecodeDataUri(std::string_view uri, uint64_t max_by
         "a data URI has no comma: write data:image/png;base64,DATA with the data after it");
   }
   const bool base64 = EndsWithBase64(uri.substr(0, comma));
-  std::vector<uint8_t> bytes = PercentDecoded(uri.substr(comma + 1));
+  const std::string data = PercentDecode(uri.substr(comma + 1));
+  std::vector<uint8_t> bytes;
   if (base64) {
-    ASSIGN_OR_RETURN(bytes, Base64Decoded(bytes));
+    ASSIGN_OR_RETURN(bytes, Base64Decoded(data));
+  } else {
+    bytes.assign(data.begin(), data.end());
   }
   if (bytes.size() > max_bytes) {
     return Status::TooLarge("the image of a data URI has " + std::to_string(bytes.size()) +

@@ -24,12 +24,4 @@ std::vector<std::string_view> SplitHeaderList(std::string_view value, std::strin
   return items;
 }
 
-std::string ToLower(std::string_view text) {
-  std::string lower(text);
-  for (char& c : lower) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return lower;
-}
-
 }  // namespace idefics

@@ -11,7 +11,4 @@ namespace idefics {
 // The items between any of `separators`, without white space at their ends; empty ones left out.
 std::vector<std::string_view> SplitHeaderList(std::string_view value, std::string_view separators);
 
-// ASCII letters only.
-std::string ToLower(std::string_view text);
-
 }  // namespace idefics

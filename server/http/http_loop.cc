@@ -87,7 +87,7 @@ void HttpServer::Loop::Drop(int fd) {
   const State state = found->second->state.load(std::memory_order_acquire);
   if (state == State::kRunning) return;
   {
-    const std::lock_guard lock(hand_over_);
+    const MutexLock lock(hand_over_);
     connections_.erase(found);
   }
   if (state == State::kWriting) EndRequest();
@@ -258,7 +258,7 @@ void HttpServer::Loop::Refuse(Connection& connection, int status, const std::str
 void HttpServer::Loop::TellGone(Connection& connection) {
   std::function<void()> on_gone;
   {
-    const std::lock_guard lock(hand_over_);
+    const MutexLock lock(hand_over_);
     if (connection.state.load() == State::kRunning) on_gone.swap(connection.on_gone);
   }
   if (on_gone) on_gone();
@@ -275,7 +275,7 @@ void HttpServer::Loop::AwaitHead(Connection& connection) {
 void HttpServer::Loop::TakeReturned() {
   std::vector<int> returned;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     returned.swap(returned_);
   }
   for (const int fd : returned) {
@@ -314,7 +314,7 @@ void HttpServer::Loop::Sweep() {
   const auto now = Clock::now();
   int num_unfinished = 0;
   {
-    const std::lock_guard lock(hand_over_);
+    const MutexLock lock(hand_over_);
     std::erase_if(connections_, [&](const auto& entry) {
       Connection& connection = *entry.second;
       const bool over = IsOver(connection, now);

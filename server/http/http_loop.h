@@ -5,13 +5,12 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
+#include "common/mutex.h"
 #include "common/worker_pool.h"
 #include "server/http/connection.h"
 #include "server/http/http_server.h"
@@ -83,11 +82,13 @@ class HttpServer::Loop {
   std::atomic<bool> stop_{false};
   std::atomic<bool> break_all_{false};
   std::atomic<int> num_reading_{0};  // requests that took a thread before their body was there
-  std::mutex hand_over_;  // from a worker to the loop; the loop takes it before it closes
-  std::mutex mutex_;
-  std::condition_variable ended_;
-  std::vector<int> returned_;  // connections that workers give back with bytes in their buffer
-  int running_ = 0;            // requests with a worker, and answers that are being taken
+  Mutex hand_over_;  // from a worker to the loop; the loop takes it before it closes
+  Mutex mutex_;
+  CondVar ended_;
+  // Connections that workers give back with bytes in their buffer.
+  std::vector<int> returned_ IDEFICS_GUARDED_BY(mutex_);
+  // Requests with a worker, and answers that are being taken.
+  int running_ IDEFICS_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<WorkerPool> request_pool_;
   std::unique_ptr<WorkerPool> quick_pool_;
   std::thread thread_;

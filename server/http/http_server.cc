@@ -56,14 +56,14 @@ void HttpServer::Loop::Stop(std::chrono::milliseconds grace) {
   draining_ = true;
   Wake();
   {
-    std::unique_lock lock(mutex_);
-    ended_.wait_for(lock, grace, [this] { return running_ == 0; });
+    MutexLock lock(mutex_);
+    ended_.WaitFor(lock, grace, [this]() IDEFICS_REQUIRES(mutex_) { return running_ == 0; });
   }
   break_all_ = true;  // what still runs sees its peer gone
   Wake();
   {
-    std::unique_lock lock(mutex_);
-    ended_.wait(lock, [this] { return running_ == 0; });
+    MutexLock lock(mutex_);
+    ended_.Wait(lock, [this]() IDEFICS_REQUIRES(mutex_) { return running_ == 0; });
   }
   stop_ = true;
   Wake();
@@ -79,13 +79,13 @@ void HttpServer::Loop::Wake() const {
 }
 
 void HttpServer::Loop::BeginRequest() {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   ++running_;
 }
 
 void HttpServer::Loop::EndRequest() {
-  const std::lock_guard lock(mutex_);
-  if (--running_ == 0) ended_.notify_all();
+  const MutexLock lock(mutex_);
+  if (--running_ == 0) ended_.NotifyAll();
 }
 
 // `connection` is not touched after it is handed back. False: an answer of it is still to be taken,
@@ -140,7 +140,7 @@ void HttpServer::Loop::Park(Connection& connection) {
 
 // The loop cannot close the connection between the two.
 void HttpServer::Loop::HandOver(Connection& connection, State state) {
-  const std::lock_guard lock(hand_over_);
+  const MutexLock lock(hand_over_);
   connection.on_gone = nullptr;
   connection.state.store(state, std::memory_order_release);
   // A peer that sends no more may still take its answer.
@@ -149,7 +149,7 @@ void HttpServer::Loop::HandOver(Connection& connection, State state) {
 
 // epoll tells at once where the peer is gone already.
 void HttpServer::Loop::WatchPeer(Connection& connection, std::function<void()> callback) {
-  const std::lock_guard lock(hand_over_);
+  const MutexLock lock(hand_over_);
   connection.on_gone = std::move(callback);
   Arm(connection.fd(), EPOLLRDHUP);
 }
@@ -161,11 +161,11 @@ void HttpServer::Loop::Arm(int fd, uint32_t events) const {
 
 void HttpServer::Loop::Return(Connection& connection) {
   {
-    const std::lock_guard lock(hand_over_);
+    const MutexLock lock(hand_over_);
     connection.on_gone = nullptr;
   }
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     returned_.push_back(connection.fd());
   }
   Wake();

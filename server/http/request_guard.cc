@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "server/http/header_list.h"
+#include "common/ascii.h"
 
 namespace idefics {
 namespace {

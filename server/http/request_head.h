@@ -54,7 +54,4 @@ std::optional<HeadError> CheckPartialHead(std::string_view bytes, const HeadLimi
 std::optional<HeadError> ParseHead(std::string_view bytes, const HeadLimits& limits,
                                    RequestHead* head);
 
-// Percent-decodes one path segment. '+' stays '+', and so does a '%' that begins no escape.
-std::string PercentDecode(std::string_view text);
-
 }  // namespace idefics

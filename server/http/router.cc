@@ -3,6 +3,7 @@
 
 #include <exception>
 
+#include "common/ascii.h"
 #include "common/log.h"
 #include "common/utf8.h"
 #include "server/http/request_head.h"

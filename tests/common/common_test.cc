@@ -15,6 +15,7 @@
 #include <thread>
 #include <utility>
 
+#include "common/ascii.h"
 #include "common/byte_budget.h"
 #include "common/check.h"
 #include "common/sha256.h"
@@ -150,6 +151,18 @@ TEST_CASE("a pool's threads outlive what their jobs throw", "[common]") {
     }));
   }
   CHECK(num_run == 4);
+}
+
+TEST_CASE("text is handled as bytes, whatever the locale", "[common]") {
+  CHECK(ToLower("AbZ@[\xC3\x84") == "abz@[\xC3\x84");
+  CHECK(StripSpaces("  a b\t ") == "a b\t");
+  CHECK(StripSpaces("   ").empty());
+  CHECK(HexDigit('9') == 9);
+  CHECK(HexDigit('f') == 15);
+  CHECK(HexDigit('A') == 10);
+  CHECK(HexDigit('g') == -1);
+  CHECK(PercentDecode("%41%zz+%4") == "A%zz+%4");
+  CHECK(PercentDecode("%") == "%");
 }
 
 TEST_CASE("shares of a budget count until they are gone", "[common]") {

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "common/ascii.h"
 #include "common/check.h"
 #include "server/http/body_reader.h"
 #include "server/http/request_guard.h"

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/ascii.h"
 #include "common/version.h"
 #include "server/api/cog/health.h"
 #include "server/api/cog/prediction_object.h"

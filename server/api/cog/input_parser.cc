@@ -5,6 +5,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "common/ascii.h"
 #include "predictor/text/image_reference.h"
 #include "server/api/cog/input_validation.h"
 #include "server/fetch/url_policy.h"
@@ -26,15 +27,9 @@ void ReadQuestion(const json& input, Task* task) {
       PromptText{"\nAssistant:", SpecialText::kTurns}};
 }
 
-std::string StripSpaces(const std::string& text) {
-  const size_t begin = text.find_first_not_of(' ');
-  if (begin == std::string::npos) return "";
-  return text.substr(begin, text.find_last_not_of(' ') - begin + 1);
-}
-
 // transformers' rule for what is an image (docs/model.md#what-counts-as-a-url), data URIs added.
 Result<PromptPiece> ReadPiece(const std::string& item, InputOrigin origin) {
-  const std::string stripped = StripSpaces(item);
+  const std::string stripped(StripSpaces(item));
   const PromptImage image{stripped, ImagePolicy::kUprightAlphaDropped, nullptr};
   const bool is_file = origin == InputOrigin::kCommandLine && stripped.starts_with("file:");
   if (is_file || LooksLikeDataUri(stripped)) return PromptPiece(image);

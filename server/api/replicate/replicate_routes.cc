@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/ascii.h"
 #include "common/rfc3339.h"
 #include "common/version.h"
 #include "server/api/cog/openapi.h"
