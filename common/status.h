@@ -46,14 +46,25 @@ class [[nodiscard]] Status {
   ErrorCode code() const { return code_; }
   const std::string& message() const { return message_; }
 
+  // Which of several equal things the failure is about, from 0: an image of a prompt.
+  std::optional<int> item() const { return item_; }
+  Status WithItem(int item) const {
+    Status status = *this;
+    if (!ok()) status.item_ = item;
+    return status;
+  }
+
   // The same failure seen from one level up: "PREFIX: message".
   Status WithPrefix(const std::string& prefix) const {
-    return ok() ? Status() : Status(code_, prefix + ": " + message_);
+    Status status = *this;
+    if (!ok()) status.message_ = prefix + ": " + message_;
+    return status;
   }
 
  private:
   ErrorCode code_ = ErrorCode::kOk;
   std::string message_;
+  std::optional<int> item_;
 };
 
 // A value or the Status that says why there is none.

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/engine_predictor.h"
 
+#include <algorithm>
 #include <chrono>
 
-#include "predictor/text/detokenizer.h"
-#include "predictor/text/stop_matcher.h"
+#include "predictor/choice_writer.h"
 
 namespace idefics {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+int CountImageTokens(const std::vector<int32_t>& tokens, const SpecialTokens& special) {
+  return static_cast<int>(std::count_if(tokens.begin(), tokens.end(), [&](int32_t token) {
+    return token == special.image || token == special.fake_image;
+  }));
+}
 
 }  // namespace
 
@@ -69,7 +75,8 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
     if (image == nullptr) continue;
     Result<EngineImage> shown = PrepareImage(*image, stop);
     if (!shown.ok()) {
-      return shown.status().WithPrefix("image " + std::to_string(prepared.images.size() + 1));
+      const auto index = static_cast<int>(prepared.images.size());
+      return shown.status().WithPrefix("image " + std::to_string(index + 1)).WithItem(index);
     }
     prepared.images.push_back(std::move(shown).value());
   }
@@ -78,47 +85,38 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
   prepared.tokens = std::move(prompt.tokens);
   prepared.image_index = std::move(prompt.image_index);
   prepared.sampling = ResolveSampling(request);
+  if (request.cut_to_context) prepared.sampling.max_new_tokens = FittingNewTokens(prepared);
   return prepared;
 }
 
-// Turns token events into text until the last event, or until a stop string is complete: then the
-// engine is told to drop the request, and tokens that it had computed since are ignored.
-void EnginePredictor::Follow(RequestHandle& handle, const GenerateRequest& request,
+// Turns token events into text until the last event. A choice whose stop string is complete is
+// dropped by the engine; tokens that it had computed since are ignored.
+void EnginePredictor::Follow(RequestHandle& handle, const SamplingParams& sampling,
                              GenerateObserver& observer, GenerateResult* result) const {
-  Detokenizer detokenizer(*parts_.tokenizer);
-  StopMatcher matcher(request.sampling.stop);
-  std::string decoded;  // without regard to stop strings
-  const auto show = [&](const std::string& text) {
-    decoded += text;
-    const std::string safe = matcher.Push(text);
-    result->text += safe;
-    if (!safe.empty()) observer.OnText(safe);
-  };
+  result->choices.resize(1);
+  ChoiceWriter writer(*parts_.tokenizer, sampling, 0, observer, &result->choices.front());
   TokenEvent event;
   while (!event.finished) {
     if (!handle.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
-    if (!event.tokens.empty() && result->token_ids.empty()) {
+    if (!event.tokens.empty() && result->choices.front().token_ids.empty()) {
       result->timings.first_token_at = Clock::now();
     }
-    for (size_t i = 0; i < event.tokens.size() && !matcher.matched(); ++i) {
-      result->token_ids.push_back(event.tokens[i]);
-      if (i < event.logprobs.size()) result->logprobs.push_back(std::move(event.logprobs[i]));
-      show(detokenizer.Push(event.tokens[i]));
-    }
-    if (matcher.matched()) handle.Cancel();
+    writer.Add(event.tokens, event.logprobs);
+    if (writer.stopped()) handle.Cancel();
   }
-  if (!matcher.matched()) show(detokenizer.Finish());
-  const std::string rest = matcher.Finish();
-  result->text += rest;
-  if (!rest.empty()) observer.OnText(rest);
+  result->status = writer.stopped() ? Status::Ok() : event.status;
+  writer.Finish(event.finish_reason, result->prompt_token_ids);
+}
 
-  const bool stopped = matcher.matched();
-  result->status = stopped ? Status::Ok() : event.status;
-  result->finish_reason = stopped ? FinishReason::kStopString : event.finish_reason;
-  std::vector<int32_t> all = result->prompt_token_ids;
-  all.insert(all.end(), result->token_ids.begin(), result->token_ids.end());
-  result->full_text = parts_.tokenizer->Decode(all, /*skip_special=*/true);
-  result->full_text.resize(result->full_text.size() - (decoded.size() - result->text.size()));
+// Cut to what there is room for; 1 where there is none, for the engine to refuse.
+int EnginePredictor::FittingNewTokens(const EngineRequest& request) const {
+  const SamplingParams& sampling = request.sampling;
+  const auto prompt = static_cast<int64_t>(request.tokens.size());
+  const int64_t context = parts_.engine->options().max_sequence_tokens - prompt;
+  const int64_t cache = (parts_.engine->limits().kv_tokens - prompt) /
+                        std::max({1, sampling.num_beams, sampling.num_choices});
+  return static_cast<int>(
+      std::min<int64_t>(sampling.max_new_tokens, std::max<int64_t>(1, std::min(context, cache))));
 }
 
 PredictorHealth EnginePredictor::health() const {
@@ -139,6 +137,8 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
   }
   result.prompt_token_ids = prepared->tokens;
   result.num_images = static_cast<int>(prepared->images.size());
+  result.num_image_tokens = CountImageTokens(prepared->tokens, parts_.tokenizer->special());
+  const SamplingParams sampling = prepared->sampling;
   Result<std::shared_ptr<RequestHandle>> handle =
       parts_.engine->Submit(std::move(prepared).value());
   if (!handle.ok()) {
@@ -146,7 +146,7 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
     return result;
   }
   const std::stop_callback cancel(stop, [&] { (*handle)->Cancel(); });
-  Follow(**handle, request, observer, &result);
+  Follow(**handle, sampling, observer, &result);
   const auto admitted = (*handle)->admitted_at();
   if (admitted != Clock::time_point{}) {
     result.timings.queue_s = std::chrono::duration<double>(admitted - submitted).count();

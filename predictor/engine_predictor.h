@@ -31,6 +31,7 @@ class EnginePredictor : public Predictor {
   const ModelInfo& info() const override { return parts_.info; }
   GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
                           GenerateObserver& observer) override;
+  const Tokenizer* tokenizer() const override { return parts_.tokenizer.get(); }
   PredictorHealth health() const override;
 
  private:
@@ -38,7 +39,8 @@ class EnginePredictor : public Predictor {
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
   Result<EngineImage> PrepareImage(const PromptImage& image, const std::stop_token& stop) const;
   SamplingParams ResolveSampling(const GenerateRequest& request) const;
-  void Follow(RequestHandle& handle, const GenerateRequest& request, GenerateObserver& observer,
+  int FittingNewTokens(const EngineRequest& request) const;
+  void Follow(RequestHandle& handle, const SamplingParams& sampling, GenerateObserver& observer,
               GenerateResult* result) const;
 
   EnginePredictorParts parts_;

@@ -4,6 +4,7 @@
 // number of threads may call Generate at once.
 #pragma once
 
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -15,11 +16,16 @@
 namespace idefics {
 
 struct ModelInfo {
+  std::string name;
   std::vector<int32_t> prompt_eos_token_ids;           // TokenDefaults::kPrompt
   std::vector<int32_t> question_eos_token_ids;         // TokenDefaults::kQuestion
   std::vector<std::vector<int32_t>> banned_words_ids;  // <image>, <fake_token_around_image>
   int max_images = 0;                                  // of one request
   int max_concurrency = 1;                             // sequences the engine runs at once
+  int max_sequence_tokens = 0;                         // prompt and new tokens of one sequence
+  int32_t vocab_size = 0;                              // ids are less than this
+  bool has_end_of_utterance = false;                   // an instruct model
+  std::string bos_token, eos_token, pad_token;         // "<s>", "</s>", "<unk>"
   // False: a stand-in for a model. Its text is the answer as it is, and it counts no tokens.
   bool is_model = true;
 };
@@ -39,12 +45,24 @@ struct Metric {
   MetricValue value;
 };
 
+// New text of one choice, and the tokens whose text is in it or was held back before it.
+struct TextPiece {
+  // Whole UTF-8 characters. Empty only where a choice ends and tokens are left that the text does
+  // not show, those of a stop string.
+  std::string_view text;
+  int choice = 0;
+  std::span<const int32_t> token_ids;       // never the end token; else each is in one piece
+  std::span<const TokenLogprobs> logprobs;  // one for each of token_ids where asked for
+};
+
 // What a running request lets be seen. Called on the thread that called Generate, in order.
 class GenerateObserver {
  public:
   virtual ~GenerateObserver() = default;
-  // New text, whole UTF-8 characters; the pieces concatenate to GenerateResult::text.
-  virtual void OnText(std::string_view piece) = 0;
+  // The texts of a choice concatenate to Choice::text. What `piece` refers to ends with the call.
+  virtual void OnText(const TextPiece& piece) = 0;
+  // After the last piece of the choice; once for each choice, also where the request fails.
+  virtual void OnChoiceEnd(int /*choice*/, FinishReason /*reason*/) {}
   // `text`: whole lines, "\n" included.
   virtual void OnLog(LogSource /*source*/, std::string_view /*text*/) {}
   virtual void OnMetric(Metric /*metric*/) {}
@@ -61,6 +79,9 @@ class Predictor {
   // memory may throw. REQUIRES: every image of the prompt has its file.
   virtual GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
                                   GenerateObserver& observer) = 0;
+
+  // nullptr: it has none. Lives as long as this.
+  virtual const Tokenizer* tokenizer() const { return nullptr; }
 
   // Takes no lock and never waits.
   virtual PredictorHealth health() const { return {}; }

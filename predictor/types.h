@@ -42,13 +42,26 @@ struct GenerateRequest {
   // Not kNone: the model's end tokens where the request names none; the image tokens are banned on
   // top of bad_words_ids.
   TokenDefaults token_defaults = TokenDefaults::kNone;
+  // max_new_tokens is cut to what the prompt leaves of the context, and of the KV cache.
+  bool cut_to_context = false;
 };
 
 enum class FinishReason { kEos, kLength, kStopString, kCanceled, kError };
 
-// After all processors, natural log, largest first.
+// Of one new token; natural log, of the distribution that SamplingParams::logprobs_mode names.
+// -infinity: it could not come.
 struct TokenLogprobs {
-  std::vector<std::pair<int32_t, float>> top;  // (token id, log probability)
+  float logprob = 0;                           // the token's own
+  std::vector<std::pair<int32_t, float>> top;  // (token id, log probability), largest first
+};
+
+// One of the answers of a prompt.
+struct Choice {
+  FinishReason finish_reason = FinishReason::kError;
+  std::string text;       // the new tokens decoded, special tokens dropped, cut at a stop string
+  std::string full_text;  // prompt and new tokens decoded as one sequence, special tokens dropped
+  std::vector<int32_t> token_ids;       // new tokens, the end token included
+  std::vector<TokenLogprobs> logprobs;  // one per token_ids entry where asked for
 };
 
 struct GenerateTimings {
@@ -58,14 +71,11 @@ struct GenerateTimings {
 };
 
 struct GenerateResult {
-  Status status;  // not ok: the reason; the other fields hold what was reached
-  FinishReason finish_reason = FinishReason::kError;
-  std::string text;       // the new tokens decoded, special tokens dropped, cut at a stop string
-  std::string full_text;  // prompt and new tokens decoded as one sequence, special tokens dropped
+  Status status;                // not ok: the reason; the other fields hold what was reached
+  std::vector<Choice> choices;  // SamplingParams::num_choices; none before the engine has taken it
   std::vector<int32_t> prompt_token_ids;
-  std::vector<int32_t> token_ids;       // new tokens, the eos token included
-  std::vector<TokenLogprobs> logprobs;  // one per token_ids entry when num_logprobs > 0
   int num_images = 0;
+  int num_image_tokens = 0;  // of prompt_token_ids: those of images, and those around images
   GenerateTimings timings;
 };
 

@@ -25,7 +25,7 @@ BeamSearch::BeamSearch(const SamplingParams& sampling, std::vector<int32_t> prom
 
 std::vector<float> BeamSearch::AccumulatedScores(std::span<const float> logits, int64_t vocab) {
   std::vector<float> scores(running_.size() * vocab);
-  step_logprobs_.assign(sampling_.num_logprobs > 0 ? running_.size() : 0, {});
+  step_logprobs_.resize(sampling_.num_logprobs ? running_.size() * vocab : 0);
   for (size_t beam = 0; beam < running_.size(); ++beam) {
     const std::span<float> row(scores.data() + beam * vocab, vocab);
     const auto source = length_ == 0 ? logits.first(vocab) : logits.subspan(beam * vocab, vocab);
@@ -34,8 +34,9 @@ std::vector<float> BeamSearch::AccumulatedScores(std::span<const float> logits, 
     std::vector<int32_t> tokens = prompt_;
     tokens.insert(tokens.end(), running_[beam].tokens.begin(), running_[beam].tokens.end());
     ApplyProcessors(sampling_, tokens, static_cast<int64_t>(prompt_.size()), row);
-    if (sampling_.num_logprobs > 0) {
-      step_logprobs_[beam] = LargestLogprobs(row, sampling_.num_logprobs);
+    if (sampling_.num_logprobs) {
+      std::copy(row.begin(), row.end(),
+                step_logprobs_.begin() + static_cast<ptrdiff_t>(beam * vocab));
     }
     for (float& s : row) s += running_[beam].score;
   }
@@ -65,7 +66,11 @@ std::vector<BeamSearch::Candidate> BeamSearch::BestCandidates(std::span<const fl
 BeamSearch::Hypothesis BeamSearch::Extend(const Candidate& candidate) const {
   Hypothesis next = running_[candidate.parent];
   next.tokens.push_back(candidate.token);
-  if (sampling_.num_logprobs > 0) next.logprobs.push_back(step_logprobs_[candidate.parent]);
+  if (sampling_.num_logprobs) {
+    const size_t vocab = step_logprobs_.size() / running_.size();
+    const auto row = std::span(step_logprobs_).subspan(candidate.parent * vocab, vocab);
+    next.logprobs.push_back(LogprobsOf(candidate.token, row, *sampling_.num_logprobs));
+  }
   next.score = candidate.score;
   return next;
 }

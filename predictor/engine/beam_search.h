@@ -44,10 +44,10 @@ class BeamSearch : public TokenSearch {
 
   SamplingParams sampling_;
   std::vector<int32_t> prompt_;
-  std::vector<Hypothesis> running_;           // num_beams, best first
-  std::vector<Hypothesis> done_;              // num_beams, best first; score -1e9 where still empty
-  std::vector<TokenLogprobs> step_logprobs_;  // one per running row when asked for
-  int length_ = 0;                            // new tokens of the running hypotheses
+  std::vector<Hypothesis> running_;   // num_beams, best first
+  std::vector<Hypothesis> done_;      // num_beams, best first; score -1e9 where still empty
+  std::vector<float> step_logprobs_;  // [running rows, vocab] where asked for
+  int length_ = 0;                    // new tokens of the running hypotheses
   bool may_improve_ = true;
   bool finished_ = false;
   FinishReason finish_reason_ = FinishReason::kLength;

@@ -16,9 +16,9 @@ SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
   scores_.assign(logits.begin(), logits.begin() + vocab);
   ApplyProcessors(sampling_, tokens_, prompt_length_, scores_);
   const int32_t token = PickToken(sampling_, scores_, NextUniform());
-  if (sampling_.num_logprobs > 0) {
+  if (sampling_.num_logprobs) {
     LogSoftmax(scores_);
-    logprobs_.push_back(LargestLogprobs(scores_, sampling_.num_logprobs));
+    logprobs_.push_back(LogprobsOf(token, scores_, *sampling_.num_logprobs));
   }
   Accept(token);
   if (finished_) return {};

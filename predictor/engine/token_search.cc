@@ -83,6 +83,10 @@ Status CheckSampling(const SamplingParams& s, int32_t vocab_size) {
   if (s.num_beams < 1 || s.num_beams > 16) {
     return OutOfRange("num_beams", s.num_beams, "from 1 to 16");
   }
+  if (s.num_choices != 1) return OutOfRange("num_choices", s.num_choices, "1");
+  if (s.num_logprobs && *s.num_logprobs < 0) {
+    return OutOfRange("num_logprobs", *s.num_logprobs, "at least 0");
+  }
   if (s.num_beams > 1 && s.do_sample) {
     return Status::InvalidInput(
         "num_beams is " + std::to_string(s.num_beams) +
@@ -92,7 +96,10 @@ Status CheckSampling(const SamplingParams& s, int32_t vocab_size) {
   return CheckIds(s, vocab_size);
 }
 
-TokenLogprobs LargestLogprobs(std::span<const float> log_probabilities, int count) {
+TokenLogprobs LogprobsOf(int32_t token, std::span<const float> log_probabilities, int count) {
+  TokenLogprobs logprobs;
+  logprobs.logprob = log_probabilities[token];
+  if (count == 0) return logprobs;
   std::vector<int32_t> order(log_probabilities.size());
   std::iota(order.begin(), order.end(), 0);
   const auto kept = std::min<size_t>(count, order.size());
@@ -102,11 +109,10 @@ TokenLogprobs LargestLogprobs(std::span<const float> log_probabilities, int coun
                                  ? log_probabilities[a] > log_probabilities[b]
                                  : a < b;
                     });
-  TokenLogprobs largest;
   for (size_t i = 0; i < kept && std::isfinite(log_probabilities[order[i]]); ++i) {
-    largest.top.emplace_back(order[i], log_probabilities[order[i]]);
+    logprobs.top.emplace_back(order[i], log_probabilities[order[i]]);
   }
-  return largest;
+  return logprobs;
 }
 
 std::unique_ptr<TokenSearch> MakeTokenSearch(const SamplingParams& sampling,

@@ -42,7 +42,7 @@ class TokenSearch {
 
   // New tokens of the best sequence so far, eos included. With beams only final when finished().
   virtual const std::vector<int32_t>& new_tokens() const = 0;
-  // One per new token when num_logprobs > 0, else empty.
+  // One per new token where num_logprobs is set, else empty.
   virtual const std::vector<TokenLogprobs>& logprobs() const = 0;
   // True if new_tokens() only ever grows, so that each token can be shown at once.
   virtual bool streams() const = 0;
@@ -56,7 +56,7 @@ std::unique_ptr<TokenSearch> MakeTokenSearch(const SamplingParams& sampling,
 // (docs/model.md#values-that-are-refused).
 Status CheckSampling(const SamplingParams& sampling, int32_t vocab_size);
 
-// The `count` largest of log-softmaxed scores.
-TokenLogprobs LargestLogprobs(std::span<const float> log_probabilities, int count);
+// That of `token` and the `count` largest of log-softmaxed scores.
+TokenLogprobs LogprobsOf(int32_t token, std::span<const float> log_probabilities, int count);
 
 }  // namespace idefics

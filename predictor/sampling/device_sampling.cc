@@ -42,7 +42,7 @@ int32_t PickToken(const SamplingParams& sampling, std::span<float> scores, doubl
 
 bool CanSampleOnDevice(const SamplingParams& sampling) {
   const auto& bad = sampling.bad_words_ids;
-  return sampling.num_beams == 1 && sampling.num_logprobs == 0 &&
+  return sampling.num_beams == 1 && !sampling.num_logprobs &&
          bad.size() + sampling.eos_token_ids.size() <= DeviceSamplingParams::kMaxBanned &&
          std::all_of(bad.begin(), bad.end(), [](const auto& word) { return word.size() == 1; });
 }

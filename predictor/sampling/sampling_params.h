@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace idefics {
@@ -13,7 +14,14 @@ namespace idefics {
 // transformers' `early_stopping`: false, true, "never".
 enum class EarlyStopping { kHeuristic, kFirstFinished, kNever };
 
-// Names, meaning and order of application as transformers 4.57 `GenerationConfig`.
+// What log probabilities are of.
+enum class LogprobsMode {
+  kProcessed,  // the scores after penalties and bans, before temperature and the other warpers
+  kRaw,        // the model's own logits
+};
+
+// Names, meaning and order of application as transformers 4.57 `GenerationConfig`; what that has
+// not is OpenAI's (docs/model.md#logits-processors).
 struct SamplingParams {
   int max_new_tokens = 512;
   int min_new_tokens = 0;  // eos is banned before that many new tokens
@@ -24,15 +32,24 @@ struct SamplingParams {
   double min_p = 0.0;      // 0: off
   double typical_p = 1.0;  // 1: off
   double repetition_penalty = 1.0;
-  int no_repeat_ngram_size = 0;  // 0: off
+  double presence_penalty = 0;   // subtracted from the score of each new token so far
+  double frequency_penalty = 0;  // the same, as often as it came
+  std::vector<std::pair<int32_t, float>> logit_bias;  // (token, added to its score); bans stay bans
+  int no_repeat_ngram_size = 0;                       // 0: off
   std::vector<std::vector<int32_t>> bad_words_ids;
   std::vector<int32_t> eos_token_ids;
   int num_beams = 1;
   double length_penalty = 1.0;
   EarlyStopping early_stopping = EarlyStopping::kHeuristic;
-  std::optional<uint64_t> seed;   // unset: a fresh random one
-  std::vector<std::string> stop;  // generation ends where one of these appears in the new text
-  int num_logprobs = 0;  // how many of the largest log probabilities to return per new token
+  // Answers of one prompt, each with a seed of its own: that of answer i depends on `seed` and i.
+  int num_choices = 1;
+  std::optional<uint64_t> seed;      // unset: a fresh random one
+  std::vector<std::string> stop;     // generation ends where one of these appears in the new text
+  bool include_stop_string = false;  // the text ends after it, not before
+  // How many of the largest log probabilities to return for each new token beside its own; unset:
+  // none at all.
+  std::optional<int> num_logprobs;
+  LogprobsMode logprobs_mode = LogprobsMode::kProcessed;
 
   bool IsEos(int32_t token) const {
     return std::find(eos_token_ids.begin(), eos_token_ids.end(), token) != eos_token_ids.end();

@@ -6,7 +6,7 @@
 
 namespace idefics {
 
-StopMatcher::StopMatcher(std::vector<std::string> stops) {
+StopMatcher::StopMatcher(std::vector<std::string> stops, bool include) : include_(include) {
   for (std::string& stop : stops) {
     if (stop.empty()) continue;
     Pattern pattern;
@@ -39,7 +39,7 @@ std::string StopMatcher::Push(std::string_view piece) {
     }
     if (stop_bytes > 0) {
       matched_ = true;
-      held_.resize(held_.size() - stop_bytes);
+      if (!include_) held_.resize(held_.size() - stop_bytes);
       return std::exchange(held_, {});
     }
   }

@@ -13,12 +13,13 @@ namespace idefics {
 class StopMatcher {
  public:
   // Empty stop strings are ignored. The stop string that is complete first wins; of several that
-  // end at the same byte, the longest.
-  explicit StopMatcher(std::vector<std::string> stops);
+  // end at the same byte, the longest. `include`: the text ends after it instead.
+  explicit StopMatcher(std::vector<std::string> stops, bool include = false);
 
   // Returns the text that is safe to show: all but a tail that may be the start of a stop string.
-  // Once one is complete: the text before it, and "" from then on. Where texts and stop strings are
-  // UTF-8, so is each returned piece. Linear in the text, times the number of stop strings.
+  // Once one is complete: the text up to where it ends, and "" from then on. Where texts and stop
+  // strings are UTF-8, so is each returned piece. Linear in the text, times the number of stop
+  // strings.
   std::string Push(std::string_view piece);
 
   // The held-back tail; "" after a match. Call once, at the end.
@@ -36,6 +37,7 @@ class StopMatcher {
   };
 
   std::vector<Pattern> patterns_;
+  const bool include_;
   std::string held_;
   bool matched_ = false;
 };

@@ -219,4 +219,10 @@ TokenPiece Tokenizer::piece(int32_t id) const {
   return {stored.kind, stored.byte, stored.text};
 }
 
+std::string Tokenizer::Bytes(int32_t id) const {
+  const TokenPiece token = piece(id);
+  if (token.kind == TokenPiece::Kind::kByte) return {static_cast<char>(token.byte)};
+  return std::string(token.text);
+}
+
 }  // namespace idefics

@@ -65,6 +65,8 @@ class Tokenizer {
 
   // Never fails: any id without a token is kAbsent.
   TokenPiece piece(int32_t id) const;
+  // What it stands for within a text: the byte of a byte token, the literal of a special one.
+  std::string Bytes(int32_t id) const;
   bool IsSpecial(int32_t id) const { return piece(id).kind == TokenPiece::Kind::kSpecial; }
 
   const SpecialTokens& special() const { return special_; }

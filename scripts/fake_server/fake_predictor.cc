@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "scripts/fake_server/fake_predictor.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <utility>
 
@@ -9,21 +10,25 @@
 namespace idefics {
 namespace {
 
-// Hands the text on and keeps it.
+// Hands the text on as that of every choice, and keeps it.
 class KeepingObserver final : public GenerateObserver {
  public:
-  KeepingObserver(GenerateObserver& observer, std::string* text)
-      : observer_(observer), text_(*text) {}
-  void OnText(std::string_view piece) override {
-    text_ += piece;
-    observer_.OnText(piece);
+  KeepingObserver(GenerateObserver& observer, std::vector<Choice>* choices)
+      : observer_(observer), choices_(*choices) {}
+  void OnText(const TextPiece& piece) override {
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      choices_[i].text += piece.text;
+      TextPiece shown = piece;
+      shown.choice = static_cast<int>(i);
+      observer_.OnText(shown);
+    }
   }
   void OnLog(LogSource source, std::string_view text) override { observer_.OnLog(source, text); }
   void OnMetric(Metric metric) override { observer_.OnMetric(std::move(metric)); }
 
  private:
   GenerateObserver& observer_;
-  std::string& text_;
+  std::vector<Choice>& choices_;
 };
 
 }  // namespace
@@ -55,8 +60,14 @@ FakePredictor::FakePredictor(FakeOptions options) : options_(std::move(options))
 GenerateResult FakePredictor::Generate(const GenerateRequest& request, std::stop_token stop,
                                        GenerateObserver& observer) {
   GenerateResult result;
-  KeepingObserver keeping(observer, &result.text);
+  result.choices.resize(std::max(1, request.sampling.num_choices));
+  KeepingObserver keeping(observer, &result.choices);
   result.status = RunDirectives(request, stop, keeping);
+  for (size_t i = 0; i < result.choices.size(); ++i) {
+    Choice& choice = result.choices[i];
+    if (result.status.ok()) choice.finish_reason = FinishReason::kEos;
+    observer.OnChoiceEnd(static_cast<int>(i), choice.finish_reason);
+  }
   if (result.status.code() == ErrorCode::kNotReady) crashed_ = true;
   return result;
 }

@@ -205,6 +205,12 @@ class FakeRun {
     return echo.dump();
   }
 
+  void Show(const std::string& text) {
+    TextPiece piece;
+    piece.text = text;
+    observer_.OnText(piece);
+  }
+
   Status Emit() {
     const size_t count = chunks_.value_or(1);
     for (size_t i = 0; i < count; ++i) {
@@ -214,11 +220,11 @@ class FakeRun {
       if (chunk_log_) observer_.OnLog(LogSource::kStdout, "chunk " + std::to_string(i) + "\n");
       if (!chunk_metric_.empty()) observer_.OnMetric({chunk_metric_, static_cast<int64_t>(i)});
       if (big_) {
-        observer_.OnText(std::string(*big_, 'x'));
+        Show(std::string(*big_, 'x'));
       } else if (echo_) {
-        observer_.OnText(Echo());
+        Show(Echo());
       } else {
-        observer_.OnText(chunks_ ? payload_ + "-" + std::to_string(i) : payload_);
+        Show(chunks_ ? payload_ + "-" + std::to_string(i) : payload_);
       }
     }
     if (fail_after_ && *fail_after_ >= count) return Status::InvalidInput(fail_text_);
@@ -245,9 +251,10 @@ Result<std::vector<ImageSize>> DecodeImages(const GenerateRequest& request) {
   for (const PromptPiece& piece : request.prompt) {
     const auto* image = std::get_if<PromptImage>(&piece);
     if (image == nullptr) continue;
-    ASSIGN_OR_RETURN(const DecodedImage decoded,
-                     DecodeImage(*image->file, ImagePolicy::kAlphaOverWhite, ImageLimits()));
-    sizes.push_back({decoded.rgb.width, decoded.rgb.height});
+    const Result<DecodedImage> decoded =
+        DecodeImage(*image->file, ImagePolicy::kAlphaOverWhite, ImageLimits());
+    if (!decoded.ok()) return decoded.status().WithItem(static_cast<int>(sizes.size()));
+    sizes.push_back({decoded->rgb.width, decoded->rgb.height});
   }
   return sizes;
 }

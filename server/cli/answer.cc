@@ -16,9 +16,10 @@ class TextObserver final : public GenerateObserver {
  public:
   TextObserver(std::string* output, const std::function<void(std::string_view)>& on_text)
       : output_(*output), on_text_(on_text) {}
-  void OnText(std::string_view piece) override {
-    output_ += piece;
-    on_text_(piece);
+  void OnText(const TextPiece& piece) override {
+    if (piece.text.empty()) return;
+    output_ += piece.text;
+    on_text_(piece.text);
   }
 
  private:
@@ -54,9 +55,10 @@ json AnswerObject(const Answer& answer, bool details) {
   if (!ok) object["error"] = outcome.status.message();
   if (!details) return object;
   object["prompt_token_ids"] = outcome.result.prompt_token_ids;
-  object["token_ids"] = outcome.result.token_ids;
+  const Choice choice = outcome.result.choices.empty() ? Choice{} : outcome.result.choices.front();
+  object["token_ids"] = choice.token_ids;
   json logprobs = json::array();
-  for (const TokenLogprobs& token : outcome.result.logprobs) logprobs.push_back(token.top);
+  for (const TokenLogprobs& token : choice.logprobs) logprobs.push_back(token.top);
   object["logprobs"] = std::move(logprobs);
   return object;
 }

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -15,7 +16,7 @@ namespace idefics {
 
 struct AnswerOptions {
   TaskLimits limits;
-  int num_logprobs = 0;
+  std::optional<int> num_logprobs;
 };
 
 struct Answer {

@@ -73,7 +73,7 @@ FetchOptions CommandLineFetch(const FlagValues& flags, const std::filesystem::pa
 AnswerOptions CommandLineAnswer(const CommandLine& command) {
   AnswerOptions options;
   options.limits.max_images = static_cast<int>(command.flags.Integer("max-images"));
-  options.num_logprobs = command.details ? kNumLogprobs : 0;
+  if (command.details) options.num_logprobs = kNumLogprobs;
   return options;
 }
 

@@ -32,6 +32,7 @@ bool IsFile(const std::string& reference) {
 // One download. Lives until its easy handle is out of the multi handle.
 struct Transfer {
   std::string url;
+  int item = 0;  // the first of the request's images that has this URL
   const FetchOptions* options = nullptr;
   AddressGuard guard;
   EasyHandle easy;
@@ -180,10 +181,11 @@ class Batch {
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
-  Status Add(const std::string& url) {
+  Status Add(const std::string& url, int item) {
     RETURN_IF_ERROR(CheckUrl(url));
     auto transfer = std::make_unique<Transfer>();
     transfer->url = url;
+    transfer->item = item;
     transfer->options = &options_;
     transfer->memory = ByteBudget::Share(options_.memory);
     transfer->sum = &sum_;
@@ -228,7 +230,7 @@ class Batch {
       auto& transfer = *reinterpret_cast<Transfer*>(user);
       transfer.done = true;
       transfer.code = message->data.result;
-      RETURN_IF_ERROR(StatusOf(transfer));
+      RETURN_IF_ERROR(StatusOf(transfer).WithItem(transfer.item));
     }
     return Status::Ok();
   }
@@ -239,7 +241,7 @@ class Batch {
       const bool connected = transfer->last_byte != steady_clock::time_point{};
       if (!transfer->done && connected &&
           steady_clock::now() - transfer->last_byte > options_.connect_time) {
-        return NotInTime(*transfer);
+        return NotInTime(*transfer).WithItem(transfer->item);
       }
     }
     return Status::Ok();
@@ -286,8 +288,7 @@ Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string>
                                                     std::stop_token stop) {
   std::map<std::string, ImageBytes> images;  // nullptr: being downloaded
   std::optional<Batch> batch;                // only for downloads
-  for (const std::string& reference : references) {
-    if (images.count(reference) != 0) continue;
+  const auto begin = [&](const std::string& reference, int item) -> Status {
     if (IsDataUri(reference)) {
       ASSIGN_OR_RETURN(auto bytes, DecodeDataUri(reference, options_.max_bytes));
       ByteBudget::Share memory(options_.memory);
@@ -297,9 +298,15 @@ Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string>
       ASSIGN_OR_RETURN(images[reference], ReadFile(reference));
     } else {
       if (!batch) batch.emplace(options_);
-      RETURN_IF_ERROR(batch->Add(reference));
+      RETURN_IF_ERROR(batch->Add(reference, item));
       images[reference] = nullptr;
     }
+    return Status::Ok();
+  };
+  for (size_t i = 0; i < references.size(); ++i) {
+    if (images.count(references[i]) != 0) continue;
+    const auto item = static_cast<int>(i);
+    RETURN_IF_ERROR(begin(references[i], item).WithItem(item));
   }
   if (batch) RETURN_IF_ERROR(batch->Run(stop));
   std::vector<ImageBytes> result;

@@ -20,7 +20,8 @@ class ImageSource {
   virtual ~ImageSource() = default;
 
   // The file of each reference (http(s) URL, data URI, file: where allowed), in order; the first
-  // failure ends it. Equal references share their bytes. Any thread. kCanceled: `stop` was obeyed.
+  // failure ends it, and its item() is the reference's index, if it is about one. Equal references
+  // share their bytes. Any thread. kCanceled: `stop` was obeyed.
   virtual Result<std::vector<ImageBytes>> Fetch(std::span<const std::string> references,
                                                 std::stop_token stop) = 0;
 };

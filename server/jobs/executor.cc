@@ -17,7 +17,10 @@ constexpr int kMaxThreads = 4096;  // slots are the real limit
 class LogObserver final : public GenerateObserver {
  public:
   explicit LogObserver(EventLog& log) : log_(log) {}
-  void OnText(std::string_view piece) override { log_.AddText(piece); }
+  void OnText(const TextPiece& piece) override {
+    const bool only_tokens = piece.text.empty() && !piece.token_ids.empty();
+    if (!only_tokens) log_.AddText(piece.text);
+  }
   void OnLog(LogSource source, std::string_view text) override { log_.AddLog(source, text); }
   void OnMetric(Metric metric) override { log_.AddMetric(std::move(metric)); }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "server/jobs/stripped_text.h"
@@ -39,34 +40,52 @@ const char* FinishReasonName(FinishReason reason) {
 Status FetchFailure(const Status& status) {
   const bool is_kind_of_its_own =
       status.code() == ErrorCode::kCanceled || status.code() == ErrorCode::kForbiddenUrl;
-  return is_kind_of_its_own ? status : Status(ErrorCode::kFetchFailed, status.message());
+  if (is_kind_of_its_own) return status;
+  const Status failure(ErrorCode::kFetchFailed, status.message());
+  return status.item() ? failure.WithItem(*status.item()) : failure;
 }
 
 // Passes on what the predictor shows, with the text cut to the answer.
 class ResponseObserver final : public GenerateObserver {
  public:
   ResponseObserver(ResponseText response, GenerateObserver& observer)
-      : response_(response),
-        observer_(observer),
-        stripped_([this](std::string_view piece) { observer_.OnText(piece); }) {}
+      : response_(response), observer_(observer) {}
 
-  void OnText(std::string_view piece) override {
+  void OnText(const TextPiece& piece) override {
     if (response_ == ResponseText::kNew) observer_.OnText(piece);
-    if (response_ == ResponseText::kStripped) stripped_.Add(piece);
+    if (response_ == ResponseText::kStripped) StrippedOf(piece.choice).Add(piece.text);
+  }
+  void OnChoiceEnd(int choice, FinishReason reason) override {
+    if (response_ != ResponseText::kFull) observer_.OnChoiceEnd(choice, reason);
   }
   void OnLog(LogSource source, std::string_view text) override { observer_.OnLog(source, text); }
   void OnMetric(Metric metric) override { observer_.OnMetric(std::move(metric)); }
 
   void Finish(const GenerateResult& result) {
-    if (response_ == ResponseText::kFull && !result.full_text.empty()) {
-      observer_.OnText(result.full_text);
+    if (response_ != ResponseText::kFull) return;
+    for (size_t i = 0; i < result.choices.size(); ++i) {
+      const Choice& choice = result.choices[i];
+      const auto index = static_cast<int>(i);
+      if (!choice.full_text.empty()) Show(choice.full_text, index);
+      observer_.OnChoiceEnd(index, choice.finish_reason);
     }
   }
 
  private:
+  void Show(std::string_view text, int choice) {
+    TextPiece piece;
+    piece.text = text;
+    piece.choice = choice;
+    observer_.OnText(piece);
+  }
+  StrippedText& StrippedOf(int choice) {
+    const auto emit = [this, choice](std::string_view text) { Show(text, choice); };
+    return stripped_.try_emplace(choice, emit).first->second;
+  }
+
   const ResponseText response_;
   GenerateObserver& observer_;
-  StrippedText stripped_;
+  std::map<int, StrippedText> stripped_;  // by choice
 };
 
 }  // namespace
@@ -124,21 +143,25 @@ TaskOutcome TaskRunner::Run(Task task, Clock::time_point received, std::stop_tok
 std::vector<Metric> MetricsOf(const TaskOutcome& outcome) {
   const GenerateResult& result = outcome.result;
   const TaskClocks& clocks = outcome.clocks;
+  size_t num_tokens = 0;
+  for (const Choice& choice : result.choices) num_tokens += choice.token_ids.size();
+  const FinishReason reason =
+      result.choices.empty() ? FinishReason::kError : result.choices.front().finish_reason;
   const bool has_token = clocks.first_token != Clock::time_point{};
   const double queue_s = SecondsBetween(clocks.received, clocks.started) + result.timings.queue_s;
   const double first_token_s = has_token ? SecondsBetween(clocks.received, clocks.first_token) : 0;
   std::vector<Metric> metrics = {
       {"input_token_count", static_cast<int64_t>(result.prompt_token_ids.size())},
-      {"output_token_count", static_cast<int64_t>(result.token_ids.size())},
+      {"output_token_count", static_cast<int64_t>(num_tokens)},
       {"image_count", int64_t{result.num_images}},
       {"fetch_time", Micros(outcome.fetch_s)},
       {"preprocess_time", Micros(result.timings.preprocess_s)},
       {"queue_time", Micros(queue_s)},
       {"time_to_first_token", Micros(first_token_s)},
-      {"finish_reason", std::string(FinishReasonName(result.finish_reason))}};
+      {"finish_reason", std::string(FinishReasonName(reason))}};
   const double decode_s = has_token ? SecondsBetween(clocks.first_token, clocks.completed) : 0;
-  if (result.token_ids.size() > 1 && decode_s > 0) {
-    const double per_second = static_cast<double>(result.token_ids.size() - 1) / decode_s;
+  if (num_tokens > result.choices.size() && decode_s > 0) {
+    const double per_second = static_cast<double>(num_tokens - result.choices.size()) / decode_s;
     metrics.push_back({"tokens_per_second", std::round(per_second * 10) / 10});
   }
   return metrics;

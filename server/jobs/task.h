@@ -68,7 +68,7 @@ class TaskRunner {
 };
 
 // input_token_count, output_token_count, image_count, fetch_time, preprocess_time, queue_time,
-// time_to_first_token, finish_reason, tokens_per_second; times in seconds.
+// time_to_first_token, finish_reason (the first choice's), tokens_per_second; times in seconds.
 std::vector<Metric> MetricsOf(const TaskOutcome& outcome);
 
 }  // namespace idefics

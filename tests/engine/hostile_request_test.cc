@@ -12,7 +12,7 @@ namespace idefics {
 namespace {
 
 class NoObserver final : public GenerateObserver {
-  void OnText(std::string_view) override {}
+  void OnText(const TextPiece&) override {}
 };
 
 double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }

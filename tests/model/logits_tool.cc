@@ -100,7 +100,7 @@ SamplingParams ReadSampling(const json& s) {
 
 class TextCollector final : public GenerateObserver {
  public:
-  void OnText(std::string_view piece) override { text += piece; }
+  void OnText(const TextPiece& piece) override { text += piece.text; }
   std::string text;
 };
 
@@ -139,15 +139,16 @@ class Tool {
     prompt.sampling = ReadSampling(request.at("sampling"));
     TextCollector streamed;
     const GenerateResult result = predictor_->Generate(prompt, {}, streamed);
+    const Choice choice = result.choices.empty() ? Choice{} : result.choices.front();
     json answer = {{"error", result.status.message()},
-                   {"finish_reason", static_cast<int>(result.finish_reason)},
-                   {"text", result.text},
+                   {"finish_reason", static_cast<int>(choice.finish_reason)},
+                   {"text", choice.text},
                    {"streamed", streamed.text},
-                   {"full_text", result.full_text},
+                   {"full_text", choice.full_text},
                    {"prompt_token_ids", result.prompt_token_ids},
-                   {"token_ids", result.token_ids},
+                   {"token_ids", choice.token_ids},
                    {"logprobs", json::array()}};
-    for (const TokenLogprobs& step : result.logprobs) answer["logprobs"].push_back(step.top);
+    for (const TokenLogprobs& step : choice.logprobs) answer["logprobs"].push_back(step.top);
     return answer;
   }
 

@@ -13,7 +13,7 @@ using Clock = TaskClocks::Clock;
 
 class Collector final : public GenerateObserver {
  public:
-  void OnText(std::string_view piece) override { pieces.emplace_back(piece); }
+  void OnText(const TextPiece& piece) override { pieces.emplace_back(piece.text); }
   std::vector<std::string> pieces;
 };
 
@@ -98,7 +98,7 @@ TEST_CASE("times count from the arrival, and all waiting is queue time", "[jobs]
   outcome.clocks = {received, received + std::chrono::seconds(2),
                     received + std::chrono::seconds(5), received + std::chrono::seconds(7)};
   outcome.result.timings.queue_s = 1;  // the engine's own
-  outcome.result.token_ids = {1, 2, 3, 4, 5};
+  outcome.result.choices.emplace_back().token_ids = {1, 2, 3, 4, 5};
   std::vector<std::pair<std::string, double>> times;
   for (const Metric& metric : MetricsOf(outcome)) {
     if (const auto* value = std::get_if<double>(&metric.value)) {

@@ -94,6 +94,14 @@ TEST_CASE("the stop string that is complete first wins, then the longest", "[sto
   CHECK(longest.Push("xabc") == "x");
 }
 
+TEST_CASE("the text ends after the stop string where that is asked for", "[stop]") {
+  StopMatcher matcher({"abcd", "bc"}, /*include=*/true);
+  CHECK(matcher.Push("xab") == "x");
+  CHECK(matcher.Push("cdx") == "abc");
+  CHECK(matcher.matched());
+  CHECK(matcher.Finish().empty());
+}
+
 TEST_CASE("no stop strings, or only empty ones, hold nothing back", "[stop]") {
   StopMatcher none({});
   CHECK(none.Push("text") == "text");

@@ -33,22 +33,26 @@ class ScriptedPredictor final : public Predictor {
     }
     if (on_generate) on_generate();
     GenerateResult result;
-    result.finish_reason = FinishReason::kEos;
-    for (const std::string& piece : pieces) {
+    Choice& choice = result.choices.emplace_back();
+    choice.finish_reason = FinishReason::kEos;
+    for (const std::string& text : pieces) {
       if (pause.count() > 0) std::this_thread::sleep_for(pause);
       if (stop.stop_requested()) {
         result.status = Status(ErrorCode::kCanceled, "canceled");
         return result;
       }
-      result.text += piece;
+      choice.text += text;
+      TextPiece piece;
+      piece.text = text;
       observer.OnText(piece);
     }
+    observer.OnChoiceEnd(0, choice.finish_reason);
     result.status = status;
-    result.full_text = full_text_prefix + result.text;
+    choice.full_text = full_text_prefix + choice.text;
     result.prompt_token_ids = {1, 2, 3};
-    result.token_ids = {4, 99};
-    if (request.sampling.num_logprobs > 0)
-      result.logprobs = {{{{4, -0.5F}, {5, -1.5F}}}, {{{99, -0.1F}}}};
+    choice.token_ids = {4, 99};
+    if (request.sampling.num_logprobs)
+      choice.logprobs = {{-0.5F, {{4, -0.5F}, {5, -1.5F}}}, {-0.1F, {{99, -0.1F}}}};
     return result;
   }
 
