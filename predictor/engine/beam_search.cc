@@ -31,13 +31,16 @@ std::vector<float> BeamSearch::AccumulatedScores(std::span<const float> logits, 
     const auto source = length_ == 0 ? logits.first(vocab) : logits.subspan(beam * vocab, vocab);
     std::copy(source.begin(), source.end(), row.begin());
     LogSoftmax(row);
+    const auto keep_logprobs = [&] {
+      const auto begin = step_logprobs_.begin() + static_cast<ptrdiff_t>(beam * vocab);
+      std::copy(row.begin(), row.end(), begin);
+    };
+    const bool raw = sampling_.logprobs_mode == LogprobsMode::kRaw;
+    if (sampling_.num_logprobs && raw) keep_logprobs();
     std::vector<int32_t> tokens = prompt_;
     tokens.insert(tokens.end(), running_[beam].tokens.begin(), running_[beam].tokens.end());
     ApplyProcessors(sampling_, tokens, static_cast<int64_t>(prompt_.size()), row);
-    if (sampling_.num_logprobs) {
-      std::copy(row.begin(), row.end(),
-                step_logprobs_.begin() + static_cast<ptrdiff_t>(beam * vocab));
-    }
+    if (sampling_.num_logprobs && !raw) keep_logprobs();
     for (float& s : row) s += running_[beam].score;
   }
   return scores;

@@ -13,10 +13,12 @@ SampleSearch::SampleSearch(const SamplingParams& sampling, std::vector<int32_t> 
       random_(sampling.seed ? *sampling.seed : std::random_device{}()) {}
 
 SearchStep SampleSearch::Advance(std::span<const float> logits, int64_t vocab) {
-  scores_.assign(logits.begin(), logits.begin() + vocab);
+  const auto row = logits.first(vocab);
+  scores_.assign(row.begin(), row.end());
   ApplyProcessors(sampling_, tokens_, prompt_length_, scores_);
   const int32_t token = PickToken(sampling_, scores_, NextUniform());
   if (sampling_.num_logprobs) {
+    if (sampling_.logprobs_mode == LogprobsMode::kRaw) scores_.assign(row.begin(), row.end());
     LogSoftmax(scores_);
     logprobs_.push_back(LogprobsOf(token, scores_, *sampling_.num_logprobs));
   }

@@ -35,13 +35,13 @@ struct StepRow {
   int32_t position = 0;                  // of tokens.front() in its sequence
   int64_t kv_start = 0;                  // first arena slot of the sequence's own extent
   // The sequence's first tokens, where they are stored in an extent that several rows read: the
-  // prompt of a beam search. REQUIRES: shared_tokens <= position.
+  // prompt of a beam search or of several choices. REQUIRES: shared_tokens <= position.
   int64_t shared_start = 0;
   int32_t shared_tokens = 0;
   bool wants_logits = true;  // false: a prompt chunk that is not the last
   // How the runner samples the sequence's next token, which it stores in the KV slot that follows
   // the row's last one; null: the row's logits come to the host. REQUIRES: the runner samples on
-  // the device, the row wants logits and shares no keys.
+  // the device and the row wants logits.
   const DeviceSamplingParams* sampling = nullptr;
 
   // Arena slot of the sequence's token at `at`.

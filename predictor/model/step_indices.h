@@ -50,8 +50,9 @@ struct StepIndices {
   void AddSample(const StepRow& row) {
     DeviceSamplingParams params;
     if (row.sampling != nullptr) {
-      IDEFICS_CHECK_EQ(row.shared_tokens, 0);
       params = *row.sampling;
+      params.shared_start = static_cast<int32_t>(row.shared_start);
+      params.shared_length = row.shared_tokens;
       params.history_start = static_cast<int32_t>(row.kv_start);
       params.history_length = row.position + static_cast<int32_t>(row.tokens.size());
     } else {

@@ -85,9 +85,10 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
       continue;
     }
     const int64_t length = row.position + static_cast<int64_t>(row.tokens.size());
-    const auto history = std::span(tokens_).subspan(row.kv_start, length);
+    std::vector<int32_t> history;
+    for (int64_t at = 0; at < length; ++at) history.push_back(tokens_.at(row.SlotOf(at)));
     output.sampled.push_back(SampleToken(*row.sampling, history, scores));
-    tokens_.at(row.kv_start + length) = output.sampled.back();
+    tokens_.at(row.SlotOf(length)) = output.sampled.back();
   }
   in_flight_.push_back(std::move(output));
   max_in_flight_ = std::max<int64_t>(max_in_flight_, static_cast<int64_t>(in_flight_.size()));

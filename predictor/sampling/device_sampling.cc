@@ -42,7 +42,7 @@ int32_t PickToken(const SamplingParams& sampling, std::span<float> scores, doubl
 
 bool CanSampleOnDevice(const SamplingParams& sampling) {
   const auto& bad = sampling.bad_words_ids;
-  return sampling.num_beams == 1 && !sampling.num_logprobs &&
+  return sampling.num_beams == 1 && !sampling.num_logprobs && sampling.logit_bias.empty() &&
          bad.size() + sampling.eos_token_ids.size() <= DeviceSamplingParams::kMaxBanned &&
          std::all_of(bad.begin(), bad.end(), [](const auto& word) { return word.size() == 1; });
 }
@@ -57,6 +57,9 @@ DeviceSamplingParams MakeDeviceSamplingParams(const SamplingParams& sampling, in
   params.min_p = static_cast<float>(sampling.min_p);
   params.typical_p = static_cast<float>(sampling.typical_p);
   params.repetition_penalty = static_cast<float>(sampling.repetition_penalty);
+  params.presence_penalty = static_cast<float>(sampling.presence_penalty);
+  params.frequency_penalty = static_cast<float>(sampling.frequency_penalty);
+  params.new_tokens = static_cast<int32_t>(new_tokens);
   params.top_k = sampling.top_k;
   params.no_repeat_ngram_size = sampling.no_repeat_ngram_size;
   const auto ban = [&](int32_t token) { params.banned[params.banned_count++] = token; };
@@ -81,11 +84,14 @@ int32_t SampleToken(const DeviceSamplingParams& params, std::span<const int32_t>
   sampling.min_p = params.min_p;
   sampling.typical_p = params.typical_p;
   sampling.repetition_penalty = params.repetition_penalty;
+  sampling.presence_penalty = params.presence_penalty;
+  sampling.frequency_penalty = params.frequency_penalty;
   sampling.no_repeat_ngram_size = params.no_repeat_ngram_size;
   for (int i = 0; i < params.banned_count; ++i) {
     sampling.bad_words_ids.push_back({params.banned[i]});
   }
-  ApplyProcessors(sampling, history, static_cast<int64_t>(history.size()), scores);
+  const auto prompt_length = static_cast<int64_t>(history.size()) - params.new_tokens;
+  ApplyProcessors(sampling, history, prompt_length, scores);
   return PickToken(sampling, scores, params.uniform);
 }
 

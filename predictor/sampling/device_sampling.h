@@ -24,7 +24,7 @@ constexpr int32_t kNotFinite = -2;  // the row's logits are not all finite
 // A row of the `sampling_params` tensor of idefics::sample_tokens, bit for bit. Floats where the
 // processors compute in f32.
 struct DeviceSamplingParams {
-  static constexpr int kMaxBanned = 16;
+  static constexpr int kMaxBanned = 17;  // fills the struct
 
   double uniform = 0;  // in [0, 1): the position in the distribution; kSample
   double top_p = 1;
@@ -32,21 +32,28 @@ struct DeviceSamplingParams {
   float min_p = 0;
   float typical_p = 1;
   float repetition_penalty = 1;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
   SamplingMode mode = SamplingMode::kNone;
   int32_t top_k = 0;
   int32_t no_repeat_ngram_size = 0;
-  // The sequence's tokens so far: history[history_start …]. The sampled one is stored after them.
+  // The sequence's tokens so far are history_length: shared_length of them from
+  // history[shared_start] on, the others from history[history_start] on. The sampled one is stored
+  // after them.
+  int32_t shared_start = 0;
+  int32_t shared_length = 0;
   int32_t history_start = 0;
   int32_t history_length = 0;
+  int32_t new_tokens = 0;  // of them, the last ones: what presence and frequency count
   int32_t banned_count = 0;
   int32_t banned[kMaxBanned] = {};  // bad words of one token; eos before min_new_tokens
 };
 constexpr int64_t kMaxDeviceVocab = 131072;  // the largest vocabulary of the CUDA operator
 constexpr int64_t kDeviceSamplingWords = sizeof(DeviceSamplingParams) / sizeof(int32_t);
-static_assert(sizeof(DeviceSamplingParams) == 120);
+static_assert(sizeof(DeviceSamplingParams) == 144);
 
-// Whether DeviceSamplingParams can express `sampling`: one beam, no log probabilities, and only bad
-// words of one token.
+// Whether DeviceSamplingParams can express `sampling`: one beam, no log probabilities, no bias, and
+// only bad words of one token.
 bool CanSampleOnDevice(const SamplingParams& sampling);
 
 // The params of the token that follows `new_tokens` new ones. The runner fills in the history
@@ -55,7 +62,8 @@ bool CanSampleOnDevice(const SamplingParams& sampling);
 DeviceSamplingParams MakeDeviceSamplingParams(const SamplingParams& sampling, int64_t new_tokens,
                                               double uniform);
 
-// Computes on the host what the device's operator computes. history: params.history_length tokens.
+// Computes on the host what the device's operator computes. history: the sequence's tokens, one
+// after another.
 // scores: [vocab], overwritten. kNoToken where the mode is kNone; kNotFinite where a score is not
 // finite.
 int32_t SampleToken(const DeviceSamplingParams& params, std::span<const int32_t> history,

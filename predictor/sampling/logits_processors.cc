@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <vector>
 
@@ -22,6 +23,20 @@ void PenalizeRepetition(float penalty, std::span<const int32_t> tokens, std::spa
     if (token < 0 || static_cast<size_t>(token) >= scores.size() || seen[token]) continue;
     seen[token] = true;
     scores[token] = scores[token] < 0 ? scores[token] * penalty : scores[token] / penalty;
+  }
+}
+
+// Of new tokens only. In f64, so that a device that fuses its products gets the same bits.
+void PenalizePresence(const SamplingParams& sampling, std::span<const int32_t> new_tokens,
+                      std::span<float> scores) {
+  std::map<int32_t, int> counts;
+  for (const int32_t token : new_tokens) ++counts[token];
+  const auto presence = static_cast<float>(sampling.presence_penalty);
+  const auto frequency = static_cast<float>(sampling.frequency_penalty);
+  for (const auto& [token, count] : counts) {
+    if (token < 0 || static_cast<size_t>(token) >= scores.size()) continue;
+    const double penalty = static_cast<double>(frequency) * count + static_cast<double>(presence);
+    scores[token] = static_cast<float>(static_cast<double>(scores[token]) - penalty);
   }
 }
 
@@ -136,8 +151,12 @@ void KeepTypical(double mass, int64_t keep, std::span<float> scores) {
 
 void ApplyProcessors(const SamplingParams& sampling, std::span<const int32_t> tokens,
                      int64_t prompt_length, std::span<float> scores) {
+  for (const auto& [token, bias] : sampling.logit_bias) scores[token] += bias;
   if (sampling.repetition_penalty != 1.0) {
     PenalizeRepetition(static_cast<float>(sampling.repetition_penalty), tokens, scores);
+  }
+  if (sampling.presence_penalty != 0 || sampling.frequency_penalty != 0) {
+    PenalizePresence(sampling, tokens.subspan(prompt_length), scores);
   }
   if (sampling.no_repeat_ngram_size > 0) {
     BanRepeatedNgrams(sampling.no_repeat_ngram_size, tokens, scores);

@@ -11,7 +11,8 @@
 
 namespace idefics {
 
-// Penalties and bans: repetition_penalty, no_repeat_ngram, bad words, min_new_tokens.
+// Bias, penalties and bans: logit_bias, repetition_penalty, presence and frequency penalty (but
+// for repetition as OpenAI describes them), no_repeat_ngram, bad words, min_new_tokens.
 // tokens: prompt and new tokens so far. scores: [vocab], changed in place.
 void ApplyProcessors(const SamplingParams& sampling, std::span<const int32_t> tokens,
                      int64_t prompt_length, std::span<float> scores);

@@ -16,7 +16,7 @@ enum class EarlyStopping { kHeuristic, kFirstFinished, kNever };
 
 // What log probabilities are of.
 enum class LogprobsMode {
-  kProcessed,  // the scores after penalties and bans, before temperature and the other warpers
+  kProcessed,  // the scores that the token is picked by, after all that the request asks for
   kRaw,        // the model's own logits
 };
 
@@ -41,8 +41,7 @@ struct SamplingParams {
   int num_beams = 1;
   double length_penalty = 1.0;
   EarlyStopping early_stopping = EarlyStopping::kHeuristic;
-  // Answers of one prompt, each with a seed of its own: that of answer i depends on `seed` and i.
-  int num_choices = 1;
+  int num_choices = 1;  // answers of one prompt; answer i is that of ChoiceSeed(seed, i) alone
   std::optional<uint64_t> seed;      // unset: a fresh random one
   std::vector<std::string> stop;     // generation ends where one of these appears in the new text
   bool include_stop_string = false;  // the text ends after it, not before
@@ -55,5 +54,15 @@ struct SamplingParams {
     return std::find(eos_token_ids.begin(), eos_token_ids.end(), token) != eos_token_ids.end();
   }
 };
+
+// The seed of choice `index` of a request with `seed`; of the first one it is the same. The others
+// are splitmix64 (Steele et al. 2014) at seed + index · 0x9E3779B97F4A7C15 (docs/model.md#choices).
+inline uint64_t ChoiceSeed(uint64_t seed, int index) {
+  if (index == 0) return seed;
+  uint64_t x = seed + static_cast<uint64_t>(index) * 0x9E3779B97F4A7C15;
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
 
 }  // namespace idefics

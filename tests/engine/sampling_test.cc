@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Logits processors against their formulas (docs/model.md#logits-processors), and the sampled
 // distribution against softmax. Token parity with transformers is tests/model/test_parity.py.
+#include <algorithm>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
@@ -22,6 +23,60 @@ TEST_CASE("repetition penalty divides positive and multiplies negative scores on
   std::vector<float> scores = {4, -4, 4, 0};
   ApplyProcessors(sampling, std::vector<int32_t>{0, 1, 0}, 1, scores);
   CHECK(scores == std::vector<float>{2, -8, 4, 0});
+}
+
+TEST_CASE("presence and frequency penalties are those of OpenAI's formula, of new tokens only",
+          "[processors]") {
+  std::mt19937 random(3);
+  std::normal_distribution<float> logit(0, 3);
+  for (int round = 0; round < 200; ++round) {
+    SamplingParams sampling;
+    // logit - count · frequency - (count > 0) · presence, in numbers that f32 holds exactly
+    sampling.presence_penalty = static_cast<double>(random() % 17) / 8 - 1;
+    sampling.frequency_penalty = static_cast<double>(random() % 17) / 8 - 1;
+    std::vector<int32_t> tokens(40);
+    for (int32_t& token : tokens) token = static_cast<int32_t>(random() % 20);
+    const auto prompt = static_cast<int64_t>(random() % 41);
+    std::vector<float> scores(20);
+    for (float& score : scores) score = logit(random);
+    std::vector<float> expected = scores;
+    for (int32_t token = 0; token < 20; ++token) {
+      const auto count = std::count(tokens.begin() + prompt, tokens.end(), token);
+      const double penalty = static_cast<double>(count) * sampling.frequency_penalty +
+                             (count > 0 ? sampling.presence_penalty : 0);
+      expected[token] = static_cast<float>(expected[token] - penalty);
+    }
+    ApplyProcessors(sampling, tokens, prompt, scores);
+    REQUIRE(scores == expected);
+  }
+}
+
+TEST_CASE("a bias is added before the penalties, and bans stay bans", "[processors]") {
+  SamplingParams sampling;
+  sampling.logit_bias = {{0, 3.0F}, {1, -5.0F}, {2, 100.0F}, {3, 100.0F}};
+  sampling.repetition_penalty = 2;
+  sampling.bad_words_ids = {{2}};
+  sampling.eos_token_ids = {3};
+  sampling.min_new_tokens = 1;
+  std::vector<float> scores = {1, 1, 1, 1, 1};
+  ApplyProcessors(sampling, std::vector<int32_t>{0, 1}, 2, scores);
+  CHECK(scores == std::vector<float>{2, -8, kOut, kOut, 1});
+}
+
+TEST_CASE("a device takes penalties, but no bias and no log probabilities", "[sampling]") {
+  SamplingParams sampling;
+  sampling.presence_penalty = 1;
+  sampling.frequency_penalty = -0.5;
+  CHECK(CanSampleOnDevice(sampling));
+  const DeviceSamplingParams params = MakeDeviceSamplingParams(sampling, 3, 0);
+  CHECK(params.presence_penalty == 1.0F);
+  CHECK(params.frequency_penalty == -0.5F);
+  CHECK(params.new_tokens == 3);
+  SamplingParams logprobs = sampling;
+  logprobs.num_logprobs = 0;
+  CHECK_FALSE(CanSampleOnDevice(logprobs));
+  sampling.logit_bias = {{1, 1.0F}};
+  CHECK_FALSE(CanSampleOnDevice(sampling));
 }
 
 TEST_CASE("no-repeat-ngram bans what followed the same words before", "[processors]") {
@@ -174,6 +229,43 @@ TEST_CASE("log probabilities are of the processed scores, largest first", "[samp
   REQUIRE(top.size() == 3);
   CHECK(top[0].first == 1);
   CHECK(top[0].second == Catch::Approx(-std::log(1 + std::exp(-1.0) + std::exp(-2.0))));
+}
+
+TEST_CASE("raw log probabilities are the model's, whatever the request asks for", "[sampling]") {
+  std::mt19937 random(5);
+  std::normal_distribution<float> logit(0, 4);
+  for (int round = 0; round < 100; ++round) {
+    std::vector<float> logits(300);
+    for (float& score : logits) score = logit(random);
+    double total = 0;
+    for (const float score : logits) total += std::exp(static_cast<double>(score));
+    SamplingParams sampling;
+    sampling.logprobs_mode = LogprobsMode::kRaw;
+    sampling.num_logprobs = round % 4;
+    sampling.seed = round;
+    sampling.do_sample = round % 2 == 0;
+    sampling.num_beams = round % 3 == 1 && !sampling.do_sample ? 3 : 1;
+    sampling.temperature = 0.5;
+    sampling.top_k = 20;
+    sampling.presence_penalty = 1;
+    sampling.repetition_penalty = 1.5;
+    sampling.max_new_tokens = 1;
+    const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+    sampling.bad_words_ids = {{static_cast<int32_t>(best)}};
+    sampling.logit_bias = {{11, 5.0F}};
+    auto search = MakeTokenSearch(sampling, {1, 2});
+    search->Advance(logits, 300);
+    REQUIRE(search->logprobs().size() == 1);
+    const TokenLogprobs& logprobs = search->logprobs()[0];
+    const int32_t token = search->new_tokens()[0];
+    const auto expected = [&](int32_t id) { return logits[id] - std::log(total); };
+    CHECK(logprobs.logprob == Catch::Approx(expected(token)).margin(1e-5));
+    REQUIRE(logprobs.top.size() == static_cast<size_t>(round % 4));
+    if (round % 4 > 0) CHECK(logprobs.top[0].first == best);
+    for (const auto& [id, value] : logprobs.top) {
+      CHECK(value == Catch::Approx(expected(id)).margin(1e-5));
+    }
+  }
 }
 
 }  // namespace

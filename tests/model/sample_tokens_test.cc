@@ -79,6 +79,13 @@ TEST_CASE("the kernel samples what the host would among 32002 and more tokens", 
   CompareAll({.vocab = 131072, .history = 20, .spread = 2}, 1, kSeed + 1000);
 }
 
+TEST_CASE("the kernel samples what the host would where histories begin elsewhere",
+          "[sample_tokens]") {
+  CompareAll({.vocab = 5, .history = 4, .shared = true}, 6, kSeed);
+  CompareAll({.vocab = 50, .history = 30, .spread = 1, .shared = true}, 6, kSeed + 1000);
+  CompareAll({.vocab = 3000, .history = 2000, .spread = 1.5, .shared = true}, 2, kSeed + 2000);
+}
+
 TEST_CASE("equal logits are removed in the host's order", "[sample_tokens]") {
   CompareAll({.vocab = 5, .history = 0, .spread = 0.1f, .ties = true}, 6, kSeed);
   CompareAll({.vocab = 50, .history = 9, .spread = 0.5f, .ties = true}, 6, kSeed + 1000);
@@ -139,7 +146,7 @@ TEST_CASE("logits that are not all finite give no token", "[sample_tokens]") {
       for (int row = 0; row < 3; ++row) {
         CHECK(sampled.token(row) == kNotFinite);
         const DeviceSamplingParams done = ParamsOf(given, row);
-        const int64_t behind = done.history_start + done.history_length;
+        const int64_t behind = SlotBehind(done);
         CHECK(at::equal(sampled.rows.history[behind], given.history[behind]));
       }
       CHECK(sampled.token(3) >= 0);
@@ -164,7 +171,7 @@ TEST_CASE("rows without a mode stay as they are, and so does history but for the
         CHECK(at::allclose(sampled.rows.logits[row], given.logits[row], 0, 0, true));
       } else {
         CHECK(Judge(given, sampled.rows, sampled.tokens, row) != Agreement::kNone);
-        history[params.history_start + params.history_length] = sampled.token(row);
+        history[SlotBehind(params)] = sampled.token(row);
       }
     }
     CHECK(at::equal(sampled.rows.history, history));
@@ -182,6 +189,28 @@ TEST_CASE("a row whose history is outside samples nothing, or is an error on the
     DeviceSamplingParams params = ParamsOf(given, 0);
     params.history_start = starts[i];
     params.history_length = lengths[i];
+    SetParams(given, 0, params);
+    const Sampled sampled = SampleByKernel(given);
+    CHECK(sampled.token(0) == kNoToken);
+    CHECK(at::equal(sampled.rows.history, given.history));
+    CHECK_THROWS_AS(RunSampling(RegisteredOperators(), given), c10::Error);
+  }
+}
+
+TEST_CASE("a row whose shared or new tokens are outside samples nothing, or is an error on the CPU",
+          "[sample_tokens]") {
+  const SamplingRows given = MakeRows({Sample()}, {.vocab = 9, .history = 6}, kSeed);
+  const auto slots = static_cast<int32_t>(given.history.numel());
+  struct Outside {
+    int32_t shared_start, shared_length, new_tokens;
+  };
+  for (const Outside& outside : {Outside{-1, 2, 0}, Outside{slots - 1, 2, 0}, Outside{0, -1, 0},
+                                 Outside{0, 7, 0}, Outside{0, 0, 7}, Outside{0, 0, -1}}) {
+    CAPTURE(outside.shared_start, outside.shared_length, outside.new_tokens);
+    DeviceSamplingParams params = ParamsOf(given, 0);
+    params.shared_start = outside.shared_start;
+    params.shared_length = outside.shared_length;
+    params.new_tokens = outside.new_tokens;
     SetParams(given, 0, params);
     const Sampled sampled = SampleByKernel(given);
     CHECK(sampled.token(0) == kNoToken);

@@ -70,6 +70,8 @@ std::vector<NamedParams> AllParams() {
   add("typical_p 0.2", [](DeviceSamplingParams& c) { c.typical_p = 0.2f; });
   const auto penalties = [](DeviceSamplingParams& c) {
     c.repetition_penalty = 1.3f;
+    c.presence_penalty = 0.3f;
+    c.frequency_penalty = 0.7f;
     c.no_repeat_ngram_size = 2;
     c.banned_count = 3;
     c.banned[0] = 0;
@@ -79,6 +81,8 @@ std::vector<NamedParams> AllParams() {
   add("repetition_penalty", [](DeviceSamplingParams& c) { c.repetition_penalty = 1.5f; });
   add("no_repeat_ngram 1", [](DeviceSamplingParams& c) { c.no_repeat_ngram_size = 1; });
   add("no_repeat_ngram 3", [](DeviceSamplingParams& c) { c.no_repeat_ngram_size = 3; });
+  add("presence_penalty", [](DeviceSamplingParams& c) { c.presence_penalty = 1.1f; });
+  add("frequency_penalty", [](DeviceSamplingParams& c) { c.frequency_penalty = -0.3f; });
   add("greedy with penalties", [&](DeviceSamplingParams& c) {
     penalties(c);
     c.mode = SamplingMode::kGreedy;
@@ -118,10 +122,14 @@ void SetParams(const SamplingRows& rows, int64_t row, const DeviceSamplingParams
               sizeof(params));
 }
 
+int32_t SlotBehind(const DeviceSamplingParams& params) {
+  return params.history_start + params.history_length - params.shared_length;
+}
+
 SamplingRows MakeRows(const std::vector<DeviceSamplingParams>& sampling_params, const RowKind& kind,
                       uint64_t seed) {
   const auto count = static_cast<int64_t>(sampling_params.size());
-  const int stride = kind.history + 2;  // room for the sampled token, and a gap
+  const int stride = kind.history + 2;
   SamplingRows rows{at::empty({count, kind.vocab}, at::kFloat),
                     at::empty({count, kDeviceSamplingWords}, at::kInt),
                     at::full({count * stride}, kEmptySlot, at::kInt)};
@@ -138,7 +146,12 @@ SamplingRows MakeRows(const std::vector<DeviceSamplingParams>& sampling_params, 
     params.uniform = std::uniform_real_distribution<double>()(random);
     params.history_start = static_cast<int32_t>(row * stride);
     params.history_length = kind.history;
-    for (int i = 0; i < kind.history; ++i) {
+    params.new_tokens = kind.history / 2;
+    params.shared_length = kind.shared ? kind.history / 3 : 0;
+    const int own = kind.history - params.shared_length;
+    if (kind.shared) params.shared_start = params.history_start + own + 2;
+    for (int i = 0; i < stride; ++i) {
+      if (i == own || i == own + 1) continue;  // the place of the sampled token, and a gap
       rows.history.data_ptr<int32_t>()[row * stride + i] = random() % 2 ? any(random) : few(random);
     }
     SetParams(rows, row, params);
@@ -150,11 +163,13 @@ Agreement Judge(const SamplingRows& given, const SamplingRows& done, const at::T
                 int64_t row) {
   const int32_t token = tokens.const_data_ptr<int32_t>()[row];
   const DeviceSamplingParams params = ParamsOf(given, row);
-  const std::span<const int32_t> history(
-      given.history.const_data_ptr<int32_t>() + params.history_start,
-      static_cast<size_t>(params.history_length));
-  const int32_t* behind = done.history.const_data_ptr<int32_t>() + params.history_start;
-  if (token >= 0 && behind[params.history_length] != token) return Agreement::kNone;
+  const int32_t* slots = given.history.const_data_ptr<int32_t>();
+  const int32_t* shared = slots + params.shared_start;
+  const int32_t* own = slots + params.history_start;
+  std::vector<int32_t> history(shared, shared + params.shared_length);
+  history.insert(history.end(), own, own + params.history_length - params.shared_length);
+  const int32_t behind = done.history.const_data_ptr<int32_t>()[SlotBehind(params)];
+  if (token >= 0 && behind != token) return Agreement::kNone;
   Agreement agreement = Agreement::kSame;
   for (const DeviceSamplingParams& neighbour : Neighbours(params)) {
     const auto before = RowOf(given.logits, row);

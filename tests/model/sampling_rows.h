@@ -31,9 +31,10 @@ struct SamplingRows {
 
 struct RowKind {
   int vocab = 0;
-  int history = 0;    // tokens of a row; some occur more than once
-  float spread = 3;   // standard deviation of the logits
-  bool ties = false;  // logits are multiples of 1/4
+  int history = 0;      // tokens of a row; some occur more than once
+  float spread = 3;     // standard deviation of the logits
+  bool ties = false;    // logits are multiples of 1/4
+  bool shared = false;  // a third of the history lies apart from the rest
 };
 
 // A row for each of `sampling_params`, each with its own part of `history` and random `uniform`.
@@ -41,6 +42,7 @@ SamplingRows MakeRows(const std::vector<DeviceSamplingParams>& sampling_params, 
                       uint64_t seed);
 
 DeviceSamplingParams ParamsOf(const SamplingRows& rows, int64_t row);
+int32_t SlotBehind(const DeviceSamplingParams& params);  // of the sampled token
 void SetParams(const SamplingRows& rows, int64_t row, const DeviceSamplingParams& params);
 
 enum class Agreement {

@@ -9,18 +9,29 @@
 
 namespace idefics::IDEFICS_TARGET {
 
+// The tokens of a row's sequence, in two stretches.
+struct History {
+  const int32_t* shared;  // [shared_length]
+  int shared_length;
+  const int32_t* own;  // [length - shared_length]
+  int length;
+  __device__ __forceinline__ int32_t operator[](int i) const {
+    return i < shared_length ? shared[i] : own[i - shared_length];
+  }
+};
+
 __device__ __forceinline__ void Ban(const Row& row, int32_t token) {
   if (token >= 0 && token < row.vocab) row.scores[token] = -INFINITY;
 }
 
-// history: [length]. A token is penalized once, however often it occurs.
+// A token is penalized once, however often it occurs.
 __device__ __forceinline__ void PenalizeRepetition(const Row& row, float penalty,
-                                                   const int32_t* history, int length) {
+                                                   const History& history) {
   unsigned* seen = row.memory->seen;
   for (int i = static_cast<int>(threadIdx.x); i < kMaxDeviceVocab / 32; i += kRowThreads)
     seen[i] = 0;
   __syncthreads();
-  for (int i = static_cast<int>(threadIdx.x); i < length; i += kRowThreads) {
+  for (int i = static_cast<int>(threadIdx.x); i < history.length; i += kRowThreads) {
     const int32_t token = history[i];
     if (token < 0 || token >= row.vocab) continue;
     const unsigned bit = 1u << (token % 32);
@@ -31,25 +42,44 @@ __device__ __forceinline__ void PenalizeRepetition(const Row& row, float penalty
   __syncthreads();
 }
 
+// Of new tokens only: the thread of a token's first place counts the others.
+__device__ __forceinline__ void PenalizePresence(const Row& row, const DeviceSamplingParams& params,
+                                                 const History& history) {
+  const int begin = history.length - params.new_tokens;
+  for (int i = begin + static_cast<int>(threadIdx.x); i < history.length; i += kRowThreads) {
+    const int32_t token = history[i];
+    if (token < 0 || token >= row.vocab) continue;
+    int earlier = begin;
+    while (history[earlier] != token) ++earlier;
+    if (earlier < i) continue;
+    int count = 1;
+    for (int later = i + 1; later < history.length; ++later) count += history[later] == token;
+    const double penalty = double{params.frequency_penalty} * count + params.presence_penalty;
+    row.scores[token] = static_cast<float>(row.scores[token] - penalty);
+  }
+  __syncthreads();
+}
+
 // Bans each token that followed an earlier occurrence of the last n-1 tokens.
-__device__ __forceinline__ void BanRepeatedNgrams(const Row& row, int n, const int32_t* history,
-                                                  int length) {
-  const int32_t* tail = history + length - (n - 1);
-  for (int i = static_cast<int>(threadIdx.x); i <= length - n; i += kRowThreads) {
+__device__ __forceinline__ void BanRepeatedNgrams(const Row& row, int n, const History& history) {
+  const int tail = history.length - (n - 1);
+  for (int i = static_cast<int>(threadIdx.x); i <= history.length - n; i += kRowThreads) {
     int same = 0;
-    while (same < n - 1 && history[i + same] == tail[same]) ++same;
+    while (same < n - 1 && history[i + same] == history[tail + same]) ++same;
     if (same == n - 1) Ban(row, history[i + n - 1]);
   }
 }
 
 __device__ __forceinline__ void ApplyProcessors(const Row& row, const DeviceSamplingParams& params,
-                                                const int32_t* history) {
-  const int length = params.history_length;
+                                                const History& history) {
   if (params.repetition_penalty != 1) {
-    PenalizeRepetition(row, params.repetition_penalty, history, length);
+    PenalizeRepetition(row, params.repetition_penalty, history);
+  }
+  if (params.presence_penalty != 0 || params.frequency_penalty != 0) {
+    PenalizePresence(row, params, history);
   }
   if (params.no_repeat_ngram_size > 0) {
-    BanRepeatedNgrams(row, params.no_repeat_ngram_size, history, length);
+    BanRepeatedNgrams(row, params.no_repeat_ngram_size, history);
   }
   const int thread = static_cast<int>(threadIdx.x);
   if (thread < DeviceSamplingParams::kMaxBanned && thread < params.banned_count) {

@@ -17,14 +17,19 @@ struct SampleTokensArguments {
   int64_t slots;
 };
 
-// The row's params, with kNone for the mode where its history is not inside [0, slots).
+// The row's params, with kNone for the mode where its history is not inside [0, slots), or shorter
+// than its parts.
 __device__ __forceinline__ DeviceSamplingParams LoadParams(const SampleTokensArguments& a) {
   DeviceSamplingParams params;
   memcpy(static_cast<void*>(&params), a.sampling_params + blockIdx.x * kDeviceSamplingWords,
          sizeof(params));
-  const bool inside = params.history_start >= 0 && params.history_length >= 0 &&
-                      int64_t{params.history_start} + params.history_length < a.slots;
-  if (!inside) params.mode = SamplingMode::kNone;
+  const int64_t own = int64_t{params.history_length} - params.shared_length;
+  const bool inside = params.history_start >= 0 && params.history_length >= 0 && own >= 0 &&
+                      params.history_start + own < a.slots;
+  const bool shared_inside = params.shared_start >= 0 && params.shared_length >= 0 &&
+                             int64_t{params.shared_start} + params.shared_length <= a.slots;
+  const bool counts = params.new_tokens >= 0 && params.new_tokens <= params.history_length;
+  if (!inside || !shared_inside || !counts) params.mode = SamplingMode::kNone;
   return params;
 }
 
@@ -35,7 +40,7 @@ __device__ __forceinline__ bool AllFinite(const Row& row) {
 }
 
 __device__ __forceinline__ int32_t SampleToken(const Row& row, const DeviceSamplingParams& params,
-                                               const int32_t* history) {
+                                               const History& history) {
   if (params.mode == SamplingMode::kNone) return kNoToken;
   if (!AllFinite(row)) return kNotFinite;
   ApplyProcessors(row, params, history);
@@ -48,11 +53,13 @@ static __global__ void __launch_bounds__(kRowThreads) SampleTokensKernel(SampleT
   __shared__ RowMemory memory;
   const DeviceSamplingParams params = LoadParams(a);
   const Row row{a.logits + static_cast<int64_t>(blockIdx.x) * a.vocab, a.vocab, &memory};
-  int32_t* history = a.history + params.history_start;
+  int32_t* own = a.history + params.history_start;
+  const History history{a.history + params.shared_start, params.shared_length, own,
+                        params.history_length};
   const int32_t token = SampleToken(row, params, history);
   if (threadIdx.x != 0) return;
   a.out[blockIdx.x] = token;
-  if (token >= 0) history[params.history_length] = token;
+  if (token >= 0) own[params.history_length - params.shared_length] = token;
 }
 
 inline void LaunchSampleTokens(const SampleTokensArguments& a, Stream stream) {

@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include "predictor/sampling/device_sampling.h"
 
@@ -25,19 +26,29 @@ void CheckRow(const DeviceSamplingParams& params, int64_t row, int64_t slots) {
   TORCH_CHECK(params.banned_count >= 0 && params.banned_count <= DeviceSamplingParams::kMaxBanned,
               "row ", row, " bans ", params.banned_count, " tokens, not 0 to ",
               DeviceSamplingParams::kMaxBanned);
-  TORCH_CHECK(params.history_start >= 0 && params.history_length >= 0 &&
-                  int64_t{params.history_start} + params.history_length < slots,
-              "row ", row, " has ", params.history_length, " tokens from slot ",
-              params.history_start, " on and needs a slot after them, but there are ", slots,
-              " slots");
+  const int64_t own = int64_t{params.history_length} - params.shared_length;
+  TORCH_CHECK(params.history_start >= 0 && params.history_length >= 0 && own >= 0 &&
+                  params.history_start + own < slots,
+              "row ", row, " has ", own, " tokens from slot ", params.history_start,
+              " on and needs a slot after them, but there are ", slots, " slots");
+  TORCH_CHECK(params.shared_start >= 0 && params.shared_length >= 0 &&
+                  int64_t{params.shared_start} + params.shared_length <= slots,
+              "row ", row, " shares ", params.shared_length, " tokens from slot ",
+              params.shared_start, " on, but there are ", slots, " slots");
+  TORCH_CHECK(params.new_tokens >= 0 && params.new_tokens <= params.history_length, "row ", row,
+              " has ", params.new_tokens, " new ones of ", params.history_length, " tokens");
 }
 
 // history: all slots.
 int32_t SampleRow(const DeviceSamplingParams& params, std::span<float> scores,
                   std::span<int32_t> history) {
-  const auto tokens = history.subspan(params.history_start, params.history_length);
+  const auto shared = history.subspan(params.shared_start, params.shared_length);
+  const int32_t own_length = params.history_length - params.shared_length;
+  const auto own = history.subspan(params.history_start, own_length);
+  std::vector<int32_t> tokens(shared.begin(), shared.end());
+  tokens.insert(tokens.end(), own.begin(), own.end());
   const int32_t token = SampleToken(params, tokens, scores);
-  if (token >= 0) history[params.history_start + params.history_length] = token;
+  if (token >= 0) history[params.history_start + own_length] = token;
   return token;
 }
 
