@@ -40,6 +40,7 @@ void ChoiceWriter::Finish(FinishReason reason, std::span<const int32_t> prompt) 
   std::string rest = stopped() ? "" : Release(detokenizer_.Finish());
   rest += matcher_.Finish();
   Emit(rest, /*last=*/true);
+  finished_ = true;
   choice_.finish_reason = stopped() ? FinishReason::kStopString : reason;
   std::vector<int32_t> all(prompt.begin(), prompt.end());
   all.insert(all.end(), choice_.token_ids.begin(), choice_.token_ids.end());

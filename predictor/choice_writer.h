@@ -31,8 +31,9 @@ class ChoiceWriter {
   void Add(std::span<const int32_t> tokens, std::span<const TokenLogprobs> logprobs);
   // A stop string is complete: the rest will not be used.
   bool stopped() const { return matcher_.matched(); }
+  bool finished() const { return finished_; }
 
-  // Call once, at the end. `reason`: why there are no more tokens.
+  // Call once, when it stopped or there are no more tokens. `reason`: why there are no more tokens.
   void Finish(FinishReason reason, std::span<const int32_t> prompt);
 
  private:
@@ -46,7 +47,8 @@ class ChoiceWriter {
   Choice& choice_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;
-  bool ended_ = false;        // the last token is an end token
+  bool ended_ = false;  // the last token is an end token
+  bool finished_ = false;
   size_t decoded_bytes_ = 0;  // without regard to stop strings
   size_t shown_tokens_ = 0;   // of choice_.token_ids: in the pieces so far
 };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <deque>
 
 #include "predictor/choice_writer.h"
 
@@ -85,6 +86,9 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
   prepared.tokens = std::move(prompt.tokens);
   prepared.image_index = std::move(prompt.image_index);
   prepared.sampling = ResolveSampling(request);
+  RETURN_IF_ERROR(CheckSampling(prepared.sampling, parts_.engine->limits().vocab_size));
+  // Without sampling all choices are equal: one is computed.
+  if (!prepared.sampling.do_sample) prepared.sampling.num_choices = 1;
   if (request.cut_to_context) prepared.sampling.max_new_tokens = FittingNewTokens(prepared);
   return prepared;
 }
@@ -93,28 +97,46 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
 // dropped by the engine; tokens that it had computed since are ignored.
 void EnginePredictor::Follow(RequestHandle& handle, const SamplingParams& sampling,
                              GenerateObserver& observer, GenerateResult* result) const {
-  result->choices.resize(1);
-  ChoiceWriter writer(*parts_.tokenizer, sampling, 0, observer, &result->choices.front());
+  std::deque<ChoiceWriter> writers;
+  for (Choice& choice : result->choices) {
+    const auto index = static_cast<int>(writers.size());
+    writers.emplace_back(*parts_.tokenizer, sampling, index, observer, &choice);
+  }
+  const auto take = [&](ChoiceWriter& writer, const TokenEvent& event) {
+    if (writer.finished()) return;
+    writer.Add(event.tokens, event.logprobs);
+    if (writer.stopped()) handle.DropChoice(event.choice);
+    if (writer.stopped() || event.choice_finished) {
+      writer.Finish(event.finish_reason, result->prompt_token_ids);
+    }
+  };
   TokenEvent event;
   while (!event.finished) {
     if (!handle.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
-    if (!event.tokens.empty() && result->choices.front().token_ids.empty()) {
+    if (!event.tokens.empty() && result->timings.first_token_at == Clock::time_point{}) {
       result->timings.first_token_at = Clock::now();
     }
-    writer.Add(event.tokens, event.logprobs);
-    if (writer.stopped()) handle.Cancel();
+    if (sampling.num_choices > 1) {
+      take(writers.at(event.choice), event);
+    } else {  // all choices are equal
+      for (ChoiceWriter& writer : writers) take(writer, event);
+    }
   }
-  result->status = writer.stopped() ? Status::Ok() : event.status;
-  writer.Finish(event.finish_reason, result->prompt_token_ids);
+  const auto finished = [](const ChoiceWriter& writer) { return writer.finished(); };
+  const bool all_finished = std::all_of(writers.begin(), writers.end(), finished);
+  result->status = all_finished ? Status::Ok() : event.status;
+  for (ChoiceWriter& writer : writers) {
+    if (!writer.finished()) writer.Finish(event.finish_reason, result->prompt_token_ids);
+  }
 }
 
-// Cut to what there is room for; 1 where there is none, for the engine to refuse.
+// max_new_tokens, cut to what there is room for; 1 where there is none, for the engine to refuse.
 int EnginePredictor::FittingNewTokens(const EngineRequest& request) const {
   const SamplingParams& sampling = request.sampling;
   const auto prompt = static_cast<int64_t>(request.tokens.size());
   const int64_t context = parts_.engine->options().max_sequence_tokens - prompt;
-  const int64_t cache = (parts_.engine->limits().kv_tokens - prompt) /
-                        std::max({1, sampling.num_beams, sampling.num_choices});
+  int64_t cache = parts_.engine->limits().kv_tokens - prompt;
+  cache = sampling.num_choices > 1 ? cache / sampling.num_choices - 1 : cache / sampling.num_beams;
   return static_cast<int>(
       std::min<int64_t>(sampling.max_new_tokens, std::max<int64_t>(1, std::min(context, cache))));
 }
@@ -145,6 +167,7 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
     result.status = handle.status();
     return result;
   }
+  result.choices.resize(request.sampling.num_choices);
   const std::stop_callback cancel(stop, [&] { (*handle)->Cancel(); });
   Follow(**handle, sampling, observer, &result);
   const auto admitted = (*handle)->admitted_at();

@@ -4,6 +4,7 @@
 #include "predictor/engine/engine.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "common/caught.h"
 #include "common/check.h"
@@ -47,6 +48,10 @@ Engine::~Engine() {
 Status Engine::CheckRequest(const EngineRequest& request) const {
   const SamplingParams& sampling = request.sampling;
   RETURN_IF_ERROR(CheckSampling(sampling, limits_.vocab_size));
+  if (sampling.num_choices > 1 && sampling.num_beams > 1) {
+    return Status::InvalidInput("num_beams is " + std::to_string(sampling.num_beams) +
+                                ", beam search has one choice");
+  }
   IDEFICS_CHECK(!request.tokens.empty());
   IDEFICS_CHECK_EQ(request.tokens.size(), request.image_index.size());
   const auto prompt = static_cast<int64_t>(request.tokens.size());
@@ -58,16 +63,18 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
                             std::to_string(options_.max_sequence_tokens) +
                             " (--max-sequence-tokens): shorten the prompt or ask for fewer tokens");
   }
-  const int64_t slots = prompt + int64_t{sampling.max_new_tokens} * sampling.num_beams;
+  const std::vector<int64_t> sizes = ExtentSizes(request);
+  const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   if (slots > limits_.kv_tokens) {
     return Status::TooLarge("the request needs " + std::to_string(slots) +
                             " tokens of KV cache, there are " + std::to_string(limits_.kv_tokens) +
-                            " (--kv-tokens): shorten it or use fewer beams");
+                            " (--kv-tokens): shorten it or use fewer " +
+                            (sampling.num_choices > 1 ? "choices" : "beams"));
   }
-  if (sampling.num_beams > options_.max_num_seqs) {
-    return Status::TooLarge("num_beams is " + std::to_string(sampling.num_beams) +
-                            ", the limit is " + std::to_string(options_.max_num_seqs) +
-                            " (--max-num-seqs)");
+  if (const int places = NumPlaces(sampling); places > options_.max_num_seqs) {
+    return Status::TooLarge((sampling.num_choices > 1 ? "num_choices is " : "num_beams is ") +
+                            std::to_string(places) + ", the limit is " +
+                            std::to_string(options_.max_num_seqs) + " (--max-num-seqs)");
   }
   if (request.images.size() > static_cast<size_t>(limits_.image_cache_slots)) {
     return Status::TooLarge("the prompt has " + std::to_string(request.images.size()) +
@@ -172,6 +179,9 @@ void Engine::DropCanceled() {
   const Status canceled(ErrorCode::kCanceled, "canceled");
   for (ActiveRequest& active : active_) {
     if (active.handle->canceled()) Finish(active, canceled);
+    for (const int choice : active.handle->TakeDroppedChoices()) {
+      if (!active.finished() && EndChoice(active, choice)) Finish(active, Status::Ok());
+    }
   }
   RemoveFinished();
   MutexLock lock(mutex_);
@@ -211,11 +221,9 @@ void Engine::AdmitWaiting() {
 
 // Reserves sequences, KV extents and image slots: all of them or none.
 bool Engine::TryAdmit(WaitingRequest& waiting) {
-  int sequences = waiting.request.sampling.num_beams;
-  for (const ActiveRequest& active : active_) {
-    if (!active.finished()) sequences += active.request.sampling.num_beams;
-  }
-  if (sequences > options_.max_num_seqs) return false;
+  int places = NumPlaces(waiting.request.sampling);
+  for (const ActiveRequest& active : active_) places += active.num_places();
+  if (places > options_.max_num_seqs) return false;
   ActiveRequest active;
   active.request = std::move(waiting.request);
   if (!AllocateExtents(active) || !PinImages(active)) {
@@ -224,8 +232,7 @@ bool Engine::TryAdmit(WaitingRequest& waiting) {
     return false;
   }
   active.handle = waiting.handle;
-  active.search = MakeTokenSearch(active.request.sampling, active.request.tokens);
-  active.samples_on_device = limits_.samples_on_device && active.search->can_sample_on_device();
+  active.MakeSearches(limits_.samples_on_device);
   active.handle->set_admitted_at(RequestHandle::Clock::now());
   for (const int32_t image : active.request.image_index) {
     active.token_image_slots.push_back(image < 0 ? -1 : active.pinned_slots.at(image));
@@ -234,17 +241,23 @@ bool Engine::TryAdmit(WaitingRequest& waiting) {
   return true;
 }
 
+// Frees the place of a choice. True: it was the last one.
+bool Engine::EndChoice(ActiveRequest& active, int choice) {
+  if (!active.has_choices()) return true;
+  Sequence& sequence = active.sequences.at(choice);
+  if (!sequence.ended) {
+    sequence.ended = true;
+    extents_.Free(sequence.kv_start);
+    active.extents[choice + 1] = kFreedExtent;
+  }
+  return std::all_of(active.sequences.begin(), active.sequences.end(),
+                     [](const Sequence& other) { return other.ended; });
+}
+
 // Allocates all KV slots that the request will ever need. False where there is no room: the caller
 // frees what was allocated.
 bool Engine::AllocateExtents(ActiveRequest& active) {
-  const SamplingParams& sampling = active.request.sampling;
-  const auto prompt = static_cast<int64_t>(active.request.tokens.size());
-  std::vector<int64_t> sizes{prompt + sampling.max_new_tokens};
-  if (sampling.num_beams > 1) {
-    sizes.assign(sampling.num_beams + 1, sampling.max_new_tokens);
-    sizes.front() = prompt;
-  }
-  for (const int64_t size : sizes) {
+  for (const int64_t size : ExtentSizes(active.request)) {
     const auto start = extents_.Allocate(size);
     if (!start) return false;
     active.extents.push_back(*start);
@@ -253,7 +266,9 @@ bool Engine::AllocateExtents(ActiveRequest& active) {
 }
 
 void Engine::FreeExtents(ActiveRequest& active) {
-  for (const int64_t extent : active.extents) extents_.Free(extent);
+  for (const int64_t extent : active.extents) {
+    if (extent != kFreedExtent) extents_.Free(extent);
+  }
   active.extents.clear();
 }
 
@@ -307,7 +322,22 @@ void Engine::Finish(ActiveRequest& active, const Status& status) {
   active.pinned_slots.clear();
   active.sequences.clear();
   PublishStats();  // everything is free before anybody hears of the end
-  Report(active, /*finished=*/true, status);
+  // At most one choice has tokens that were not reported: the one that ends the request.
+  int index = 0;
+  for (size_t i = 0; i < active.choices.size(); ++i) {
+    const ActiveChoice& choice = active.choices[i];
+    if (choice.search->new_tokens().size() > choice.reported) index = static_cast<int>(i);
+  }
+  TokenEvent event = active.choices[index].TakeNewTokens(index);
+  event.finished = true;
+  event.status = status;
+  if (status.ok()) {
+    event.choice_finished = true;
+    event.finish_reason = active.choices[index].search->finish_reason();
+  } else if (status.code() == ErrorCode::kCanceled) {
+    event.finish_reason = FinishReason::kCanceled;
+  }
+  active.handle->Push(std::move(event));
 }
 
 // A request with steps in flight stays: they still write to its slots, before the next owner does.
@@ -316,24 +346,14 @@ void Engine::RemoveFinished() {
       [](const ActiveRequest& active) { return active.finished() && active.steps_in_flight == 0; });
 }
 
-void Engine::Report(ActiveRequest& active, bool finished, const Status& status) {
-  TokenEvent event;
-  const auto& tokens = active.search->new_tokens();
-  const auto& logprobs = active.search->logprobs();
-  if (finished || active.search->streams()) {
-    const auto from = static_cast<ptrdiff_t>(active.reported);
-    event.tokens.assign(tokens.begin() + from, tokens.end());
-    if (!logprobs.empty()) event.logprobs.assign(logprobs.begin() + from, logprobs.end());
-    active.reported = tokens.size();
-  }
-  event.finished = finished;
-  event.status = status;
-  if (status.ok()) {
-    event.finish_reason = active.search->finish_reason();
-  } else if (status.code() == ErrorCode::kCanceled) {
-    event.finish_reason = FinishReason::kCanceled;
-  }
-  if (finished || !event.tokens.empty()) active.handle->Push(std::move(event));
+// Shows the new tokens of a choice while the request goes on.
+void Engine::Report(ActiveRequest& active, int choice) {
+  const TokenSearch& search = *active.choices[choice].search;
+  if (!search.streams()) return;
+  TokenEvent event = active.choices[choice].TakeNewTokens(choice);
+  event.choice_finished = search.finished();
+  if (search.finished()) event.finish_reason = search.finish_reason();
+  active.handle->Push(std::move(event));
 }
 
 }  // namespace idefics

@@ -12,16 +12,15 @@
 
 #include "common/defaults.h"
 #include "common/mutex.h"
+#include "predictor/engine/active_request.h"
 #include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
-#include "predictor/engine/request.h"
-#include "predictor/engine/token_search.h"
 #include "predictor/model/model_runner.h"
 
 namespace idefics {
 
 struct EngineOptions {
-  int max_num_seqs = defaults::kMaxNumSeqs;  // sequences that run at once; each beam is one
+  int max_num_seqs = defaults::kMaxNumSeqs;  // that run at once; each choice and each beam is one
   int max_num_batched_tokens = 512;          // prompt tokens in a step without decode rows
   int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
   int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
@@ -56,35 +55,6 @@ class Engine {
   const EngineOptions& options() const { return options_; }
 
  private:
-  // A sequence in the arena: one for greedy decoding and sampling, num_beams for beam search.
-  struct Sequence {
-    int64_t kv_start = 0;
-    int32_t last_token = 0;
-  };
-
-  // A request that was admitted. Its extents and pins are freed in Finish and nowhere else.
-  struct ActiveRequest {
-    EngineRequest request;
-    std::shared_ptr<RequestHandle> handle;
-    std::unique_ptr<TokenSearch> search;
-    // One for prompt and new tokens; with several beams the prompt's, then one for each beam's new
-    // tokens.
-    std::vector<int64_t> extents;
-    std::vector<int32_t> pinned_slots;       // of the image cache, one per image of the request
-    std::vector<int32_t> token_image_slots;  // per prompt token: the slot that it sees, -1 = none
-    std::vector<Sequence> sequences;         // empty until there is a token to decode
-    int64_t prompt_done = 0;         // prompt tokens in the arena, those of started steps included
-    int64_t length = 0;              // all tokens of each sequence, counted likewise
-    size_t reported = 0;             // new tokens that were pushed as events
-    bool samples_on_device = false;  // false: `search` samples, from the logits
-    DeviceSamplingParams sampling_params;  // for the token that is being planned
-    int steps_in_flight = 0;               // the request is removed at 0 only
-    int tokens_in_flight = 0;              // sampled in these steps
-
-    bool shares_prompt() const { return extents.size() > 1; }
-    bool finished() const { return extents.empty(); }
-  };
-
   // The image that is being encoded.
   struct Encoding {
     std::string sha256;
@@ -102,6 +72,7 @@ class Engine {
     size_t rows;
     int64_t prompt_tokens;  // 0: decode rows
     bool wants_tokens;
+    std::vector<int> choices;  // of each decode row, where the request has several
   };
 
   struct StepPlan {
@@ -127,7 +98,7 @@ class Engine {
   StepPlan Plan();
   void PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
-  void PlanSampling(ActiveRequest& active, StepRow* row);
+  void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);
   void Start(StepPlan plan);
   void StartInHalves(const StepPlan& plan);
   void NoteStarted(const StepPart& part);
@@ -135,9 +106,13 @@ class Engine {
   void CollectAll();
   void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
   void CommitLogits(ActiveRequest& active, std::span<const float> logits);
-  void CommitToken(ActiveRequest& active, int32_t token);
+  void CommitChoiceLogits(ActiveRequest& active, const std::vector<int>& choices,
+                          std::span<const float> logits);
+  void CommitToken(ActiveRequest& active, int choice, int32_t token);
+  void CommitChoice(ActiveRequest& active, int choice);
+  bool EndChoice(ActiveRequest& active, int choice);
   Status ReorderSequences(ActiveRequest& active, const SearchStep& step);
-  void Report(ActiveRequest& active, bool finished, const Status& status);
+  static void Report(ActiveRequest& active, int choice);
   void Finish(ActiveRequest& active, const Status& status);
   void RemoveFinished();
   void PublishStats();

@@ -47,10 +47,15 @@ bool Engine::CanScheduleAsync() const {
 Engine::StepPlan Engine::Plan() {
   StepPlan plan;
   for (ActiveRequest& active : active_) {
-    const size_t coming = active.search->new_tokens().size() + active.tokens_in_flight;
+    if (active.finished()) continue;
+    if (active.prefill_tokens() == 0 && active.sequences.empty() && HasAllImages(active)) {
+      active.StartChoices();
+    }
+    if (active.sequences.empty()) continue;
+    const size_t coming = active.num_new_tokens() + active.tokens_in_flight;
     const bool last_is_coming = active.tokens_in_flight > 0 &&
                                 std::cmp_equal(coming, active.request.sampling.max_new_tokens);
-    if (!active.sequences.empty() && !last_is_coming) PlanDecode(active, &plan);
+    if (!last_is_coming) PlanDecode(active, &plan);
   }
   int64_t budget = options_.max_num_batched_tokens;
   if (!plan.rows.empty()) {
@@ -65,22 +70,25 @@ Engine::StepPlan Engine::Plan() {
 }
 
 void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) {
-  const auto prompt = static_cast<int64_t>(active.request.tokens.size());
-  const int64_t count = std::min(*budget, prompt - active.prompt_done);
+  const int64_t count = std::min(*budget, active.prefill_tokens() - active.prompt_done);
   *budget -= count;
   StepRow row;
   row.tokens = std::span(active.request.tokens).subspan(active.prompt_done, count);
   row.image_slots = std::span(active.token_image_slots).subspan(active.prompt_done, count);
   row.position = static_cast<int32_t>(active.prompt_done);
   row.kv_start = active.extents.front();
-  row.wants_logits = active.prompt_done + count == prompt;
-  if (row.wants_logits) PlanSampling(active, &row);
+  const bool is_last = active.prompt_done + count == active.prefill_tokens();
+  row.wants_logits = is_last && !active.has_choices();
+  if (row.wants_logits) PlanSampling(active, 0, &row);
   plan->rows.push_back(row);
-  plan->parts.push_back({&active, 1, count, row.wants_logits});
+  plan->parts.push_back({&active, 1, count, row.wants_logits, {}});
 }
 
 void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
-  for (const Sequence& sequence : active.sequences) {
+  StepPart part{&active, 0, 0, true, {}};
+  for (size_t i = 0; i < active.sequences.size(); ++i) {
+    const Sequence& sequence = active.sequences[i];
+    if (sequence.ended) continue;
     StepRow row;
     row.tokens = std::span(&sequence.last_token, 1);
     // It sees what the last prompt token saw: docs/model.md#which-image-a-token-sees.
@@ -89,18 +97,21 @@ void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
     row.kv_start = sequence.kv_start;
     if (active.shares_prompt()) {
       row.shared_start = active.extents.front();
-      row.shared_tokens = static_cast<int32_t>(active.request.tokens.size());
+      row.shared_tokens = static_cast<int32_t>(active.shared_tokens());
     }
-    PlanSampling(active, &row);
+    PlanSampling(active, active.has_choices() ? i : 0, &row);
     plan->rows.push_back(row);
+    ++part.rows;
+    if (active.has_choices()) part.choices.push_back(static_cast<int>(i));
   }
-  plan->parts.push_back({&active, active.sequences.size(), 0, true});
+  plan->parts.push_back(std::move(part));
 }
 
-void Engine::PlanSampling(ActiveRequest& active, StepRow* row) {
+void Engine::PlanSampling(ActiveRequest& active, size_t choice, StepRow* row) {
   if (!active.samples_on_device) return;
-  active.sampling_params = active.search->NextSamplingParams(active.tokens_in_flight);
-  row->sampling = &active.sampling_params;
+  ActiveChoice& sampled = active.choices[choice];
+  sampled.sampling_params = sampled.search->NextSamplingParams(active.tokens_in_flight);
+  row->sampling = &sampled.sampling_params;
 }
 
 // A step that cannot start ends its requests and no others; the results of earlier steps are
@@ -144,12 +155,16 @@ void Engine::NoteStarted(const StepPart& part) {
   if (part.prompt_tokens > 0) {
     active.prompt_done += part.prompt_tokens;
     active.length = active.prompt_done;
+    if (active.has_choices() && active.prompt_done == active.prefill_tokens()) {
+      active.StartChoices();
+    }
   } else {
     ++active.length;
   }
   if (!part.wants_tokens || !active.samples_on_device) return;
   ++active.tokens_in_flight;
-  if (active.sequences.empty()) active.sequences = {{active.extents.front(), kPlaceholderToken}};
+  if (active.sequences.empty()) active.sequences = {{active.extents.front()}};
+  for (Sequence& sequence : active.sequences) sequence.last_token = kPlaceholderToken;
 }
 
 void Engine::CollectAll() {
@@ -175,37 +190,68 @@ void Engine::Commit(const std::vector<StepPart>& parts, const StepOutput& output
   auto sampled = output.sampled.begin();
   for (const StepPart& part : parts) {
     if (!part.wants_tokens) continue;
-    const auto rows = static_cast<ptrdiff_t>(part.rows);
-    const int32_t token = *sampled;
-    sampled += rows;
+    const std::span<const int32_t> tokens(sampled, part.rows);
+    sampled += static_cast<ptrdiff_t>(part.rows);
     if (part.active->samples_on_device) {
-      CommitToken(*part.active, token);
+      for (size_t r = 0; r < part.rows; ++r) {
+        CommitToken(*part.active, part.choices.empty() ? 0 : part.choices[r], tokens[r]);
+      }
+      continue;
+    }
+    const auto own = logits.first(part.rows * vocab);
+    logits = logits.subspan(part.rows * vocab);
+    if (part.active->finished()) continue;
+    if (!AllFinite(own)) {
+      Finish(*part.active, NotFinite());
+    } else if (part.choices.empty()) {
+      CommitLogits(*part.active, own);
     } else {
-      CommitLogits(*part.active, logits.first(rows * vocab));
-      logits = logits.subspan(rows * vocab);
+      CommitChoiceLogits(*part.active, part.choices, own);
     }
   }
 }
 
-// A request may have ended since the step was started, by its previous token or by cancel: then the
+// A choice may have ended since the step was started, by its previous token or by cancel: then the
 // token is dropped.
-void Engine::CommitToken(ActiveRequest& active, int32_t token) {
-  if (active.finished()) return;
+void Engine::CommitToken(ActiveRequest& active, int choice, int32_t token) {
+  if (active.has_ended(choice)) return;
   if (token == kNotFinite) return Finish(active, NotFinite());
   IDEFICS_CHECK_GE(token, 0);
-  active.search->Accept(token);
-  if (active.search->finished()) return Finish(active, Status::Ok());
-  Report(active, /*finished=*/false, Status::Ok());
+  active.choices[choice].search->Accept(token);
+  CommitChoice(active, choice);
 }
 
+// logits: of one row for each of `choices`.
+void Engine::CommitChoiceLogits(ActiveRequest& active, const std::vector<int>& choices,
+                                std::span<const float> logits) {
+  const int64_t vocab = limits_.vocab_size;
+  for (size_t r = 0; r < choices.size(); ++r) {
+    const int choice = choices[r];
+    if (active.has_ended(choice)) continue;
+    TokenSearch& search = *active.choices[choice].search;
+    (void)search.Advance(logits.subspan(r * vocab, vocab), vocab);
+    active.sequences[choice].last_token = search.new_tokens().back();
+    CommitChoice(active, choice);
+  }
+}
+
+// The choice has a new token.
+void Engine::CommitChoice(ActiveRequest& active, int choice) {
+  if (active.choices[choice].search->finished()) {
+    if (EndChoice(active, choice)) return Finish(active, Status::Ok());
+    PublishStats();
+  }
+  Report(active, choice);
+}
+
+// Of a request with one choice.
 void Engine::CommitLogits(ActiveRequest& active, std::span<const float> logits) {
-  if (active.finished()) return;
-  if (!AllFinite(logits)) return Finish(active, NotFinite());
-  const SearchStep step = active.search->Advance(logits, limits_.vocab_size);
-  if (active.search->finished()) return Finish(active, Status::Ok());
+  TokenSearch& search = *active.choices.front().search;
+  const SearchStep step = search.Advance(logits, limits_.vocab_size);
+  if (search.finished()) return Finish(active, Status::Ok());
   if (const Status status = ReorderSequences(active, step); !status.ok())
     return Finish(active, status);
-  Report(active, /*finished=*/false, Status::Ok());
+  Report(active, 0);
 }
 
 // Gives every new sequence an extent for its own tokens. The first child of a parent takes over the

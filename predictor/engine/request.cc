@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/engine/request.h"
 
+#include <utility>
+
 namespace idefics {
 
 bool RequestHandle::Next(TokenEvent* event, Clock::time_point deadline) {
@@ -18,6 +20,19 @@ void RequestHandle::Push(TokenEvent event) {
     events_.push_back(std::move(event));
   }
   arrived_.NotifyOne();
+}
+
+void RequestHandle::DropChoice(int choice) {
+  MutexLock lock(mutex_);
+  dropped_.push_back(choice);
+  any_dropped_ = true;
+}
+
+std::vector<int> RequestHandle::TakeDroppedChoices() {
+  if (!any_dropped_) return {};
+  MutexLock lock(mutex_);
+  any_dropped_ = false;
+  return std::exchange(dropped_, {});
 }
 
 }  // namespace idefics

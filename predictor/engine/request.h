@@ -29,11 +29,13 @@ struct EngineRequest {
 };
 
 struct TokenEvent {
-  std::vector<int32_t> tokens;          // new tokens since the last event
+  int choice = 0;
+  std::vector<int32_t> tokens;          // of the choice, new since its last event
   std::vector<TokenLogprobs> logprobs;  // one per token when asked for
-  bool finished = false;                // last event; the two below hold
+  bool choice_finished = false;         // the choice's last event; finish_reason says why
+  bool finished = false;                // the request's last event, and that of all its choices
   FinishReason finish_reason = FinishReason::kError;
-  Status status;
+  Status status;  // of the request's last event
 };
 
 class RequestHandle {
@@ -45,17 +47,23 @@ class RequestHandle {
   // Any thread. The engine drops the request at its next step; a last event still comes.
   void Cancel() { canceled_ = true; }
   bool canceled() const { return canceled_; }
+  // Any thread. The choice's further tokens are not wanted: the engine drops it at its next step,
+  // and pushes no event of it but the request's last.
+  void DropChoice(int choice) IDEFICS_EXCLUDES(mutex_);
   // When the engine admitted the request; the clock's epoch before that.
   Clock::time_point admitted_at() const { return admitted_at_.load(); }
 
   // Engine thread.
   void Push(TokenEvent event) IDEFICS_EXCLUDES(mutex_);
+  std::vector<int> TakeDroppedChoices() IDEFICS_EXCLUDES(mutex_);  // since the last call
   void set_admitted_at(Clock::time_point time) { admitted_at_ = time; }
 
  private:
   Mutex mutex_;
   CondVar arrived_;
   std::deque<TokenEvent> events_ IDEFICS_GUARDED_BY(mutex_);
+  std::vector<int> dropped_ IDEFICS_GUARDED_BY(mutex_);
+  std::atomic<bool> any_dropped_ = false;
   std::atomic<bool> canceled_ = false;
   std::atomic<Clock::time_point> admitted_at_ = Clock::time_point{};
 };

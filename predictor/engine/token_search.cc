@@ -38,8 +38,10 @@ Status CheckProbabilities(const SamplingParams& s) {
   if (!(s.repetition_penalty > 0) || !std::isfinite(s.repetition_penalty)) {
     return OutOfRange("repetition_penalty", s.repetition_penalty, "greater than 0");
   }
-  if (!std::isfinite(s.length_penalty)) {
-    return OutOfRange("length_penalty", s.length_penalty, "a finite number");
+  for (const auto& [name, value] : {std::pair{"length_penalty", s.length_penalty},
+                                    std::pair{"presence_penalty", s.presence_penalty},
+                                    std::pair{"frequency_penalty", s.frequency_penalty}}) {
+    if (!std::isfinite(value)) return OutOfRange(name, value, "a finite number");
   }
   return Status::Ok();
 }
@@ -55,6 +57,10 @@ Status CheckIds(const SamplingParams& s, int32_t vocab_size) {
   }
   for (const int32_t id : s.eos_token_ids) {
     if (id < 0 || id >= vocab_size) return OutOfRange("eos_token_id", id, range.c_str());
+  }
+  for (const auto& [id, bias] : s.logit_bias) {
+    if (id < 0 || id >= vocab_size) return OutOfRange("a token of logit_bias", id, range.c_str());
+    if (!std::isfinite(bias)) return OutOfRange("a bias of logit_bias", bias, "a finite number");
   }
   return Status::Ok();
 }
@@ -83,7 +89,9 @@ Status CheckSampling(const SamplingParams& s, int32_t vocab_size) {
   if (s.num_beams < 1 || s.num_beams > 16) {
     return OutOfRange("num_beams", s.num_beams, "from 1 to 16");
   }
-  if (s.num_choices != 1) return OutOfRange("num_choices", s.num_choices, "1");
+  if (s.num_choices < 1 || s.num_choices > 128) {
+    return OutOfRange("num_choices", s.num_choices, "from 1 to 128");
+  }
   if (s.num_logprobs && *s.num_logprobs < 0) {
     return OutOfRange("num_logprobs", *s.num_logprobs, "at least 0");
   }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a request of EnginePredictor shows: pieces of text and the tokens that they are made of.
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <map>
+#include <set>
+#include <thread>
 
 #include "predictor/engine_predictor.h"
 #include "tests/engine/engine_fixture.h"
@@ -42,13 +45,18 @@ class Shown final : public GenerateObserver {
 
 class ChoicesFixture {
  public:
-  ChoicesFixture() {
-    RunnerLimits limits = ToyLimits();
+  explicit ChoicesFixture(bool samples_on_device = false) {
+    RunnerLimits limits = ToyLimits(samples_on_device);
     auto tokenizer = TinyTokenizer();
     limits.vocab_size = tokenizer->vocab_size();
     EnginePredictorParts parts;
     parts.tokenizer = std::move(tokenizer);
-    parts.engine = std::make_unique<Engine>(std::make_unique<ToyRunner>(limits), EngineOptions{});
+    EngineOptions options;
+    options.max_num_seqs = 8;
+    auto toy = std::make_unique<ToyRunner>(limits);
+    runner = toy.get();
+    parts.engine = std::make_unique<Engine>(std::move(toy), options);
+    engine = parts.engine.get();
     predictor = std::make_unique<EnginePredictor>(std::move(parts));
   }
 
@@ -68,7 +76,14 @@ class ChoicesFixture {
     return predictor->Generate(request, {}, shown);
   }
 
+  void RequireAllFree() const {
+    while (engine->stats().running > 0) std::this_thread::yield();
+    CHECK(engine->stats().kv_tokens_used == 0);
+  }
+
   std::unique_ptr<EnginePredictor> predictor;
+  ToyRunner* runner = nullptr;  // engine thread's; read its counters only while the engine is idle
+  Engine* engine = nullptr;
   Shown shown;
 };
 
@@ -142,6 +157,236 @@ TEST_CASE_METHOD(ChoicesFixture, "max_new_tokens is cut to the context where it 
   const size_t cached = ToyLimits().kv_tokens;
   CHECK(result.prompt_token_ids.size() + result.choices[0].token_ids.size() == cached);
   CHECK(result.choices[0].finish_reason == FinishReason::kLength);
+}
+
+TEST_CASE("choice i is what its seed gives alone, however many there are", "[choices]") {
+  ChoicesFixture fixture(GENERATE(false, true));
+  for (int seed = 0; seed < 25; ++seed) {
+    GenerateRequest request = ChoicesFixture::Request("the cat");
+    request.sampling.seed = seed == 0 ? ~uint64_t{0} : seed;
+    request.sampling.max_new_tokens = 1 + seed * 2;
+    if (seed % 3 == 0) request.sampling.stop = {"e", "a", "s"};
+    if (seed % 4 == 0) request.sampling.num_logprobs = 2;
+    if (seed % 5 == 0) request.sampling.frequency_penalty = 1.5;
+    std::vector<Choice> alone;
+    for (int i = 0; i < 5; ++i) {
+      GenerateRequest one = request;
+      one.sampling.seed = ChoiceSeed(*request.sampling.seed, i);
+      alone.push_back(fixture.Generate(one).choices.at(0));
+    }
+    for (const int count : {2, 5}) {
+      request.sampling.num_choices = count;
+      const GenerateResult result = fixture.Generate(request);
+      REQUIRE(result.status.ok());
+      REQUIRE(result.choices.size() == static_cast<size_t>(count));
+      for (int i = 0; i < count; ++i) {
+        CAPTURE(seed, count, i);
+        const Choice& choice = result.choices[i];
+        const Shown::Seen& seen = fixture.shown.choices[i];
+        CHECK(choice.token_ids == alone[i].token_ids);
+        CHECK(choice.finish_reason == alone[i].finish_reason);
+        CHECK(choice.full_text == alone[i].full_text);
+        CHECK(choice.logprobs.size() == alone[i].logprobs.size());
+        CHECK(seen.text == alone[i].text);
+        CHECK(seen.tokens == WithoutEnd(choice, request.sampling));
+        CHECK(seen.ends == std::vector{choice.finish_reason});
+      }
+    }
+  }
+  fixture.RequireAllFree();
+}
+
+TEST_CASE_METHOD(ChoicesFixture, "without sampling all choices are equal, and computed once",
+                 "[choices]") {
+  GenerateRequest request = Request("the cat");
+  request.sampling.do_sample = false;
+  request.sampling.num_beams = GENERATE(1, 3);
+  const Choice alone = Generate(request).choices.at(0);
+  RequireAllFree();
+  const int64_t steps = runner->steps();
+  request.sampling.num_choices = 20;  // more than there are places
+  const GenerateResult result = Generate(request);
+  RequireAllFree();
+  CHECK(runner->steps() == 2 * steps);
+  REQUIRE(result.choices.size() == 20);
+  for (int i = 0; i < 20; ++i) {
+    CHECK(result.choices[i].token_ids == alone.token_ids);
+    CHECK(result.choices[i].text == alone.text);
+    CHECK(shown.choices[i].text == alone.text);
+    CHECK(shown.choices[i].ends == std::vector{alone.finish_reason});
+  }
+}
+
+TEST_CASE_METHOD(ChoicesFixture, "choices that can never run are refused with the limit",
+                 "[choices]") {
+  GenerateRequest request = Request("the cat");
+  request.sampling.num_choices = 9;
+  const Status status = Generate(request).status;
+  CHECK(status.code() == ErrorCode::kTooLarge);
+  CHECK(status.message() == "num_choices is 9, the limit is 8 (--max-num-seqs)");
+  request.sampling.num_choices = 8;
+  request.sampling.max_new_tokens = 200;
+  CHECK(Generate(request).status.message().find("use fewer choices") != std::string::npos);
+  request.cut_to_context = true;
+  CHECK(Generate(request).status.ok());
+  for (const int count : {0, -1, 129}) {
+    request.sampling.num_choices = count;
+    CHECK(Generate(request).status.code() == ErrorCode::kInvalidInput);
+    CHECK(shown.choices.empty());
+  }
+}
+
+TEST_CASE("cancel ends all choices", "[choices]") {
+  ChoicesFixture fixture(GENERATE(false, true));
+  GenerateRequest request = ChoicesFixture::Request("the cat");
+  request.sampling.eos_token_ids = {};
+  request.sampling.seed = 1;
+  request.sampling.num_choices = 4;
+  class Canceling final : public GenerateObserver {
+   public:
+    void OnText(const TextPiece& piece) override {
+      if (piece.choice == 2) source.request_stop();
+    }
+    void OnChoiceEnd(int choice, FinishReason reason) override { ends[choice] = reason; }
+    std::stop_source source;
+    std::map<int, FinishReason> ends;
+  } observer;
+  const GenerateResult result =
+      fixture.predictor->Generate(request, observer.source.get_token(), observer);
+  CHECK(result.status.code() == ErrorCode::kCanceled);
+  CHECK(observer.ends.size() == 4);
+  for (const auto& [choice, reason] : observer.ends) CHECK(reason == FinishReason::kCanceled);
+  fixture.RequireAllFree();
+}
+
+TEST_CASE("a prompt of several choices runs once, and each choice ends by itself",
+          "[choices][invariant.choices]") {
+  constexpr int kPrompt = 40;
+  std::map<int64_t, int> rows_of_extent;
+  std::set<int64_t> shared_starts;
+  int prompt_tokens = 0;
+  std::vector<size_t> rows_of_step;
+  EngineOptions options;
+  options.max_num_seqs = 4;
+  ToyEngine toy(options, ToyLimits(GENERATE(false, true)));
+  toy.runner->set_observer([&](std::span<const StepRow> rows) {
+    if (rows.empty()) return;  // a part of an image
+    rows_of_step.push_back(rows.size());
+    for (const StepRow& row : rows) {
+      if (row.tokens.size() > 1) prompt_tokens += static_cast<int>(row.tokens.size());
+      if (row.shared_tokens == 0) continue;
+      CHECK(row.shared_tokens == kPrompt - 1);
+      shared_starts.insert(row.shared_start);
+      ++rows_of_extent[row.kv_start];
+    }
+  });
+  EngineRequest request = ToyRequest(1, kPrompt, 30, 0);
+  request.sampling.eos_token_ids = {7, 8, 9};
+  request.sampling.do_sample = true;
+  request.sampling.temperature = 3;
+  request.sampling.seed = 3;
+  request.sampling.num_choices = 4;
+  const auto outcomes = CollectChoices(**toy.engine->Submit(request), 4);
+  std::set<size_t> lengths;
+  for (int i = 0; i < 4; ++i) {
+    CHECK(outcomes[i].status.ok());
+    const Outcome alone = RunFromScratch(ChoiceAlone(request, i));
+    CHECK(outcomes[i].tokens == alone.tokens);
+    CHECK(outcomes[i].reason == alone.reason);
+    lengths.insert(alone.tokens.size());
+  }
+  CHECK(lengths.size() > 2);
+  CHECK(prompt_tokens == kPrompt - 1);
+  CHECK(shared_starts.size() == 1);
+  CHECK(rows_of_extent.size() == 4);
+  CHECK(toy.runner->images_encoded() == 1);
+  CHECK(rows_of_step.back() < 4);
+  CHECK(toy.engine->stats().kv_tokens_used == 0);
+}
+
+TEST_CASE("the place of a choice that ended goes to the next request", "[choices]") {
+  EngineOptions options;
+  options.max_num_seqs = 2;
+  bool beside = false;  // the other's prompt ran in a step of the first one's
+  ToyEngine toy(options, ToyLimits(GENERATE(false, true)));
+  toy.runner->set_observer([&](std::span<const StepRow> rows) {
+    bool first = false, other = false;
+    for (const StepRow& row : rows) {
+      first = first || row.shared_tokens > 0;
+      other = other || row.tokens.size() == 3;
+    }
+    beside = beside || (first && other);
+  });
+  EngineRequest request = ToyRequest(1, 10, 60);
+  request.sampling.do_sample = true;
+  request.sampling.eos_token_ids = {};
+  request.sampling.seed = 5;
+  request.sampling.num_choices = 2;
+  auto handle = *toy.engine->Submit(request);
+  auto next = *toy.engine->Submit(ToyRequest(2, 3, 5));
+  SECTION("which was dropped") {
+    TokenEvent event;
+    while (event.choice != 1)
+      REQUIRE(handle->Next(&event, RequestHandle::Clock::now() + std::chrono::hours(1)));
+    handle->DropChoice(1);
+    const auto outcomes = CollectChoices(*handle, 2);
+    CHECK(outcomes[0].status.ok());
+  }
+  CHECK(Collect(*next).tokens == RunFromScratch(ToyRequest(2, 3, 5)).tokens);
+}
+
+TEST_CASE("choices do not depend on their neighbours, nor these on them",
+          "[choices][contract.alone]") {
+  const bool samples_on_device = GENERATE(false, true);
+  CAPTURE(samples_on_device);
+  std::mt19937 random(4);
+  for (int pattern = 0; pattern < 150; ++pattern) {
+    EngineOptions options;
+    options.max_num_seqs = 4 + static_cast<int>(random() % 5);
+    options.max_num_batched_tokens = 1 + static_cast<int>(random() % 50);
+    ToyEngine toy(options, ToyLimits(samples_on_device));
+    const int64_t fault = static_cast<int64_t>(random() % 3);
+    toy.runner->set_fault([fault](int64_t step) {
+      const bool fails = fault == 1 && step % 7 == 0;
+      return fails ? Status(ErrorCode::kOutOfMemory, "no room") : Status::Ok();
+    });
+    std::vector<EngineRequest> requests;
+    std::vector<std::shared_ptr<RequestHandle>> handles;
+    for (int i = 0; i < 4; ++i) {
+      EngineRequest request =
+          ToyRequest(static_cast<int>(random()), 1 + static_cast<int>(random() % 20),
+                     1 + static_cast<int>(random() % 20), static_cast<int>(random() % 5) - 1);
+      SamplingParams& sampling = request.sampling;
+      sampling.do_sample = true;
+      sampling.eos_token_ids = {7, 8, 9};
+      sampling.seed = random();
+      sampling.num_choices = 1 + static_cast<int>(random() % 4);
+      if (random() % 3 == 0) sampling.presence_penalty = 0.7;
+      if (random() % 3 == 0) sampling.no_repeat_ngram_size = 2;
+      if (random() % 4 == 0) sampling.logit_bias = {{3, 2.0F}, {4, -3.0F}};
+      requests.push_back(request);
+      handles.push_back(*toy.engine->Submit(request));
+    }
+    for (size_t r = 0; r < requests.size(); ++r) {
+      const int count = requests[r].sampling.num_choices;
+      const auto outcomes = CollectChoices(*handles[r], count);
+      for (int i = 0; i < count; ++i) {
+        const Outcome alone = RunFromScratch(ChoiceAlone(requests[r], i));
+        if (outcomes[i].status.code() == ErrorCode::kOutOfMemory) {  // alone in its step
+          CHECK(fault == 1);
+          CHECK(std::equal(outcomes[i].tokens.begin(), outcomes[i].tokens.end(),
+                           alone.tokens.begin()));
+          continue;
+        }
+        REQUIRE(outcomes[i].status.ok());
+        REQUIRE(outcomes[i].tokens == alone.tokens);
+        REQUIRE(outcomes[i].reason == alone.reason);
+      }
+    }
+    while (toy.engine->stats().running > 0) std::this_thread::yield();
+    CHECK(toy.engine->stats().kv_tokens_used == 0);
+    if (samples_on_device) CHECK(toy.runner->max_in_flight() > 0);
+  }
 }
 
 }  // namespace

@@ -77,6 +77,30 @@ inline Outcome Collect(RequestHandle& handle) {
   return outcome;
 }
 
+// Of each choice, by events of several.
+inline std::vector<Outcome> CollectChoices(RequestHandle& handle, int count) {
+  std::vector<Outcome> outcomes(count);
+  TokenEvent event;
+  while (!event.finished) {
+    if (!handle.Next(&event, RequestHandle::Clock::now() + std::chrono::hours(1))) {
+      outcomes.front().status = Status::Internal("no event came for an hour");
+      return outcomes;
+    }
+    Outcome& outcome = outcomes.at(event.choice);
+    outcome.tokens.insert(outcome.tokens.end(), event.tokens.begin(), event.tokens.end());
+    if (event.choice_finished) outcome.reason = event.finish_reason;
+  }
+  for (Outcome& outcome : outcomes) outcome.status = event.status;
+  return outcomes;
+}
+
+// The request that choice `index` of `request` must be equal to.
+inline EngineRequest ChoiceAlone(EngineRequest request, int index) {
+  request.sampling.seed = ChoiceSeed(*request.sampling.seed, index);
+  request.sampling.num_choices = 1;
+  return request;
+}
+
 // What the request must give: every sequence is run from its first token again for each new token,
 // with a runner of its own and no engine, KV cache or neighbour involved.
 inline Outcome RunFromScratch(const EngineRequest& request) {

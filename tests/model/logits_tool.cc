@@ -95,6 +95,11 @@ SamplingParams ReadSampling(const json& s) {
   if (s.contains("seed")) p.seed = s["seed"].get<uint64_t>();
   p.stop = s.value("stop", std::vector<std::string>{});
   p.num_logprobs = s.value("num_logprobs", 5);
+  p.logprobs_mode = s.value("raw_logprobs", false) ? LogprobsMode::kRaw : LogprobsMode::kProcessed;
+  p.num_choices = s.value("num_choices", 1);
+  p.presence_penalty = s.value("presence_penalty", 0.0);
+  p.frequency_penalty = s.value("frequency_penalty", 0.0);
+  p.logit_bias = s.value("logit_bias", std::vector<std::pair<int32_t, float>>{});
   return p;
 }
 
@@ -139,16 +144,26 @@ class Tool {
     prompt.sampling = ReadSampling(request.at("sampling"));
     TextCollector streamed;
     const GenerateResult result = predictor_->Generate(prompt, {}, streamed);
-    const Choice choice = result.choices.empty() ? Choice{} : result.choices.front();
-    json answer = {{"error", result.status.message()},
-                   {"finish_reason", static_cast<int>(choice.finish_reason)},
+    if (result.choices.empty()) return {{"error", result.status.message()}};
+    json answer = AnswerOf(result.choices.front());
+    answer["error"] = result.status.message();
+    answer["streamed"] = streamed.text;
+    answer["prompt_token_ids"] = result.prompt_token_ids;
+    for (const Choice& choice : result.choices) answer["choices"].push_back(AnswerOf(choice));
+    return answer;
+  }
+
+  static json AnswerOf(const Choice& choice) {
+    json answer = {{"finish_reason", static_cast<int>(choice.finish_reason)},
                    {"text", choice.text},
-                   {"streamed", streamed.text},
                    {"full_text", choice.full_text},
-                   {"prompt_token_ids", result.prompt_token_ids},
                    {"token_ids", choice.token_ids},
-                   {"logprobs", json::array()}};
-    for (const TokenLogprobs& step : choice.logprobs) answer["logprobs"].push_back(step.top);
+                   {"logprobs", json::array()},
+                   {"own_logprobs", json::array()}};
+    for (const TokenLogprobs& step : choice.logprobs) {
+      answer["logprobs"].push_back(step.top);
+      answer["own_logprobs"].push_back(step.logprob);
+    }
     return answer;
   }
 

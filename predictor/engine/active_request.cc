@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "predictor/engine/active_request.h"
+
+#include <algorithm>
+#include <random>
+
+namespace idefics {
+
+int NumPlaces(const SamplingParams& sampling) {
+  return std::max(sampling.num_beams, sampling.num_choices);
+}
+
+std::vector<int64_t> ExtentSizes(const EngineRequest& request) {
+  const SamplingParams& sampling = request.sampling;
+  const auto prompt = static_cast<int64_t>(request.tokens.size());
+  const int64_t own = sampling.max_new_tokens;
+  std::vector<int64_t> sizes{prompt + own};
+  if (sampling.num_choices > 1) {  // each runs the prompt's last token by itself
+    sizes.assign(sampling.num_choices + 1, own + 1);
+    sizes.front() = std::max<int64_t>(prompt - 1, 1);
+  } else if (sampling.num_beams > 1) {
+    sizes.assign(sampling.num_beams + 1, own);
+    sizes.front() = prompt;
+  }
+  return sizes;
+}
+
+TokenEvent ActiveChoice::TakeNewTokens(int index) {
+  TokenEvent event;
+  event.choice = index;
+  const auto& tokens = search->new_tokens();
+  const auto& logprobs = search->logprobs();
+  const auto from = static_cast<ptrdiff_t>(reported);
+  event.tokens.assign(tokens.begin() + from, tokens.end());
+  if (!logprobs.empty()) event.logprobs.assign(logprobs.begin() + from, logprobs.end());
+  reported = tokens.size();
+  return event;
+}
+
+void ActiveRequest::MakeSearches(bool runner_samples) {
+  SamplingParams sampling = request.sampling;
+  choices.resize(sampling.num_choices);
+  const uint64_t seed = sampling.seed ? *sampling.seed : std::random_device{}();
+  for (size_t i = 0; i < choices.size(); ++i) {
+    sampling.seed = ChoiceSeed(seed, static_cast<int>(i));
+    choices[i].search = MakeTokenSearch(sampling, request.tokens);
+  }
+  samples_on_device = runner_samples && choices.front().search->can_sample_on_device();
+}
+
+void ActiveRequest::StartChoices() {
+  for (size_t i = 0; i < choices.size(); ++i) {
+    sequences.push_back({extents[i + 1], request.tokens.back()});
+  }
+}
+
+int ActiveRequest::num_places() const {
+  if (finished()) return 0;
+  if (sequences.empty() || !has_choices()) return NumPlaces(request.sampling);
+  return static_cast<int>(std::count_if(sequences.begin(), sequences.end(),
+                                        [](const Sequence& sequence) { return !sequence.ended; }));
+}
+
+size_t ActiveRequest::num_new_tokens() const {
+  int choice = 0;
+  while (has_ended(choice)) ++choice;
+  return choices.at(choice).search->new_tokens().size();
+}
+
+}  // namespace idefics

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// ActiveRequest: a request that was admitted, its choices and their sequences in the KV arena.
+// Engine thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "predictor/engine/request.h"
+#include "predictor/engine/token_search.h"
+
+namespace idefics {
+
+// Sequences that run for a request at once.
+int NumPlaces(const SamplingParams& sampling);
+
+// KV slots of all extents of a request: of its one sequence, or of the prompt and of the own tokens
+// of each sequence.
+std::vector<int64_t> ExtentSizes(const EngineRequest& request);
+
+constexpr int64_t kFreedExtent = -1;  // in the place of one of a choice that has ended
+
+// One for each choice, num_beams for beam search.
+struct Sequence {
+  int64_t kv_start = 0;
+  int32_t last_token = 0;
+  bool ended = false;  // its choice has; it has no place and no extent any more
+};
+
+// One of the answers of a request.
+struct ActiveChoice {
+  std::unique_ptr<TokenSearch> search;
+  size_t reported = 0;                   // new tokens that were pushed as events
+  DeviceSamplingParams sampling_params;  // for the token that is being planned
+
+  // The tokens that were not reported yet.
+  TokenEvent TakeNewTokens(int index);
+};
+
+// Its extents and pins are freed in Engine::Finish, those of a choice also in Engine::EndChoice,
+// and nowhere else.
+struct ActiveRequest {
+  EngineRequest request;
+  std::shared_ptr<RequestHandle> handle;
+  std::vector<ActiveChoice> choices;
+  std::vector<int64_t> extents;            // first slots; as ExtentSizes
+  std::vector<int32_t> pinned_slots;       // of the image cache, one per image of the request
+  std::vector<int32_t> token_image_slots;  // per prompt token: the slot that it sees, -1 = none
+  // Empty until there is a token to decode. Of several choices one for each, in order.
+  std::vector<Sequence> sequences;
+  int64_t prompt_done = 0;         // prompt tokens in the arena, those of started steps included
+  int64_t length = 0;              // all tokens of each sequence, counted likewise
+  bool samples_on_device = false;  // false: the searches sample, from the logits
+  int steps_in_flight = 0;         // the request is removed at 0 only
+  int tokens_in_flight = 0;        // of each choice, sampled in these steps
+
+  // REQUIRES: called once, at admission.
+  void MakeSearches(bool runner_samples);
+  // The prompt but for its last token is in the arena, or will be when the next step runs.
+  void StartChoices();
+
+  bool has_choices() const { return choices.size() > 1; }
+  bool shares_prompt() const { return extents.size() > 1; }
+  bool finished() const { return extents.empty(); }
+  bool has_ended(int choice) const {
+    return finished() || (has_choices() && sequences.at(choice).ended);
+  }
+  // Tokens that all sequences read from the prompt's extent. Choices do not share the prompt's last
+  // token: each runs it again, and samples its own first token from it.
+  int64_t shared_tokens() const {
+    if (!shares_prompt()) return 0;
+    return static_cast<int64_t>(request.tokens.size()) - (has_choices() ? 1 : 0);
+  }
+  // Prompt tokens that run before there are sequences.
+  int64_t prefill_tokens() const {
+    return static_cast<int64_t>(request.tokens.size()) - (has_choices() ? 1 : 0);
+  }
+  int num_places() const;         // of sequences that run or will run
+  size_t num_new_tokens() const;  // of each sequence that goes on. REQUIRES: there is one
+};
+
+}  // namespace idefics
