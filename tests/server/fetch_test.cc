@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "server/fetch/data_uri.h"
+#include "server/fetch/image_fetcher.h"
 #include "server/fetch/url_policy.h"
 
 namespace idefics {
@@ -33,6 +34,18 @@ TEST_CASE("a broken data URI is an error that says how to write one", "[fetch]")
   CHECK(Decoded("data:;base64,aGk").find("breaks off") != std::string::npos);
   CHECK(Decoded("data:;base64,a").find("breaks off") != std::string::npos);
   CHECK(Decoded("data:," + std::string(1001, 'x')).find("the limit is 1000") != std::string::npos);
+}
+
+TEST_CASE("a failure says which image it is about", "[fetch]") {
+  ImageFetcher fetcher(FetchOptions{});
+  const auto item = [&](const std::vector<std::string>& references) {
+    const auto files = fetcher.Fetch(references, {});
+    REQUIRE_FALSE(files.ok());
+    return files.status().item();
+  };
+  CHECK(item({"data:,a", "data:,a", "data:;base64,a"}) == 2);
+  CHECK(item({"data:,a", "ftp://x.org", "data:;base64,a"}) == 1);
+  CHECK(item({"http://127.0.0.1/a.png"}) == 0);  // once it runs
 }
 
 sockaddr_storage Address(const char* text) {

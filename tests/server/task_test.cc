@@ -86,6 +86,9 @@ TEST_CASE_METHOD(TaskFixture, "what no schema can say fails the run before anyth
 TEST_CASE_METHOD(TaskFixture, "an image that cannot be had is one kind of failure", "[jobs]") {
   images.failure = Status::InvalidInput("the base64 data breaks off");
   CHECK(Run(WithImages(1)).status.code() == ErrorCode::kFetchFailed);
+  CHECK_FALSE(Run(WithImages(1)).status.item());
+  images.failure = images.failure.WithItem(1);
+  CHECK(Run(WithImages(1)).status.item() == 1);
   images.failure = Status(ErrorCode::kForbiddenUrl, "not public");
   CHECK(Run(WithImages(1)).status.code() == ErrorCode::kForbiddenUrl);
   images.failure = Status(ErrorCode::kCanceled, "canceled");

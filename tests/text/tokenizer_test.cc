@@ -88,6 +88,18 @@ TEST_CASE("merges go by rank, each stretch between special tokens has its own pr
   CHECK(tokenizer->Encode("\n", SpecialText::kNone) == Ids{space, 13});
 }
 
+TEST_CASE("a token stands for its text, its byte or its literal", "[tokenizer]") {
+  const auto tokenizer = TinyTokenizer();
+  const Ids ids = tokenizer->Encode("the\n", SpecialText::kNone);
+  std::string text;
+  for (const int32_t id : ids) text += tokenizer->Bytes(id);
+  CHECK(text == " the\n");
+  CHECK(tokenizer->Bytes(ids.back()) == "\n");
+  CHECK(tokenizer->Bytes(3 + 0xc3) == "\xc3");
+  CHECK(tokenizer->Bytes(tokenizer->special().eos) == "</s>");
+  CHECK(tokenizer->Bytes(-1).empty());
+}
+
 TEST_CASE("who wrote a literal decides whether it is special", "[tokenizer]") {
   const auto tokenizer = TinyTokenizer();
   const auto has = [&](const char* literal, SpecialText policy) {
