@@ -72,6 +72,23 @@ constexpr Flag kFlags[] = {
      "Address to listen on."},
     {"port", "IDEFICS_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "", kServe,
      "Port to listen on; 0 takes any free one."},
+    {"api-key", "IDEFICS_API_KEY", FlagType::kString, "", 0, 0, "", kServe,
+     "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY. The "
+     "variable keeps them out of the process list."},
+    {"api-key-file", "IDEFICS_API_KEY_FILE", FlagType::kString, "", 0, 0, "", kServe,
+     "More keys, a line NAME:KEY each; read again on SIGHUP."},
+    {"served-model-name", "IDEFICS_SERVED_MODEL_NAME", FlagType::kString, "", 0, 0, "", kBoth,
+     "Names, separated by commas, that the model has in OpenAI's API; the first is shown in "
+     "answers, and * takes any name of a request. None: the bundle's folder."},
+    {"default-temperature", "IDEFICS_DEFAULT_TEMPERATURE", FlagType::kNumber, "1", 0, 2, "", kBoth,
+     "Temperature in OpenAI's API where a request names none; 0 is the most likely token."},
+    {"default-max-tokens", "IDEFICS_DEFAULT_MAX_TOKENS", FlagType::kInteger, "0", 0, kMaxInt, "",
+     kBoth,
+     "Most new tokens of a chat in OpenAI's API where it names no number; 0 is what is left of "
+     "--max-sequence-tokens."},
+    {"openai-queue", "IDEFICS_OPENAI_QUEUE", FlagType::kInteger, "-1", -1, 100000, "", kServe,
+     "Requests of OpenAI's API that may wait for others to end; beyond them the answer is 429. -1 "
+     "is four for each that may run."},
     {"output", "COG_IDEFICS_OUTPUT", FlagType::kChoice, "string", 0, 0, "string|stream", kServe,
      "Type of a prediction's output: one string, or a list of pieces (Cog's ConcatenateIterator)."},
     {"max-concurrency", "COG_MAX_CONCURRENCY", FlagType::kInteger, "0", 0, kMaxInt, "", kServe,

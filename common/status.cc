@@ -14,6 +14,8 @@ const char* ErrorCodeName(ErrorCode code) {
       return "invalid_input";
     case ErrorCode::kTooLarge:
       return "too_large";
+    case ErrorCode::kPromptTooLong:
+      return "prompt_too_long";
     case ErrorCode::kFetchFailed:
       return "fetch_failed";
     case ErrorCode::kForbiddenUrl:

@@ -13,16 +13,17 @@ namespace idefics {
 
 enum class ErrorCode {
   kOk,
-  kInvalidInput,  // the caller's fault; the message is shown to the caller
-  kTooLarge,      // body, image bytes, pixels, prompt tokens or image count over a limit
-  kFetchFailed,   // the remote image server failed or answered nonsense
-  kForbiddenUrl,  // scheme, host or address not allowed (SSRF guard)
-  kOverloaded,    // no slot or queue place; the caller may retry
-  kNotReady,      // starting, draining, or setup failed
-  kCanceled,      // the client went away or asked for it
-  kDeadline,      // the request's time ran out
-  kOutOfMemory,   // device memory; the request fails, the process lives
-  kInternal,      // a failed device or library; the message goes to the log only
+  kInvalidInput,   // the caller's fault; the message is shown to the caller
+  kTooLarge,       // body, image bytes, pixels or image count over a limit
+  kPromptTooLong,  // prompt and new tokens over what a sequence may hold
+  kFetchFailed,    // the remote image server failed or answered nonsense
+  kForbiddenUrl,   // scheme, host or address not allowed (SSRF guard)
+  kOverloaded,     // no slot or queue place; the caller may retry
+  kNotReady,       // starting, draining, or setup failed
+  kCanceled,       // the client went away or asked for it
+  kDeadline,       // the request's time ran out
+  kOutOfMemory,    // device memory; the request fails, the process lives
+  kInternal,       // a failed device or library; the message goes to the log only
 };
 
 // Lower-case name of the code, for logs ("invalid_input").
@@ -40,6 +41,9 @@ class [[nodiscard]] Status {
     return {ErrorCode::kInvalidInput, std::move(message)};
   }
   static Status TooLarge(std::string message) { return {ErrorCode::kTooLarge, std::move(message)}; }
+  static Status PromptTooLong(std::string message) {
+    return {ErrorCode::kPromptTooLong, std::move(message)};
+  }
   static Status Internal(std::string message) { return {ErrorCode::kInternal, std::move(message)}; }
 
   bool ok() const { return code_ == ErrorCode::kOk; }

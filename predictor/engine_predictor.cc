@@ -58,9 +58,9 @@ Status EnginePredictor::CheckTextBytes(const GenerateRequest& request) const {
     if (const auto* text = std::get_if<PromptText>(&piece)) bytes += text->text.size();
   }
   if (bytes <= max_bytes) return Status::Ok();
-  return Status::TooLarge("the prompt has " + std::to_string(bytes) + " bytes of text, more than " +
-                          std::to_string(max_tokens) +
-                          " tokens can hold (--max-sequence-tokens): shorten the prompt");
+  return Status::PromptTooLong("the prompt has " + std::to_string(bytes) +
+                               " bytes of text, more than " + std::to_string(max_tokens) +
+                               " tokens can hold (--max-sequence-tokens): shorten the prompt");
 }
 
 Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
@@ -160,6 +160,7 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
   result.prompt_token_ids = prepared->tokens;
   result.num_images = static_cast<int>(prepared->images.size());
   result.num_image_tokens = CountImageTokens(prepared->tokens, parts_.tokenizer->special());
+  observer.OnPrompt(static_cast<int>(result.prompt_token_ids.size()), result.num_image_tokens);
   const SamplingParams sampling = prepared->sampling;
   Result<std::shared_ptr<RequestHandle>> handle =
       parts_.engine->Submit(std::move(prepared).value());

@@ -59,6 +59,8 @@ struct TextPiece {
 class GenerateObserver {
  public:
   virtual ~GenerateObserver() = default;
+  // Once, before any text: the tokens of the prompt, and those of them that stand for images.
+  virtual void OnPrompt(int /*num_tokens*/, int /*num_image_tokens*/) {}
   // The texts of a choice concatenate to Choice::text. What `piece` refers to ends with the call.
   virtual void OnText(const TextPiece& piece) = 0;
   // After the last piece of the choice; once for each choice, also where the request fails.

@@ -24,8 +24,13 @@ struct PromptImage {
   std::shared_ptr<const std::vector<uint8_t>> file;  // its bytes; nullptr until they were fetched
 };
 
+// Ids of the vocabulary, images excepted. A prompt of ids is one such piece and nothing else.
+struct PromptTokens {
+  std::vector<int32_t> ids;
+};
+
 // One element of a prompt, from the API that reads a request to the tokenizer.
-using PromptPiece = std::variant<PromptText, PromptImage>;
+using PromptPiece = std::variant<PromptText, PromptImage, PromptTokens>;
 
 // Which of the model's own end tokens and banned tokens count beside the request's
 // (docs/model.md#end-tokens).

@@ -57,19 +57,19 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
   const auto prompt = static_cast<int64_t>(request.tokens.size());
   const int64_t total = prompt + sampling.max_new_tokens;
   if (total > options_.max_sequence_tokens) {
-    return Status::TooLarge("the prompt has " + std::to_string(prompt) +
-                            " tokens and max_new_tokens is " +
-                            std::to_string(sampling.max_new_tokens) + ", together the limit is " +
-                            std::to_string(options_.max_sequence_tokens) +
-                            " (--max-sequence-tokens): shorten the prompt or ask for fewer tokens");
+    return Status::PromptTooLong(
+        "the prompt has " + std::to_string(prompt) + " tokens and max_new_tokens is " +
+        std::to_string(sampling.max_new_tokens) + ", together the limit is " +
+        std::to_string(options_.max_sequence_tokens) +
+        " (--max-sequence-tokens): shorten the prompt or ask for fewer tokens");
   }
   const std::vector<int64_t> sizes = ExtentSizes(request);
   const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
   if (slots > limits_.kv_tokens) {
-    return Status::TooLarge("the request needs " + std::to_string(slots) +
-                            " tokens of KV cache, there are " + std::to_string(limits_.kv_tokens) +
-                            " (--kv-tokens): shorten it or use fewer " +
-                            (sampling.num_choices > 1 ? "choices" : "beams"));
+    return Status::PromptTooLong(
+        "the request needs " + std::to_string(slots) + " tokens of KV cache, there are " +
+        std::to_string(limits_.kv_tokens) + " (--kv-tokens): shorten it or use fewer " +
+        (sampling.num_choices > 1 ? "choices" : "beams"));
   }
   if (const int places = NumPlaces(sampling); places > options_.max_num_seqs) {
     return Status::TooLarge((sampling.num_choices > 1 ? "num_choices is " : "num_beams is ") +

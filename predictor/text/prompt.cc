@@ -44,6 +44,9 @@ class TokenWriter {
 TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
                             bool add_end_of_utterance) {
   const SpecialTokens& special = tokenizer.special();
+  if (const auto* given = pieces.size() == 1 ? std::get_if<PromptTokens>(&pieces[0]) : nullptr) {
+    return {given->ids, ImageIndex(given->ids, special, 0)};
+  }
   TokenWriter writer(tokenizer);
   writer.AddSpecial(special.bos);
   int32_t num_images = 0;

@@ -20,9 +20,9 @@ struct TokenizedPrompt {
   std::vector<int32_t> image_index;
 };
 
-// <s>, then the pieces: spaces (U+0020 only) at both ends of a text are dropped, images become
-// <fake><image><fake> (neighbouring ones share the <fake> between them), and texts without an image
-// between them are one string to the tokenizer.
+// The ids of a prompt that is PromptTokens. Else <s>, then the pieces: spaces (U+0020 only) at both
+// ends of a text are dropped, images become <fake><image><fake> (neighbouring ones share the <fake>
+// between them), and texts without an image between them are one string to the tokenizer.
 // `add_end_of_utterance`: put <end_of_utterance> between two neighbouring texts; a model without
 // that token gets the literal as ordinary text, as in transformers.
 TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,

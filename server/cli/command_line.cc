@@ -131,11 +131,13 @@ class Parser {
     predict->add_option(
         "--jsonl", out_.jsonl,
         "File with one JSON object of inputs a line, plus an optional id; images may "
-        "also be file:PATH.");
+        "also be file:PATH. Lines with a custom_id are those of an OpenAI batch file.");
     predict->add_option("-o,--out", out_.output, "Where the answers go; with --jsonl required.");
     predict->add_flag("--details", out_.details,
                       "Also prompt_token_ids, token_ids, and logprobs: for each new token the five "
                       "likeliest as [[id, log probability], …].");
+    predict->add_flag("--retry-failed", out_.retry_failed,
+                      "With --jsonl: answer the lines again that have failed in an earlier run.");
     AddFlags(*predict, kPredict);
     predict->footer("Inputs:\n" + InputsHelp());
   }
@@ -144,6 +146,9 @@ class Parser {
     if (out_.command != CommandLine::Command::kPredict) return Status::Ok();
     if (out_.jsonl.empty() == out_.inputs.empty()) {
       return Status::InvalidInput("predict needs either -i NAME=VALUE or --jsonl FILE");
+    }
+    if (out_.retry_failed && out_.jsonl.empty()) {
+      return Status::InvalidInput("--retry-failed needs --jsonl FILE");
     }
     if (!out_.jsonl.empty() && out_.output.empty()) {
       return Status::InvalidInput("predict --jsonl needs -o FILE for the answers");

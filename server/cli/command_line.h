@@ -21,6 +21,7 @@ struct CommandLine {
   std::string jsonl;                // predict: --jsonl FILE
   std::string output;               // predict: -o FILE; preprocess: --out DIR
   bool details = false;             // predict
+  bool retry_failed = false;        // predict --jsonl
   std::vector<std::string> files;   // preprocess
   bool as_url = false;              // preprocess
   std::string bundle;               // inspect

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "server/api/cog/input_validation.h"
+#include "server/cli/batch_line.h"
 
 namespace idefics {
 namespace {
@@ -22,16 +23,25 @@ bool IsBlank(const std::string& line) {
 
 std::string Reason() { return std::strerror(errno); }
 
+// The client's own name of a line, of its answer too.
 std::string IdOf(const json& object) {
-  const auto found = object.find("id");
+  const auto found = object.find(IsBatchLine(object) ? "custom_id" : "id");
   return found == object.end() ? "" : found->dump();
+}
+
+bool Failed(const json& answer) {
+  return IsBatchLine(answer) ? BatchRowFailed(answer) : answer["status"] == "failed";
 }
 
 }  // namespace
 
 JsonlRun::JsonlRun(JsonlPaths paths, Predictor& predictor, ImageSource& images,
-                   AnswerOptions options)
-    : paths_(std::move(paths)), predictor_(predictor), images_(images), options_(options) {}
+                   AnswerOptions options, OpenAiOptions openai)
+    : paths_(std::move(paths)),
+      predictor_(predictor),
+      images_(images),
+      options_(options),
+      openai_(std::move(openai)) {}
 
 Status JsonlRun::CountLines() {
   std::ifstream in(paths_.input, std::ios::binary);
@@ -49,7 +59,8 @@ Status JsonlRun::ReadJournal() {
     if (in.eof()) break;  // no newline: torn
     const json object = json::parse(line, nullptr, /*allow_exceptions=*/false);
     const bool ours = object.is_object() && object.contains("line") &&
-                      object["line"].is_number_unsigned() && object.contains("status");
+                      object["line"].is_number_unsigned() &&
+                      (object.contains("status") || IsBatchLine(object));
     if (!ours) {
       return Status::InvalidInput("'" + paths_.output +
                                   "' holds a line that this command did not write: choose another "
@@ -58,7 +69,12 @@ Status JsonlRun::ReadJournal() {
     const auto number = object["line"].get<uint64_t>();
     in_order_ = in_order_ && number > last_written_;
     last_written_ = number;
-    done_[number] = IdOf(object);
+    if (paths_.retry_failed && Failed(object)) {
+      done_.erase(number);
+      in_order_ = false;  // the sorting keeps the last answer of a line
+    } else {
+      done_[number] = IdOf(object);
+    }
     good_bytes += line.size() + 1;
   }
   in.close();
@@ -102,10 +118,9 @@ bool JsonlRun::NextLine(std::string* text, uint64_t* number) {
   return false;
 }
 
-json JsonlRun::AnswerLine(const std::string& text, uint64_t number, const std::stop_token& stop) {
+json JsonlRun::AnswerInputLine(json input, const std::stop_token& stop) {
   Answer answer;
   json id;
-  json input = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!input.is_object()) {
     answer.outcome.status = Status::InvalidInput("the line is no JSON object");
   } else {
@@ -120,9 +135,18 @@ json JsonlRun::AnswerLine(const std::string& text, uint64_t number, const std::s
     }
   }
   json object = AnswerObject(answer, paths_.details);
-  object["line"] = number;
   if (!id.is_null()) object["id"] = std::move(id);
   return object;
+}
+
+std::optional<json> JsonlRun::AnswerLine(const std::string& text, const std::stop_token& stop) {
+  json input = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (IsBatchLine(input) && predictor_.tokenizer() != nullptr) {
+    return AnswerBatchLine(input, {predictor_, images_, options_.limits, openai_}, stop);
+  }
+  json answer = AnswerInputLine(std::move(input), stop);
+  if (answer["status"] == "canceled") return std::nullopt;
+  return answer;
 }
 
 void JsonlRun::Write(const json& answer) {
@@ -131,7 +155,7 @@ void JsonlRun::Write(const json& answer) {
   const auto number = answer["line"].get<uint64_t>();
   in_order_ = in_order_ && number > last_written_;
   last_written_ = number;
-  num_failed_ += answer["status"] == "failed" ? 1 : 0;
+  num_failed_ += Failed(answer) ? 1 : 0;
   if (!out_.write(line.data(), static_cast<std::streamsize>(line.size())).flush() && status_.ok()) {
     status_ = Status::InvalidInput("'" + paths_.output + "' cannot be written: " + Reason());
   }
@@ -142,9 +166,10 @@ void JsonlRun::Work(const std::stop_token& stop) {
   std::string text;
   uint64_t number = 0;
   while (!stop.stop_requested() && NextLine(&text, &number)) {
-    const json answer = AnswerLine(text, number, stop);
-    if (answer["status"] == "canceled") return;  // not an answer: the next run makes it
-    Write(answer);
+    std::optional<json> answer = AnswerLine(text, stop);
+    if (!answer) return;  // the next run makes it
+    (*answer)["line"] = number;
+    Write(*answer);
   }
 }
 

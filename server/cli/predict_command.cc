@@ -13,6 +13,7 @@
 #include "server/cli/interrupt.h"
 #include "server/cli/jsonl_run.h"
 #include "server/cli/load_model.h"
+#include "server/cli/openai_flags.h"
 
 namespace idefics {
 namespace {
@@ -132,8 +133,8 @@ int RunPredict(const CommandLine& command) {
   if (command.jsonl.empty()) return RunOne(command, input, **predictor, interrupt);
   const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
   ImageFetcher images(CommandLineFetch(command.flags, folder));
-  JsonlRun run({command.jsonl, command.output, command.details}, **predictor, images,
-               CommandLineAnswer(command));
+  JsonlRun run({command.jsonl, command.output, command.details, command.retry_failed}, **predictor,
+               images, CommandLineAnswer(command), OpenAiOptionsFromFlags(command.flags));
   const Status status = run.Run(interrupt.token());
   if (interrupt.requested()) return Fail("interrupted; the same command goes on from here", 130);
   if (!status.ok()) return Fail(status.message(), 1);

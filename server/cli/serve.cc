@@ -8,17 +8,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <utility>
 
 #include "common/byte_budget.h"
 #include "common/log.h"
 #include "common/version.h"
+#include "server/api/api_keys.h"
 #include "server/api/cog/cog_routes.h"
 #include "server/api/cog/health.h"
+#include "server/api/openai/openai_routes.h"
 #include "server/api/replicate/replicate_routes.h"
+#include "server/api/tgi/tgi_routes.h"
 #include "server/cli/fetch_flags.h"
 #include "server/cli/memory_budget.h"
+#include "server/cli/openai_flags.h"
 #include "server/cli/signals.h"
 #include "server/http/http_server.h"
 
@@ -66,20 +71,32 @@ HttpServerOptions HttpFlags(const FlagValues& flags) {
   return options;
 }
 
+TgiOptions TgiFlags(const FlagValues& flags) {
+  const OpenAiOptions shared = OpenAiOptionsFromFlags(flags);
+  return {shared.served_models.front(), shared.max_queued};
+}
+
 // The object graph of one server, in the order of dependence.
 class Server {
  public:
-  Server(const FlagValues& flags, JobService::Loader loader, const StopSignals& signals)
+  Server(const FlagValues& flags, std::unique_ptr<ApiKeys> keys, JobService::Loader loader,
+         const StopSignals& signals)
       : flags_(flags),
+        keys_(std::move(keys)),
         memory_(MemoryBudget(flags.Integer("memory-budget"))),
         webhooks_(WebhookFlags(flags)),
         service_(ServiceOptions(flags, memory_), std::move(loader),
                  std::make_unique<ImageFetcher>(FetchFlags(flags))),
         admission_(service_, webhooks_, CogFlags(flags)),
         cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),
-        replicate_routes_(admission_) {
+        replicate_routes_(admission_),
+        openai_routes_(service_, OpenAiOptionsFromFlags(flags)),
+        tgi_routes_(service_, TgiFlags(flags)) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
+    openai_routes_.AddTo(router_);
+    tgi_routes_.AddTo(router_);
+    router_.SetGuard([this](const HttpRequest& request) { return CheckKey(request); });
     HttpServerOptions http = HttpFlags(flags);
     http.memory = &memory_;
     http_ = std::make_unique<HttpServer>(http, router_);
@@ -91,6 +108,15 @@ class Server {
             std::to_string(http_->port()));
     setup_thread_ = std::jthread([this](std::stop_token stop) { SetUp(stop); });
     return Status::Ok();
+  }
+
+  void ReloadKeys() {
+    const Status reloaded = keys_->Reload();
+    if (reloaded.ok()) {
+      LogInfo("SIGHUP: the keys of --api-key-file were read again.");
+    } else {
+      LogError("SIGHUP: " + reloaded.message() + "; the keys stay as they are.");
+    }
   }
 
   void CheckSetupTime() {
@@ -139,6 +165,13 @@ class Server {
     return options;
   }
 
+  std::optional<HttpResponse> CheckKey(const HttpRequest& request) const {
+    // Probes have no keys.
+    const bool open = request.path == "/health" || request.path == "/health-check";
+    if (open || keys_->Allows(request)) return std::nullopt;
+    return KeyRefusal(request);
+  }
+
   void SetUp(const std::stop_token& stop) {
     service_.SetUp(stop);
     if (service_.setup().phase() == SetupState::Phase::kReady) WriteReadinessFile();
@@ -146,6 +179,7 @@ class Server {
   }
 
   const FlagValues flags_;
+  const std::unique_ptr<ApiKeys> keys_;
   const steady_clock::time_point started_ = steady_clock::now();
   steady_clock::time_point trimmed_ = started_;
   ByteBudget memory_;       // before all that hold shares of it
@@ -154,6 +188,8 @@ class Server {
   Admission admission_;
   CogRoutes cog_routes_;
   ReplicateRoutes replicate_routes_;
+  OpenAiRoutes openai_routes_;
+  TgiRoutes tgi_routes_;
   Router router_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> setup_ended_{false};
@@ -164,7 +200,12 @@ class Server {
 
 int Serve(const FlagValues& flags, JobService::Loader loader) {
   StopSignals signals;
-  Server server(flags, std::move(loader), signals);
+  auto keys = ApiKeys::Load(flags.Text("api-key"), flags.Text("api-key-file"));
+  if (!keys.ok()) {
+    LogError(keys.status().message());
+    return 1;
+  }
+  Server server(flags, std::move(keys).value(), std::move(loader), signals);
   const Status started = server.Start();
   if (!started.ok()) {
     LogError(started.message());
@@ -175,7 +216,8 @@ int Serve(const FlagValues& flags, JobService::Loader loader) {
     const Event event = signals.Wait(kTick);
     server.CheckSetupTime();
     server.TrimMemory();
-    if (event == Event::kNone) continue;
+    if (event == Event::kReload) server.ReloadKeys();
+    if (event == Event::kNone || event == Event::kReload) continue;
     if (event == Event::kTerminate && flags.Bool("await-explicit-shutdown")) {
       LogInfo("SIGTERM is ignored: --await-explicit-shutdown waits for POST /shutdown.");
       continue;

@@ -17,6 +17,7 @@ StopSignals::StopSignals() {
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   signal_fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
   request_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -32,6 +33,7 @@ StopSignals::Event StopSignals::Wait(std::chrono::milliseconds time) {
   poll(waits, 2, static_cast<int>(time.count()));
   signalfd_siginfo info;
   if (read(signal_fd_, &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP) return Event::kReload;
     return info.ssi_signo == SIGINT ? Event::kInterrupt : Event::kTerminate;
   }
   uint64_t count;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// SIGTERM, SIGINT and POST /shutdown as one thing to wait for.
+// SIGTERM, SIGINT, SIGHUP and POST /shutdown as one thing to wait for.
 #pragma once
 
 #include <chrono>
@@ -9,7 +9,7 @@ namespace idefics {
 // REQUIRES: made on the main thread before any other thread, whose signal masks then fit.
 class StopSignals {
  public:
-  enum class Event { kNone, kTerminate, kInterrupt, kShutdownRequest };
+  enum class Event { kNone, kTerminate, kInterrupt, kReload, kShutdownRequest };
 
   StopSignals();
   ~StopSignals();

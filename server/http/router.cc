@@ -48,7 +48,18 @@ Router::Lane Router::LaneOf(std::string_view method, std::string_view path) cons
   return Lane::kPlain;
 }
 
+HttpResponse Router::Error(const HttpRequest& request, int status) const {
+  for (const ErrorWriter& writer : error_writers_) {
+    if (auto response = writer(request, status)) return std::move(*response);
+  }
+  if (status != 500) return HttpResponse::Empty(status);
+  return HttpResponse::Json(500, R"({"detail":"Internal Server Error"})");
+}
+
 HttpResponse Router::Route(HttpRequest& request) const {
+  if (guard_) {
+    if (auto refused = guard_(request)) return std::move(*refused);
+  }
   const std::vector<std::string> segments = Split(request.path);
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   std::string allow;
@@ -72,11 +83,11 @@ HttpResponse Router::Route(HttpRequest& request) const {
       return entry.handler(request);
     } catch (const std::exception& e) {
       LogError(std::string("A request ended in an exception: ") + e.what());
-      return HttpResponse::Json(500, R"({"detail":"Internal Server Error"})");
+      return Error(request, 500);
     }
   }
-  if (allow.empty()) return HttpResponse::Empty(404);
-  HttpResponse response = HttpResponse::Empty(405);
+  if (allow.empty()) return Error(request, 404);
+  HttpResponse response = Error(request, 405);
   response.headers.emplace_back("Allow", allow);
   return response;
 }

@@ -2,7 +2,11 @@
 // Which route answers a path and a method. Built before the server starts, read-only afterwards.
 #pragma once
 
+#include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/http/message.h"
@@ -20,11 +24,21 @@ class Router {
   void Add(std::string method, const std::string& pattern, HttpHandler handler,
            Lane lane = Lane::kPlain);
 
+  // Says the router's own refusals (404, 405, 500) in the words of the API that has the path.
+  // nullopt: it has not.
+  using ErrorWriter = std::function<std::optional<HttpResponse>(const HttpRequest&, int status)>;
+  void AddErrors(ErrorWriter writer) { error_writers_.push_back(std::move(writer)); }
+
+  // Asked before each route; what it returns is the answer.
+  using Guard = std::function<std::optional<HttpResponse>(const HttpRequest&)>;
+  void SetGuard(Guard guard) { guard_ = std::move(guard); }
+
   // kPlain where there is no such route; GET and HEAD are quick in each.
   Lane LaneOf(std::string_view method, std::string_view path) const;
 
-  // 404 with an empty body for an unknown path, 405 with Allow for a known one; 400 for an escape
-  // in the path that is not UTF-8. An exception in a route becomes a 500 and a log line.
+  // 404 for an unknown path, 405 with Allow for a known one, with empty bodies where no API has
+  // words of its own; 400 for an escape in the path that is not UTF-8. An exception in a route
+  // becomes a 500 and a log line.
   HttpResponse Route(HttpRequest& request) const;
 
  private:
@@ -34,7 +48,12 @@ class Router {
     HttpHandler handler;
     Lane lane = Lane::kPlain;
   };
+
+  HttpResponse Error(const HttpRequest& request, int status) const;
+
   std::vector<Entry> entries_;
+  std::vector<ErrorWriter> error_writers_;
+  Guard guard_;
 };
 
 }  // namespace idefics

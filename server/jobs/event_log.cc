@@ -24,6 +24,15 @@ size_t NumBytes(const Metric& metric) {
   return sizeof(Metric) + metric.name.size() + (text == nullptr ? 0 : text->size());
 }
 
+size_t NumBytes(const JobText& text) {
+  size_t num_bytes = text.piece.size();
+  if (text.tokens == nullptr) return num_bytes;
+  for (const TokenLogprobs& token : text.tokens->logprobs) {
+    num_bytes += sizeof(int32_t) + sizeof(TokenLogprobs) + token.top.size() * sizeof(token.top[0]);
+  }
+  return num_bytes;
+}
+
 }  // namespace
 
 const char* JobStateName(JobState state) {
@@ -44,11 +53,13 @@ const char* JobStateName(JobState state) {
 
 std::string JobView::Text() const {
   std::string text;
-  for (const std::string& piece : pieces) text += piece;
+  for (const JobText& piece : pieces) text += piece.piece;
   return text;
 }
 
-EventLog::Extent EventLog::Now() const { return {pieces_.size(), lines_.size(), metrics_.size()}; }
+EventLog::Extent EventLog::Now() const {
+  return {pieces_.size(), choice_ends_.size(), lines_.size(), metrics_.size()};
+}
 
 void EventLog::Append(Kind kind, size_t num_bytes) {
   records_.push_back({kind, Now(), num_bytes + kFixedEventBytes});
@@ -75,11 +86,24 @@ void EventLog::Start() {
   Append(Kind::kStarted, 0);
 }
 
-void EventLog::AddText(std::string_view piece) {
+void EventLog::AddText(JobText text) {
   const MutexLock lock(mutex_);
-  Append(Kind::kText, piece.size());
-  pieces_.emplace_back(piece);
-  piece_bytes_ += piece.size() + sizeof(std::string);
+  const size_t num_bytes = NumBytes(text);
+  Append(Kind::kText, num_bytes);
+  text.index = pieces_.size();
+  pieces_.push_back(std::move(text));
+  piece_bytes_ += num_bytes + sizeof(JobText);
+}
+
+void EventLog::EndChoice(JobChoiceEnded end) {
+  const MutexLock lock(mutex_);
+  Append(Kind::kChoiceEnded, 0);
+  choice_ends_.push_back(end);
+}
+
+void EventLog::SetUsage(const JobUsage& usage) {
+  const MutexLock lock(mutex_);
+  usage_ = usage;
 }
 
 void EventLog::AddLog(LogSource source, std::string_view text) {
@@ -132,10 +156,13 @@ JobView EventLog::Prefix(const Extent& extent) const {
   JobView view;
   const auto [first_piece, last_piece] = up_to(pieces_, extent.pieces);
   view.pieces.assign(first_piece, last_piece);
+  const auto [first_end, last_end] = up_to(choice_ends_, extent.choice_ends);
+  view.choice_ends.assign(first_end, last_end);
   const auto [first_line, last_line] = up_to(lines_, extent.lines);
   std::for_each(first_line, last_line, [&](const JobLogLine& line) { view.logs += line.text; });
   const auto [first_metric, last_metric] = up_to(metrics_, extent.metrics);
   view.metrics.assign(first_metric, last_metric);
+  view.usage = usage_;
   view.started_at = started_at_;
   return view;
 }
@@ -156,7 +183,7 @@ JobView EventLog::View() const {
 
 JobView EventLog::End() const {
   const MutexLock lock(mutex_);
-  return Outcome({0, 0, metrics_.size()});
+  return Outcome({0, 0, 0, metrics_.size()});
 }
 
 JobView EventLog::ViewAt(size_t cursor) const {
@@ -178,7 +205,9 @@ JobEvent EventLog::EventOf(const Record& record) const {
     case Kind::kStarted:
       return JobStarted();
     case Kind::kText:
-      return JobText{pieces_[record.before.pieces], record.before.pieces};
+      return pieces_[record.before.pieces];
+    case Kind::kChoiceEnded:
+      return choice_ends_[record.before.choice_ends];
     case Kind::kLogLine:
       return lines_[record.before.lines];
     case Kind::kMetric:

@@ -24,6 +24,13 @@ enum class JobState { kStarting, kProcessing, kSucceeded, kFailed, kCanceled };
 inline bool IsTerminal(JobState state) { return state > JobState::kProcessing; }
 const char* JobStateName(JobState state);  // "starting", "processing", …
 
+// What a job has cost.
+struct JobUsage {
+  int64_t prompt_tokens = 0;  // of text and images, once for all answers
+  int64_t image_tokens = 0;   // of these: what stands for images
+  int64_t completion_tokens = 0;
+};
+
 // A job as it stood at some point of its log.
 struct JobView {
   using WallTime = std::chrono::system_clock::time_point;
@@ -32,9 +39,11 @@ struct JobView {
   std::optional<WallTime> started_at;
   std::optional<WallTime> completed_at;  // of a terminal state
   double run_s = 0;                      // of a terminal state: from its start to its end
-  std::vector<std::string> pieces;       // of the output, in order
+  std::vector<JobText> pieces;           // of the output, in order
+  std::vector<JobChoiceEnded> choice_ends;
   std::string logs;
   std::vector<Metric> metrics;  // in order; a later one of the same name replaces an earlier one
+  JobUsage usage;               // as far as it is known
   Status failure;               // of kFailed
 
   std::string Text() const;  // the pieces, concatenated
@@ -53,7 +62,10 @@ class EventLog {
   // The writer: one thread at a time, in this order. Log lines and metrics beyond 4 MiB are
   // dropped.
   void Start() IDEFICS_EXCLUDES(mutex_);
-  void AddText(std::string_view piece) IDEFICS_EXCLUDES(mutex_);
+  // Its index is set here.
+  void AddText(JobText text) IDEFICS_EXCLUDES(mutex_);
+  void EndChoice(JobChoiceEnded end) IDEFICS_EXCLUDES(mutex_);
+  void SetUsage(const JobUsage& usage) IDEFICS_EXCLUDES(mutex_);  // no event
   void AddLog(LogSource source, std::string_view text) IDEFICS_EXCLUDES(mutex_);
   void AddMetric(Metric metric) IDEFICS_EXCLUDES(mutex_);
   // Also without Start. kCanceled: the job was canceled; other failures: it failed.
@@ -86,10 +98,11 @@ class EventLog {
   // How much of the text, the lines and the metrics there was.
   struct Extent {
     size_t pieces = 0;
+    size_t choice_ends = 0;
     size_t lines = 0;
     size_t metrics = 0;
   };
-  enum class Kind : uint8_t { kStarted, kText, kLogLine, kMetric, kFinished };
+  enum class Kind : uint8_t { kStarted, kText, kChoiceEnded, kLogLine, kMetric, kFinished };
   struct Record {
     Kind kind;
     Extent before;  // its own piece, line or metric is number before.pieces, …
@@ -118,7 +131,9 @@ class EventLog {
   std::chrono::steady_clock::time_point started_ IDEFICS_GUARDED_BY(mutex_);
   double run_s_ IDEFICS_GUARDED_BY(mutex_) = 0;
   Status failure_ IDEFICS_GUARDED_BY(mutex_);
-  std::vector<std::string> pieces_ IDEFICS_GUARDED_BY(mutex_);
+  JobUsage usage_ IDEFICS_GUARDED_BY(mutex_);
+  std::vector<JobText> pieces_ IDEFICS_GUARDED_BY(mutex_);
+  std::vector<JobChoiceEnded> choice_ends_ IDEFICS_GUARDED_BY(mutex_);
   std::vector<JobLogLine> lines_ IDEFICS_GUARDED_BY(mutex_);
   std::vector<Metric> metrics_ IDEFICS_GUARDED_BY(mutex_);
   size_t line_bytes_ IDEFICS_GUARDED_BY(mutex_) = 0;

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "predictor/predictor.h"
 
@@ -12,9 +15,24 @@ namespace idefics {
 
 struct JobStarted {};  // it has a slot and runs
 
+// New tokens, of a job that asked for their log probabilities.
+struct TokenDetails {
+  std::vector<int32_t> ids;
+  std::vector<TokenLogprobs> logprobs;  // one for each
+};
+
 struct JobText {
-  std::string piece;  // whole UTF-8 characters
-  size_t index = 0;   // of the piece, from 0
+  std::string piece;   // whole UTF-8 characters; empty where tokens came without text
+  size_t index = 0;    // of the piece, from 0
+  int choice = 0;      // which of the answers it belongs to
+  int num_tokens = 0;  // whose text it is
+  std::shared_ptr<const TokenDetails> tokens{};  // nullptr: not asked for
+};
+
+// One of the answers is complete.
+struct JobChoiceEnded {
+  int choice = 0;
+  FinishReason reason = FinishReason::kError;
 };
 
 struct JobLogLine {
@@ -24,6 +42,6 @@ struct JobLogLine {
 
 struct JobFinished {};  // the last one; JobView says how
 
-using JobEvent = std::variant<JobStarted, JobText, JobLogLine, Metric, JobFinished>;
+using JobEvent = std::variant<JobStarted, JobText, JobChoiceEnded, JobLogLine, Metric, JobFinished>;
 
 }  // namespace idefics

@@ -7,26 +7,13 @@
 #include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "server/jobs/log_observer.h"
 
 namespace idefics {
 namespace {
 
 constexpr int kKeptThreads = 4;
 constexpr int kMaxThreads = 4096;  // slots are the real limit
-
-class LogObserver final : public GenerateObserver {
- public:
-  explicit LogObserver(EventLog& log) : log_(log) {}
-  void OnText(const TextPiece& piece) override {
-    const bool only_tokens = piece.text.empty() && !piece.token_ids.empty();
-    if (!only_tokens) log_.AddText(piece.text);
-  }
-  void OnLog(LogSource source, std::string_view text) override { log_.AddLog(source, text); }
-  void OnMetric(Metric metric) override { log_.AddMetric(std::move(metric)); }
-
- private:
-  EventLog& log_;
-};
 
 // One line a job, with nothing of its content.
 void LogEnd(const Job& job, const Status& status) {
@@ -64,6 +51,7 @@ TaskOutcome Executor::RunTaskOf(Job& job) {
   LogObserver observer(job.log());
   const TaskRunner runner(*predictor_, images_, limits_);
   TaskOutcome outcome = runner.Run(job.TakeTask(), job.received(), job.stop_token(), observer);
+  job.log().SetUsage(UsageOf(outcome.result));
   if (predictor_->info().is_model) {
     for (Metric& metric : MetricsOf(outcome)) job.log().AddMetric(std::move(metric));
   }

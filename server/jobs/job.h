@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <utility>
@@ -28,7 +29,8 @@ struct JobSpec {
   std::string id;  // not empty
   Task task;
   std::shared_ptr<const ApiContext> context;
-  ByteBudget::Share memory{};  // that of its request
+  ByteBudget::Share memory{};       // that of its request
+  std::optional<int> max_queued{};  // of the queue, where the API has a limit of its own
 };
 
 class Job {
@@ -38,11 +40,13 @@ class Job {
       : id_(std::move(spec.id)),
         context_(std::move(spec.context)),
         memory_(std::move(spec.memory)),
+        max_queued_(spec.max_queued),
         log_(replay_capacity),
         task_(std::move(spec.task)) {}
 
   const std::string& id() const { return id_; }
   const ApiContext* context() const { return context_.get(); }
+  std::optional<int> max_queued() const { return max_queued_; }
   EventLog& log() { return log_; }
   const EventLog& log() const { return log_; }
 
@@ -76,6 +80,7 @@ class Job {
   const TaskClocks::Clock::time_point received_ = TaskClocks::Clock::now();
   const JobView::WallTime received_at_ = std::chrono::system_clock::now();
   ByteBudget::Share memory_;
+  const std::optional<int> max_queued_;
   EventLog log_;
   Task task_;  // until TakeTask
   std::stop_source stop_;

@@ -19,7 +19,8 @@ JobQueue::Claim JobQueue::Enter(std::shared_ptr<Job> job) {
   if (found != in_flight_.end()) return {Place::kInFlight, found->second};
   if (closed_) return {Place::kClosed, nullptr};
   const bool has_slot = used_slots_ < max_slots_;
-  if (!has_slot && num_queued() >= max_queued_) return {Place::kFull, nullptr};
+  if (!has_slot && num_queued() >= job->max_queued().value_or(max_queued_))
+    return {Place::kFull, nullptr};
   in_flight_[job->id()] = job;
   if (has_slot) {
     ++used_slots_;

@@ -56,6 +56,9 @@ class JobService {
   // Never waits for the engine.
   ServiceHealth health() const;
 
+  // REQUIRES: the phase is kReady.
+  const Predictor& predictor() const { return *predictor_; }
+
   SetupState& setup() { return setup_; }
   const SetupState& setup() const { return setup_; }
   JobQueue& queue() { return queue_; }

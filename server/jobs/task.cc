@@ -55,6 +55,9 @@ class ResponseObserver final : public GenerateObserver {
     if (response_ == ResponseText::kNew) observer_.OnText(piece);
     if (response_ == ResponseText::kStripped) StrippedOf(piece.choice).Add(piece.text);
   }
+  void OnPrompt(int num_tokens, int num_image_tokens) override {
+    observer_.OnPrompt(num_tokens, num_image_tokens);
+  }
   void OnChoiceEnd(int choice, FinishReason reason) override {
     if (response_ != ResponseText::kFull) observer_.OnChoiceEnd(choice, reason);
   }

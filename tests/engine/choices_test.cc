@@ -165,7 +165,7 @@ TEST_CASE_METHOD(ChoicesFixture, "max_new_tokens is cut to the context where it 
   GenerateRequest request = Request("the cat");
   request.sampling.eos_token_ids = {};
   request.sampling.max_new_tokens = 1 << 30;
-  CHECK(Generate(request).status.code() == ErrorCode::kTooLarge);
+  CHECK(Generate(request).status.code() == ErrorCode::kPromptTooLong);
   request.cut_to_context = true;
   const GenerateResult result = Generate(request);
   REQUIRE(result.status.ok());

@@ -269,7 +269,7 @@ TEST_CASE("a request that could never run is refused with the limit and its flag
   SECTION("too long for one request") {
     const auto refused = toy.engine->Submit(ToyRequest(1, 10, 5000));
     REQUIRE(!refused.ok());
-    CHECK(refused.status().code() == ErrorCode::kTooLarge);
+    CHECK(refused.status().code() == ErrorCode::kPromptTooLong);
     CHECK(refused.status().message().find("--max-sequence-tokens") != std::string::npos);
   }
   SECTION("too long for the arena") {

@@ -54,7 +54,7 @@ TEST_CASE("a text that cannot fit is refused by its bytes, before it is tokenize
     return predictor.Generate(request, {}, observer).status;
   };
   const Status told_by_bytes = generate(64 * longest + 1);
-  CHECK(told_by_bytes.code() == ErrorCode::kTooLarge);
+  CHECK(told_by_bytes.code() == ErrorCode::kPromptTooLong);
   CHECK(told_by_bytes.message().find("bytes of text") != std::string::npos);
   CHECK(generate(64 * longest).message().find("bytes of text") == std::string::npos);
   constexpr size_t kMany = 1 << 20;
@@ -64,7 +64,7 @@ TEST_CASE("a text that cannot fit is refused by its bytes, before it is tokenize
               false);
   const double tokenized = CpuSeconds() - begun;
   begun = CpuSeconds();
-  CHECK(generate(kMany).code() == ErrorCode::kTooLarge);
+  CHECK(generate(kMany).code() == ErrorCode::kPromptTooLong);
   CHECK(CpuSeconds() - begun < tokenized / 4);
 }
 

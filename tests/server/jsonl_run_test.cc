@@ -47,13 +47,16 @@ class JsonlFixture {
     return answers;
   }
   Status Run(std::stop_token stop = {}) {
-    return JsonlRun({Path("in"), Path("out"), details}, predictor, images, options).Run(stop);
+    return JsonlRun({Path("in"), Path("out"), details, retry_failed}, predictor, images, options,
+                    {})
+        .Run(stop);
   }
 
   ScriptedPredictor predictor;
   ScriptedImages images;
   AnswerOptions options;
   bool details = false;
+  bool retry_failed = false;
 
  private:
   std::filesystem::path folder_;
@@ -95,7 +98,7 @@ TEST_CASE_METHOD(JsonlFixture, "a second run makes only what is missing and cuts
   std::getline(lines, second);
   Put("out", second + "\n" + first + "\n" + "{\"line\":3,\"sta");
   ScriptedPredictor again;
-  REQUIRE(JsonlRun({Path("in"), Path("out"), false}, again, images, options).Run({}).ok());
+  REQUIRE(JsonlRun({Path("in"), Path("out")}, again, images, options, {}).Run({}).ok());
   CHECK(again.requests().size() == 3);
   const auto answers = Answers();
   REQUIRE(answers.size() == 5);
@@ -103,6 +106,23 @@ TEST_CASE_METHOD(JsonlFixture, "a second run makes only what is missing and cuts
     CHECK(answers[i]["line"] == i + 1);
     CHECK(answers[i]["id"] == "q" + std::to_string(i + 1));
   }
+}
+
+TEST_CASE_METHOD(JsonlFixture, "lines that have failed are answered again where that is asked for",
+                 "[cli]") {
+  Put("in", Lines(3) + "{\"text\":\"hi\"}\n");
+  predictor.status = Status(ErrorCode::kOutOfMemory, "no memory");
+  REQUIRE(Run().ok());
+  predictor.status = Status::Ok();
+  REQUIRE(Run().ok());
+  CHECK(predictor.requests().size() == 3);  // what has an answer has one
+  retry_failed = true;
+  REQUIRE(Run().ok());
+  CHECK(predictor.requests().size() == 6);
+  const auto answers = Answers();
+  REQUIRE(answers.size() == 4);
+  for (size_t i = 0; i < 3; ++i) CHECK(answers[i]["status"] == "succeeded");
+  CHECK(answers[3]["status"] == "failed");
 }
 
 TEST_CASE_METHOD(JsonlFixture, "a stop leaves whole lines and loses no answer", "[cli]") {

@@ -112,7 +112,7 @@ TEST_CASE_METHOD(WebhookFixture, "posts come in order: start, growing output, co
   Watch(sender, job);
   job->log().Start();
   for (int i = 0; i < 20; ++i) {
-    job->log().AddText("p" + std::to_string(i));
+    job->log().AddText({"p" + std::to_string(i)});
     std::this_thread::sleep_for(milliseconds(10));
   }
   job->log().Finish(Status::Ok());
@@ -147,7 +147,7 @@ TEST_CASE_METHOD(WebhookFixture, "a post before the end shows nothing of the end
   const auto job = Make(Url());
   job->log().Start();
   job->log().AddLog(LogSource::kStdout, "line\n");
-  job->log().AddText("x");
+  job->log().AddText({"x"});
   job->log().Finish(Status::InvalidInput("no"));
   Watch(sender, job);  // late: all of it has happened
   REQUIRE(sender.Drain(std::chrono::seconds(30)));
@@ -170,9 +170,9 @@ TEST_CASE_METHOD(WebhookFixture, "a string output is posted once, as a list of o
   const auto job = Make(Url(), {false, true, false, true}, OutputKind::kString);
   Watch(sender, job);
   job->log().Start();
-  job->log().AddText("A");
+  job->log().AddText({"A"});
   std::this_thread::sleep_for(milliseconds(150));
-  job->log().AddText(" dog");
+  job->log().AddText({" dog"});
   job->log().Finish(Status::Ok());
   REQUIRE(sender.Drain(std::chrono::seconds(30)));
   const auto posts = Posts();
@@ -187,7 +187,7 @@ TEST_CASE_METHOD(WebhookFixture, "only the wanted events are posted", "[webhook]
     const auto job = Make(Url(), events);
     Watch(sender, job);
     job->log().Start();
-    job->log().AddText("x");
+    job->log().AddText({"x"});
     job->log().AddLog(LogSource::kStdout, "line\n");
     job->log().Finish(Status::Ok());
   }

@@ -57,6 +57,7 @@ class EventRenderer {
   void operator()(const JobText& text) {
     Append("output", {{"chunk", text.piece}, {"index", text.index}}, &out_);
   }
+  void operator()(const JobChoiceEnded&) {}  // a prediction is one answer
   void operator()(const JobLogLine& line) {
     const char* source = line.source == LogSource::kStdout ? "stdout" : "stderr";
     Append("log", {{"source", source}, {"data", line.text}}, &out_);

@@ -109,7 +109,8 @@ json PredictionObject(const Job& job, const JobView& view) {
     std::string text = view.Text();
     if (succeeded || !text.empty()) object["output"] = std::move(text);
   } else if (succeeded || !view.pieces.empty()) {
-    object["output"] = view.pieces;
+    json& pieces = object["output"] = json::array();
+    for (const JobText& piece : view.pieces) pieces.push_back(piece.piece);
   }
   return object;
 }

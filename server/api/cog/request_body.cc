@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/api/cog/request_body.h"
 
-#include <sys/random.h>
-
-#include <array>
-
-#include "common/check.h"
+#include "common/random_id.h"
 #include "server/api/json_body.h"
 
 namespace idefics {
@@ -103,16 +99,6 @@ std::optional<Rejection> CheckId(const std::string& id) {
                               std::to_string(kMaxIdBytes));
 }
 
-std::string NewPredictionId() {
-  std::array<unsigned char, 16> bits;
-  IDEFICS_CHECK(getrandom(bits.data(), bits.size(), 0) == static_cast<ssize_t>(bits.size()));
-  constexpr const char* kDigits = "0123456789abcdef";
-  std::string id = "pred_";
-  for (const unsigned char byte : bits) {
-    id += kDigits[byte >> 4];
-    id += kDigits[byte & 15];
-  }
-  return id;
-}
+std::string NewPredictionId() { return "pred_" + RandomHex(); }
 
 }  // namespace idefics

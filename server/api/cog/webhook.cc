@@ -82,7 +82,7 @@ class CogWebhook final : public WebhookSource {
     JobView view = job_->log().ViewAt(cursor_);
     if (context_.output == OutputKind::kList) return view;
     const bool whole = !OutputIsHeld() && !view.pieces.empty();
-    view.pieces = whole ? std::vector{view.Text()} : std::vector<std::string>();
+    view.pieces = whole ? std::vector{JobText{view.Text()}} : std::vector<JobText>();
     return view;
   }
 

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// A request that waits for its job: run to its end, or streamed. For APIs in which a client that
+// leaves has given up, and whose streams say nothing before the first token.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "server/http/message.h"
+#include "server/jobs/job_service.h"
+
+namespace idefics {
+
+// How a job that has ended ended.
+Status EndOf(const JobView& view);
+
+// What a reader is told who was too slow.
+Status LostPieces();
+
+// How many jobs of an API with a limit of its own may wait for a slot; `wanted` -1: four for each
+// that may run.
+int QueueLimit(const JobService& service, int wanted);
+
+// Has the job run, on this thread where it has a slot, and returns its end.
+JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer);
+
+// What a streamed answer is made of. Called by one thread at a time.
+struct StreamParts {
+  // The first bytes; called once there is something to send.
+  std::function<std::string(const Job& job)> begin;
+  // Appends what events become. `skipped`: so many were lost, and none follow.
+  std::function<void(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
+                     std::string* out)>
+      render;
+  // The answer where the job failed before there was anything to send.
+  std::function<HttpResponse(const Status& failure)> fail;
+};
+
+// Has the job run, waits for its first text, and answers 200 with an event stream.
+HttpResponse StreamJob(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer,
+                       StreamParts parts);
+
+}  // namespace idefics

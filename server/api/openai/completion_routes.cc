@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/api/openai/completion_routes.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+
+#include "server/api/job_exchange.h"
+#include "server/api/json_body.h"
+#include "server/api/openai/completion_stream.h"
+#include "server/api/openai/response_answer.h"
+#include "server/api/openai/response_request.h"
+
+namespace idefics {
+namespace {
+
+using nlohmann::json;
+using Form = CompletionRequest::Form;
+
+}  // namespace
+
+std::optional<OpenAiError> WhyNotReady(const JobService& service) {
+  if (service.setup().phase() != SetupState::Phase::kReady) {
+    return ErrorOf(Rejection{Rejection::Kind::kNotReady, "", {}});
+  }
+  if (service.predictor().tokenizer() != nullptr) return std::nullopt;
+  OpenAiError error = InvalidField("", "this server has no model, only a stand-in for one");
+  error.status = 501;
+  return error;
+}
+
+std::variant<CompletionRequest, OpenAiError> CompletionRoutes::Read(HttpRequest& request,
+                                                                    Form form) const {
+  if (auto unready = WhyNotReady(service_)) return *unready;
+  auto body = ReadJsonBody(request);
+  if (const auto* refused = std::get_if<Rejection>(&body)) return ErrorOf(*refused);
+  const json& fields = std::get<json>(body);
+  if (!fields.is_object()) return InvalidField("", "the body must be a JSON object");
+  const Predictor& predictor = service_.predictor();
+  const ModelFacts model{predictor.info(), *predictor.tokenizer(), options_};
+  switch (form) {
+    case Form::kChat:
+      return ReadChatRequest(fields, model);
+    case Form::kText:
+      return ReadTextRequest(fields, model);
+    case Form::kResponse:
+      break;
+  }
+  return ReadResponseRequest(fields, model);
+}
+
+HttpResponse CompletionRoutes::Complete(HttpRequest& request, Form form) {
+  auto read = Read(request, form);
+  if (const auto* error = std::get_if<OpenAiError>(&read)) return ErrorResponse(*error);
+  auto& wanted = std::get<CompletionRequest>(read);
+  if (form == Form::kResponse) return Respond(std::move(wanted), request);
+  AnswerHead head = MakeAnswerHead(wanted, options_);
+  auto submitted = SubmitAll(std::move(wanted.prompts), head.id, std::move(request.memory));
+  if (const auto* error = std::get_if<OpenAiError>(&submitted)) return ErrorResponse(*error);
+  const auto& jobs = std::get<Jobs>(submitted);
+  if (wanted.stream) {
+    return Stream(jobs.front(), std::move(wanted), std::move(head), *request.peer);
+  }
+  return WaitForAll(jobs, wanted, std::move(head), *request.peer);
+}
+
+HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& request) {
+  std::vector<GenerateRequest> prompts = std::move(wanted.prompts);
+  const auto writer =
+      std::make_shared<ResponseWriter>(std::move(wanted), options_.served_models.front());
+  auto result = SubmitAll(std::move(prompts), writer->id(), std::move(request.memory));
+  if (const auto* error = std::get_if<OpenAiError>(&result)) return ErrorResponse(*error);
+  const JobService::Submitted& submitted = std::get<Jobs>(result).front();
+  if (!writer->wanted().stream) {
+    const JobView view = WaitForEnd(service_, submitted, *request.peer);
+    if (view.state == JobState::kSucceeded) {
+      return HttpResponse::Json(200, JsonBytes(writer->Whole(view)));
+    }
+    return ErrorResponse(FailureOf(EndOf(view), writer->wanted()));
+  }
+  StreamParts parts;
+  parts.begin = [writer](const Job& job) { return writer->Begin(job); };
+  parts.render = [writer](const Job& job, const std::vector<JobEvent>& events, size_t skipped,
+                          std::string* out) { writer->Append(job, events, skipped, out); };
+  parts.fail = [writer](const Status& failure) {
+    return ErrorResponse(FailureOf(failure, writer->wanted()));
+  };
+  return StreamJob(service_, submitted, *request.peer, std::move(parts));
+}
+
+void CompletionRoutes::CancelAll(const Jobs& jobs) {
+  for (const JobService::Submitted& submitted : jobs) service_.queue().Cancel(submitted.job);
+}
+
+std::variant<CompletionRoutes::Jobs, OpenAiError> CompletionRoutes::SubmitAll(
+    std::vector<GenerateRequest> prompts, const std::string& id, ByteBudget::Share memory) {
+  const int max_queued = QueueLimit(service_, options_.max_queued);
+  Jobs jobs;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    JobSpec spec;
+    spec.id = i == 0 ? id : id + "-" + std::to_string(i);
+    spec.task.request = std::move(prompts[i]);
+    spec.memory = std::move(memory);  // all with the first
+    // The prompts of one request wait for each other, not for others' places.
+    spec.max_queued = max_queued + static_cast<int>(i);
+    auto result = service_.Submit(std::move(spec));
+    if (const auto* refused = std::get_if<Rejection>(&result)) {
+      CancelAll(jobs);
+      // Those with a slot must be run to be ended.
+      RunAll(jobs);
+      return ErrorOf(*refused);
+    }
+    jobs.push_back(std::get<JobService::Submitted>(std::move(result)));
+  }
+  return jobs;
+}
+
+// The first one on this thread, where it has a slot: that costs no change of threads.
+void CompletionRoutes::RunAll(const Jobs& jobs) {
+  for (size_t i = 1; i < jobs.size(); ++i) {
+    if (jobs[i].has_slot) service_.executor().Start(jobs[i].job);
+  }
+  if (!jobs.empty() && jobs.front().has_slot) service_.executor().RunHere(jobs.front().job);
+}
+
+HttpResponse CompletionRoutes::WaitForAll(const Jobs& jobs, const CompletionRequest& wanted,
+                                          AnswerHead head, HttpPeer& peer) {
+  peer.WhenGone([this, jobs] { CancelAll(jobs); });
+  RunAll(jobs);
+  std::vector<JobView> views;
+  for (const JobService::Submitted& submitted : jobs) {
+    const EventLog& log = submitted.job->log();
+    while (!log.WaitFinished(std::chrono::hours(1))) {
+    }
+    views.push_back(log.View());
+    if (views.back().state == JobState::kSucceeded) continue;
+    CancelAll(jobs);
+    return ErrorResponse(FailureOf(EndOf(views.back()), wanted));
+  }
+  AnswerWriter writer(head, *service_.predictor().tokenizer());
+  return HttpResponse::Json(200, JsonBytes(writer.Whole(views, wanted.echoes)));
+}
+
+HttpResponse CompletionRoutes::Stream(const JobService::Submitted& submitted,
+                                      CompletionRequest wanted, AnswerHead head, HttpPeer& peer) {
+  const auto stream = std::make_shared<CompletionStream>(std::move(wanted), std::move(head),
+                                                         *service_.predictor().tokenizer());
+  StreamParts parts;
+  parts.begin = [stream](const Job& job) { return stream->Begin(job); };
+  parts.render = [stream](const Job& job, const std::vector<JobEvent>& events, size_t skipped,
+                          std::string* out) { stream->Append(job, events, skipped, out); };
+  parts.fail = [stream](const Status& failure) {
+    return ErrorResponse(FailureOf(failure, stream->wanted()));
+  };
+  return StreamJob(service_, submitted, peer, std::move(parts));
+}
+
+}  // namespace idefics

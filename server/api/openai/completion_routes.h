@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+// POST /v1/chat/completions, /v1/completions and /v1/responses: a body becomes jobs, and their logs
+// an answer or an event stream (docs/openai-api.md). Thread safe: routes run on HTTP workers.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/api/openai/completion_answer.h"
+#include "server/api/openai/completion_request.h"
+#include "server/http/router.h"
+#include "server/jobs/job_service.h"
+
+namespace idefics {
+
+class CompletionRoutes {
+ public:
+  // Both must outlive this.
+  CompletionRoutes(JobService& service, const OpenAiOptions& options)
+      : service_(service), options_(options) {}
+
+  HttpResponse Complete(HttpRequest& request, CompletionRequest::Form form);
+
+ private:
+  using Jobs = std::vector<JobService::Submitted>;  // one for each prompt
+
+  std::variant<CompletionRequest, OpenAiError> Read(HttpRequest& request,
+                                                    CompletionRequest::Form form) const;
+  // All or none get a place.
+  std::variant<Jobs, OpenAiError> SubmitAll(std::vector<GenerateRequest> prompts,
+                                            const std::string& id, ByteBudget::Share memory);
+  void RunAll(const Jobs& jobs);
+  void CancelAll(const Jobs& jobs);
+  HttpResponse Respond(CompletionRequest wanted, HttpRequest& request);
+  HttpResponse WaitForAll(const Jobs& jobs, const CompletionRequest& wanted, AnswerHead head,
+                          HttpPeer& peer);
+  HttpResponse Stream(const JobService::Submitted& submitted, CompletionRequest wanted,
+                      AnswerHead head, HttpPeer& peer);
+
+  JobService& service_;
+  const OpenAiOptions& options_;
+};
+
+// Why no request is taken now, or nothing.
+std::optional<OpenAiError> WhyNotReady(const JobService& service);
+
+}  // namespace idefics
