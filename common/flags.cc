@@ -77,6 +77,8 @@ constexpr Flag kFlags[] = {
      "variable keeps them out of the process list."},
     {"api-key-file", "IDEFICS_API_KEY_FILE", FlagType::kString, "", 0, 0, "", kServe,
      "More keys, a line NAME:KEY each; read again on SIGHUP."},
+    {"cors-origins", "IDEFICS_CORS_ORIGINS", FlagType::kString, "", 0, 0, "", kServe,
+     "Origins, separated by commas, whose pages may use this server from a browser; * is any."},
     {"served-model-name", "IDEFICS_SERVED_MODEL_NAME", FlagType::kString, "", 0, 0, "", kBoth,
      "Names, separated by commas, that the model has in OpenAI's API; the first is shown in "
      "answers, and * takes any name of a request. None: the bundle's folder."},

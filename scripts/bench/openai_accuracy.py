@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's questions asked by Cog's route and by OpenAI's own client: the accuracy of both, and how
-often the two answers differ (they should not).
+"""The demo's questions asked by Cog's route and by OpenAI's own client: the accuracy of both, and
+how often the two answers differ (they should not).
 
     openai_accuracy.py --bundle DEMO [--questions 50] [--seed 1]
 
-The questions are made anew: none of them was trained on.
+The questions are made anew: none of them was trained on. Needs the fonts of scripts/train_demo.py.
 """
 
 import http.client
@@ -19,7 +19,7 @@ import openai
 from common import ROOT, Server, arguments, data_uri, heading, note, table
 
 sys.path.insert(0, str(ROOT / "scripts"))
-from demo.evaluate import read_lines, write_eval  # noqa: E402 (a folder beside this one)
+from demo.evaluate import read_lines, write_eval
 
 END = "<end_of_utterance>"
 PICTURE = re.compile(r"(\0\d+\0)")
@@ -76,7 +76,7 @@ def main() -> None:
                 most = line["max_new_tokens"]
                 chat = client.chat.completions.create(
                     model="default", temperature=0, max_tokens=most,
-                    messages=messages(line["prompt"]))  # type: ignore[arg-type]
+                    messages=messages(line["prompt"]))
                 answers = {"Cog": ask_cog(server.port, line["prompt"], most),
                            "OpenAI": str(chat.choices[0].message.content)}
                 for name, answer in answers.items():

@@ -79,9 +79,10 @@ TgiOptions TgiFlags(const FlagValues& flags) {
 // The object graph of one server, in the order of dependence.
 class Server {
  public:
-  Server(const FlagValues& flags, std::unique_ptr<ApiKeys> keys, JobService::Loader loader,
-         const StopSignals& signals)
+  Server(const FlagValues& flags, CorsPolicy cors, std::unique_ptr<ApiKeys> keys,
+         JobService::Loader loader, const StopSignals& signals)
       : flags_(flags),
+        cors_(std::move(cors)),
         keys_(std::move(keys)),
         memory_(MemoryBudget(flags.Integer("memory-budget"))),
         webhooks_(WebhookFlags(flags)),
@@ -96,9 +97,16 @@ class Server {
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
     tgi_routes_.AddTo(router_);
-    router_.SetGuard([this](const HttpRequest& request) { return CheckKey(request); });
+    router_.SetGuard([this](const HttpRequest& request) -> std::optional<HttpResponse> {
+      if (auto answer = cors_.Preflight(request)) return answer;
+      return CheckKey(request);
+    });
+    router_.SetFinish([this](const HttpRequest& request, HttpResponse* response) {
+      cors_.AddHeaders(request, response);
+    });
     HttpServerOptions http = HttpFlags(flags);
     http.memory = &memory_;
+    http.cors = cors_;
     http_ = std::make_unique<HttpServer>(http, router_);
   }
 
@@ -179,6 +187,7 @@ class Server {
   }
 
   const FlagValues flags_;
+  const CorsPolicy cors_;
   const std::unique_ptr<ApiKeys> keys_;
   const steady_clock::time_point started_ = steady_clock::now();
   steady_clock::time_point trimmed_ = started_;
@@ -205,7 +214,13 @@ int Serve(const FlagValues& flags, JobService::Loader loader) {
     LogError(keys.status().message());
     return 1;
   }
-  Server server(flags, std::move(keys).value(), std::move(loader), signals);
+  auto cors = CorsPolicy::Parse(flags.Text("cors-origins"));
+  if (!cors.ok()) {
+    LogError(cors.status().message());
+    return 1;
+  }
+  Server server(flags, std::move(cors).value(), std::move(keys).value(), std::move(loader),
+                signals);
   const Status started = server.Start();
   if (!started.ok()) {
     LogError(started.message());

@@ -203,7 +203,7 @@ void HttpServer::Loop::OnBytes(Connection& connection) {
   }
   RequestHead head;
   auto error = ParseHead(bytes.substr(0, end), options_.head, &head);
-  if (!error) error = CheckCaller(head, loopback_);
+  if (!error) error = CheckCaller(head, loopback_, options_.cors);
   if (error) return Refuse(connection, error->status, error->message);
   connection.Consume(end);
   OnHead(connection, std::move(head));

@@ -13,6 +13,7 @@
 
 #include "common/status.h"
 #include "server/http/body_reader.h"
+#include "server/http/cors.h"
 #include "server/http/request_head.h"
 #include "server/http/router.h"
 
@@ -22,6 +23,7 @@ struct HttpServerOptions {
   std::string host = "0.0.0.0";
   int port = 5000;  // 0: any free one
   HeadLimits head;
+  CorsPolicy cors;
   BodyLimits body;
   std::chrono::milliseconds head_time{10'000};        // from the first byte of a head to its last
   std::chrono::milliseconds keep_alive_time{75'000};  // idle; longer than a director's 5 s polling

@@ -34,7 +34,8 @@ bool IsOwnOrigin(std::string_view origin, const std::string& host) {
 
 }  // namespace
 
-std::optional<HeadError> CheckCaller(const RequestHead& head, bool loopback) {
+std::optional<HeadError> CheckCaller(const RequestHead& head, bool loopback,
+                                     const CorsPolicy& cors) {
   const std::string* host = FindHeader(head.headers, "Host");
   if (loopback && host != nullptr && !IsLocalName(NameOf(*host))) {
     return Forbidden("The Host is a name that this server, on a loopback address, cannot have.");
@@ -42,11 +43,12 @@ std::optional<HeadError> CheckCaller(const RequestHead& head, bool loopback) {
   if (head.method == "GET" || head.method == "HEAD" || head.method == "OPTIONS") {
     return std::nullopt;
   }
+  const std::string* origin = FindHeader(head.headers, "Origin");
+  if (origin != nullptr && cors.Allows(*origin)) return std::nullopt;
   const std::string* site = FindHeader(head.headers, "Sec-Fetch-Site");
   if (site != nullptr && *site != "same-origin" && *site != "none") {
     return Forbidden("A page of another site cannot do this.");
   }
-  const std::string* origin = FindHeader(head.headers, "Origin");
   if (origin != nullptr && (host == nullptr || !IsOwnOrigin(*origin, *host))) {
     return Forbidden("A page of another origin cannot do this.");
   }

@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "server/http/cors.h"
 #include "server/http/request_head.h"
 
 namespace idefics {
@@ -14,6 +15,8 @@ namespace idefics {
 // than the Host, or with Sec-Fetch-Site cross-site or same-site. On a `loopback` address also for a
 // Host that somebody's name server could have pointed here (DNS rebinding): allowed are addresses,
 // names without a dot, and those under localhost.
-std::optional<HeadError> CheckCaller(const RequestHead& head, bool loopback);
+// Origins that `cors` allows are no strangers.
+std::optional<HeadError> CheckCaller(const RequestHead& head, bool loopback,
+                                     const CorsPolicy& cors = {});
 
 }  // namespace idefics

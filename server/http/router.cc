@@ -57,6 +57,12 @@ HttpResponse Router::Error(const HttpRequest& request, int status) const {
 }
 
 HttpResponse Router::Route(HttpRequest& request) const {
+  HttpResponse response = Answer(request);
+  if (finish_) finish_(request, &response);
+  return response;
+}
+
+HttpResponse Router::Answer(HttpRequest& request) const {
   if (guard_) {
     if (auto refused = guard_(request)) return std::move(*refused);
   }

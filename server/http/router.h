@@ -33,6 +33,10 @@ class Router {
   using Guard = std::function<std::optional<HttpResponse>(const HttpRequest&)>;
   void SetGuard(Guard guard) { guard_ = std::move(guard); }
 
+  // Sees every answer before it is sent.
+  using Finish = std::function<void(const HttpRequest&, HttpResponse*)>;
+  void SetFinish(Finish finish) { finish_ = std::move(finish); }
+
   // kPlain where there is no such route; GET and HEAD are quick in each.
   Lane LaneOf(std::string_view method, std::string_view path) const;
 
@@ -49,11 +53,13 @@ class Router {
     Lane lane = Lane::kPlain;
   };
 
+  HttpResponse Answer(HttpRequest& request) const;
   HttpResponse Error(const HttpRequest& request, int status) const;
 
   std::vector<Entry> entries_;
   std::vector<ErrorWriter> error_writers_;
   Guard guard_;
+  Finish finish_;
 };
 
 }  // namespace idefics

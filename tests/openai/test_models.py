@@ -2,12 +2,14 @@
 """Models, the tokenizer's routes, health, keys, queue and flags."""
 
 import json
+import os
 import signal
+import subprocess
 import threading
 
 import pytest
 
-from conftest import user
+from conftest import SERVER, user
 from patience import wait_until
 
 
@@ -103,18 +105,27 @@ def test_keys(start, tmp_path):
 def test_a_full_queue_is_429_and_says_when_to_come_back(start):
     api = start("--max-concurrency", "1", "--openai-queue", "1", "--max-sequence-tokens", "2048")
     long = {"messages": [user("Hi")], "ignore_eos": True, "temperature": 0, "stream": True}
-    connections = [api.connect() for _ in range(2)]
-    for connection in connections:
-        connection.request("POST", "/v1/chat/completions", json.dumps(long),
-                           {"Content-Type": "application/json"})
-    answer = wait_until(lambda: (a := api.chat(user("Hi"), max_tokens=1)).status == 429 and a, 30)
-    assert answer.error["type"] == "rate_limit_error"
-    assert answer.error["code"] == "rate_limit_exceeded"
-    assert 1 <= int(answer.headers["retry-after"]) <= 60
+    running = api.connect()
+    running.request("POST", "/v1/chat/completions", json.dumps(long),
+                    {"Content-Type": "application/json"})
+    assert running.getresponse().read(1)  # it has the slot
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(api.chat(user("Hi"), max_tokens=1)))
+               for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(answers) == 2, 30, "two of three being turned away")
+    for answer in answers:
+        assert answer.status == 429
+        assert answer.error["type"] == "rate_limit_error"
+        assert answer.error["code"] == "rate_limit_exceeded"
+        assert 1 <= int(answer.headers["retry-after"]) <= 60
     cog = api.ask("POST", "/predictions", {"input": {"prompt": ["Hi"]}})
     assert cog.status == 409  # its own form
-    for connection in connections:
-        connection.close()
+    running.close()
+    for thread in threads:
+        thread.join()
+    assert answers[2].status == 200  # it had the place in the queue
 
 
 def test_requests_wait_in_their_queue(start):
@@ -140,3 +151,38 @@ def test_flags_of_the_api(start):
         assert answer["usage"]["completion_tokens"] == 3
     texts = {api.ask("POST", "/v1/chat/completions", body).text for _ in range(3)}
     assert len(texts) == 1  # greedy by default
+
+
+def test_pages_of_other_origins(api, start):
+    ours = start("--cors-origins", "https://chat.example.org")
+    page = {"Origin": "https://chat.example.org"}
+    other = {"Origin": "https://evil.example.org"}
+    body = {"messages": [user("Hi")], "max_tokens": 1}
+    asked = {"Access_Control_Request_Method": "POST",
+             "Access_Control_Request_Headers": "authorization,content-type"}
+
+    def post(server, **headers):
+        return server.ask("POST", "/v1/chat/completions", body, **headers)
+    preflight = ours.ask("OPTIONS", "/v1/chat/completions", **page, **asked)
+    assert preflight.status == 204
+    assert preflight.headers["access-control-allow-origin"] == page["Origin"]
+    assert "Authorization" in preflight.headers["access-control-allow-headers"]
+    answer = post(ours, **page, Sec_Fetch_Site="cross-site")
+    assert answer.status == 200
+    assert answer.headers["access-control-allow-origin"] == page["Origin"]
+    assert answer.headers["vary"] == "Origin"
+    # None by default, and none for others.
+    for server, headers in ((ours, other), (api, page)):
+        assert post(server, **headers).status == 403
+        refused = server.ask("OPTIONS", "/v1/chat/completions", **headers, **asked)
+        assert refused.status == 405
+        assert "access-control-allow-origin" not in refused.headers
+    assert "access-control-allow-origin" not in post(ours).headers
+
+
+@pytest.mark.parametrize("origins", ["chat.example.org", "https://", "https://a.example/path"])
+def test_what_is_no_origin_is_refused_at_the_start(origins):
+    done = subprocess.run([SERVER, "serve", "--model", os.environ.get("IDEFICS_DEMO_BUNDLE", "x"),
+                           "--port", "0", "--cors-origins", origins], capture_output=True,
+                          check=False, timeout=60)
+    assert done.returncode == 1 and b"--cors-origins" in done.stderr + done.stdout
