@@ -44,7 +44,7 @@ constexpr Flag kFlags[] = {
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Threads of the model on a CPU; 0 takes all cores."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, kDecimal<defaults::kMaxNumSeqs>, 1,
-     4096, "", kBoth, "Sequences that the engine runs at once; each beam is one."},
+     4096, "", kBoth, "Sequences that the engine runs at once; each beam and each choice is one."},
     {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger,
      kDecimal<defaults::kMaxSequenceTokens>, 16, kMaxInt, "", kBoth,
      "Prompt and new tokens of one request."},

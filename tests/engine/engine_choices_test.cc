@@ -63,7 +63,9 @@ TEST_CASE("the place of a choice that ended goes to the next request", "[choices
   options.max_num_seqs = 2;
   std::atomic<bool> goes_on = !drops;
   bool beside = false;  // the other's prompt ran in a step of the first one's
-  ToyEngine toy(options, ToyLimits(GENERATE(false, true)));
+  RunnerLimits limits = ToyLimits(GENERATE(false, true));
+  limits.kv_tokens = 9 + 2 * 61;  // what the two choices take
+  ToyEngine toy(options, limits);
   toy.runner->set_observer([&, steps = 0](std::span<const StepRow> rows) mutable {
     while (++steps > 5 && !goes_on) std::this_thread::yield();
     bool first = false, other = false;
