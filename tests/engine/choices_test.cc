@@ -267,7 +267,7 @@ TEST_CASE("cancel ends all choices", "[choices]") {
     std::map<int, FinishReason> ends;
   } observer;
   fixture.runner->set_observer([&, steps = 0](std::span<const StepRow>) mutable {
-    while (++steps > 5 && !observer.source.stop_requested()) std::this_thread::yield();
+    while (++steps > 40 && !observer.source.stop_requested()) std::this_thread::yield();
   });
   const GenerateResult result =
       fixture.predictor->Generate(request, observer.source.get_token(), observer);
