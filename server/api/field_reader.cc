@@ -153,26 +153,33 @@ bool FieldReader::Integers(const char* name, int64_t min, int64_t max, size_t mo
   return true;
 }
 
-bool FieldReader::Texts(const char* name, size_t most, std::vector<std::string>* out) {
+bool FieldReader::AddText(const std::string& path, const json& value, size_t most_bytes,
+                          std::vector<std::string>* out) {
+  if (!value.is_string()) {
+    return Fail(path, path + " is " + Shown(value) + ", it must be a string");
+  }
+  const auto& text = value.get_ref<const std::string&>();
+  if (text.empty()) return Fail(path, path + " is empty");
+  if (text.size() > most_bytes) {
+    return Fail(path, path + " has " + std::to_string(text.size()) + " bytes, the limit is " +
+                          std::to_string(most_bytes));
+  }
+  out->push_back(text);
+  return true;
+}
+
+bool FieldReader::Texts(const char* name, size_t most, size_t most_bytes,
+                        std::vector<std::string>* out) {
   const json* value = Find(name);
   if (value == nullptr) return false;
-  if (value->is_string()) {
-    if (value->get_ref<const std::string&>().empty()) {
-      return Fail(name, std::string(name) + " is empty");
-    }
-    out->push_back(value->get<std::string>());
-    return true;
-  }
+  if (value->is_string()) return AddText(name, *value, most_bytes, out);
   if (!value->is_array() || value->size() > most) {
     return Fail(name, std::string(name) + " must be a string or a list of at most " +
                           std::to_string(most) + " strings");
   }
   for (size_t i = 0; i < value->size(); ++i) {
-    const json& item = (*value)[i];
     const std::string path = std::string(name) + "[" + std::to_string(i) + "]";
-    if (!item.is_string()) return Fail(path, path + " is " + Shown(item) + ", it must be a string");
-    if (item.get_ref<const std::string&>().empty()) return Fail(path, path + " is empty");
-    out->push_back(item.get<std::string>());
+    if (!AddText(path, (*value)[i], most_bytes, out)) return false;
   }
   return true;
 }

@@ -39,8 +39,8 @@ class FieldReader {
   bool Text(const char* name, std::string* out);
   // A list of integers from `min` to `max`, at most `most` of them.
   bool Integers(const char* name, int64_t min, int64_t max, size_t most, std::vector<int32_t>* out);
-  // One text or a list of at most `most`; empty ones are refused.
-  bool Texts(const char* name, size_t most, std::vector<std::string>* out);
+  // One text or a list of at most `most`, each of 1 to `most_bytes` bytes.
+  bool Texts(const char* name, size_t most, size_t most_bytes, std::vector<std::string>* out);
 
   // Returns false.
   bool Fail(const std::string& name, std::string message, const char* code = "");
@@ -57,6 +57,9 @@ class FieldReader {
   std::string PathOf(const std::string& name) const;
 
  private:
+  bool AddText(const std::string& path, const Json& value, size_t most_bytes,
+               std::vector<std::string>* out);
+
   const Json& object_;
   const std::string path_;
   std::optional<FieldProblem> error_;

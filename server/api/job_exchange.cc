@@ -85,6 +85,19 @@ int QueueLimit(const JobService& service, int wanted) {
   return wanted >= 0 ? wanted : kPerSlot * std::max(1, service.queue().max_slots());
 }
 
+uint64_t AnswerBytes(const JobView& view) {
+  constexpr uint64_t kLogprobBytes = 800;  // an object of five values, and its text
+  uint64_t bytes = 0;
+  for (const JobText& piece : view.pieces) {
+    bytes += 2 * piece.piece.size();
+    if (piece.tokens == nullptr) continue;
+    for (const TokenLogprobs& token : piece.tokens->logprobs) {
+      bytes += kLogprobBytes * (1 + token.top.size());
+    }
+  }
+  return bytes;
+}
+
 JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer) {
   const std::shared_ptr<Job>& job = submitted.job;
   peer.WhenGone([&queue = service.queue(), job] { queue.Cancel(job); });

@@ -22,6 +22,10 @@ Status LostPieces();
 // that may run.
 int QueueLimit(const JobService& service, int wanted);
 
+// Roughly what an answer costs while it is made and sent: log probabilities are hundreds of times
+// their tokens.
+uint64_t AnswerBytes(const JobView& view);
+
 // Has the job run, on this thread where it has a slot, and returns its end.
 JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer);
 

@@ -52,7 +52,8 @@ def test_messages_are_counted_as_chat_counts_them(api):
 
 
 @pytest.mark.parametrize("path, body", [
-    ("/tokenize", {}), ("/tokenize", {"prompt": 5}), ("/tokenize", {"messages": []}),
+    ("/tokenize", {}), ("/tokenize", {"prompt": 5}), ("/tokenize", {"prompt": "x" * 5_000_000}),
+    ("/tokenize", {"messages": []}),
     ("/detokenize", {}), ("/detokenize", {"tokens": "x"}), ("/detokenize", {"tokens": [-1]}),
     ("/detokenize", {"tokens": [10**8]}), ("/detokenize", {"tokens": [1.5]}),
 ])
@@ -186,3 +187,14 @@ def test_what_is_no_origin_is_refused_at_the_start(origins):
                            "--port", "0", "--cors-origins", origins], capture_output=True,
                           check=False, timeout=60)
     assert done.returncode == 1 and b"--cors-origins" in done.stderr + done.stdout
+
+
+def test_log_probabilities_count_in_the_memory_budget(start):
+    api = start("--memory-budget", "4000000")
+    body = {"messages": [user("Hi")], "ignore_eos": True, "max_tokens": 400, "temperature": 0}
+    costly = {**body, "logprobs": True, "top_logprobs": 20}
+    answer = api.ask("POST", "/v1/chat/completions", costly)
+    assert answer.status == 503 and "--memory-budget" in answer.error["message"]
+    assert answer.headers["retry-after"]
+    assert api.ask("POST", "/v1/chat/completions", body).status == 200
+    assert len(api.chunks("/v1/chat/completions", costly)) > 400

@@ -18,6 +18,16 @@ namespace {
 using nlohmann::json;
 using Form = CompletionRequest::Form;
 
+// The answer is too much for what the server may hold now; a stream would have cost less.
+Rejection NoMemoryFor(uint64_t bytes) {
+  Rejection rejection;
+  rejection.kind = Rejection::Kind::kNoMemory;
+  rejection.message = "the answer takes about " + std::to_string(bytes) +
+                      " bytes, more than the server may hold now (--memory-budget): stream it, or "
+                      "ask for fewer log probabilities";
+  return rejection;
+}
+
 }  // namespace
 
 std::optional<OpenAiError> WhyNotReady(const JobService& service) {
@@ -62,7 +72,7 @@ HttpResponse CompletionRoutes::Complete(HttpRequest& request, Form form) {
   if (wanted.stream) {
     return Stream(jobs.front(), std::move(wanted), std::move(head), *request.peer);
   }
-  return WaitForAll(jobs, wanted, std::move(head), *request.peer);
+  return WaitForAll(jobs, wanted, std::move(head), request);
 }
 
 HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& request) {
@@ -125,8 +135,8 @@ void CompletionRoutes::RunAll(const Jobs& jobs) {
 }
 
 HttpResponse CompletionRoutes::WaitForAll(const Jobs& jobs, const CompletionRequest& wanted,
-                                          AnswerHead head, HttpPeer& peer) {
-  peer.WhenGone([this, jobs] { CancelAll(jobs); });
+                                          AnswerHead head, HttpRequest& request) {
+  request.peer->WhenGone([this, jobs] { CancelAll(jobs); });
   RunAll(jobs);
   std::vector<JobView> views;
   for (const JobService::Submitted& submitted : jobs) {
@@ -138,6 +148,9 @@ HttpResponse CompletionRoutes::WaitForAll(const Jobs& jobs, const CompletionRequ
     CancelAll(jobs);
     return ErrorResponse(FailureOf(EndOf(views.back()), wanted));
   }
+  uint64_t bytes = 0;
+  for (const JobView& view : views) bytes += AnswerBytes(view);
+  if (!request.memory.Grow(bytes)) return ErrorResponse(ErrorOf(NoMemoryFor(bytes)));
   AnswerWriter writer(head, *service_.predictor().tokenizer());
   return HttpResponse::Json(200, JsonBytes(writer.Whole(views, wanted.echoes)));
 }

@@ -35,7 +35,7 @@ class CompletionRoutes {
   void CancelAll(const Jobs& jobs);
   HttpResponse Respond(CompletionRequest wanted, HttpRequest& request);
   HttpResponse WaitForAll(const Jobs& jobs, const CompletionRequest& wanted, AnswerHead head,
-                          HttpPeer& peer);
+                          HttpRequest& request);
   HttpResponse Stream(const JobService::Submitted& submitted, CompletionRequest wanted,
                       AnswerHead head, HttpPeer& peer);
 

@@ -14,6 +14,8 @@ namespace {
 using nlohmann::json;
 
 constexpr size_t kMaxStops = 16;
+constexpr size_t kMaxStopBytes = 4096;
+constexpr size_t kMaxBadWordBytes = 256;
 constexpr size_t kMaxBadWords = 64;
 constexpr size_t kMaxStopTokens = 32;
 constexpr size_t kMaxBiases = 1024;
@@ -109,7 +111,7 @@ void ReadTokenLists(const ModelFacts& model, FieldReader* fields, GenerateReques
   bool ignore_eos = false;
   fields->Integers("stop_token_ids", 0, model.tokenizer.vocab_size() - 1, kMaxStopTokens,
                    &stop_ids);
-  fields->Texts("bad_words", kMaxBadWords, &bad_words);
+  fields->Texts("bad_words", kMaxBadWords, kMaxBadWordBytes, &bad_words);
   fields->Bool("ignore_eos", &ignore_eos);
   request->token_defaults = TokenDefaults::kNone;
   sampling.bad_words_ids = model.info.banned_words_ids;
@@ -197,7 +199,7 @@ void ReadSamplingFields(const ModelFacts& model, FieldReader* fields, GenerateRe
   fields->Integer("n", 1, kMaxChoices, &sampling.num_choices);
   ReadDistribution(model, fields, &sampling);
   fields->Integer("min_tokens", 0, sampling.max_new_tokens, &sampling.min_new_tokens);
-  fields->Texts("stop", kMaxStops, &sampling.stop);
+  fields->Texts("stop", kMaxStops, kMaxStopBytes, &sampling.stop);
   fields->Bool("include_stop_str_in_output", &sampling.include_stop_string);
   ReadLogitBias(model.tokenizer.vocab_size(), fields, &sampling);
   ReadTokenLists(model, fields, request);

@@ -2,6 +2,7 @@
 #include "server/api/openai/tokenize_routes.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "predictor/text/prompt.h"
@@ -56,6 +57,22 @@ std::vector<PromptPiece> ReadPieces(const Tokenizer& tokenizer, FieldReader* fie
   return {};
 }
 
+// A text that could fit no prompt is not worth its tokens, which cost a hundred times its bytes.
+std::optional<OpenAiError> CheckTextBytes(const std::vector<PromptPiece>& pieces,
+                                          const Predictor& predictor) {
+  const size_t most = static_cast<size_t>(predictor.info().max_sequence_tokens) *
+                      predictor.tokenizer()->max_token_bytes();
+  size_t bytes = 0;
+  for (const PromptPiece& piece : pieces) {
+    if (const auto* text = std::get_if<PromptText>(&piece)) bytes += text->text.size();
+  }
+  if (most == 0 || bytes <= most) return std::nullopt;
+  return InvalidField("prompt",
+                      "the text has " + std::to_string(bytes) +
+                          " bytes, more than the model's maximum context length can hold",
+                      "context_length_exceeded");
+}
+
 }  // namespace
 
 HttpResponse TokenizeRoutes::Tokenize(HttpRequest& request) const {
@@ -70,6 +87,7 @@ HttpResponse TokenizeRoutes::Tokenize(HttpRequest& request) const {
   fields.Bool("return_token_strs", &return_token_strs);
   const std::vector<PromptPiece> pieces = ReadPieces(tokenizer, &fields);
   if (fields.failed()) return ErrorResponse(InvalidField(*fields.error()));
+  if (auto error = CheckTextBytes(pieces, predictor)) return ErrorResponse(*error);
   std::vector<int32_t> tokens;
   const auto* text = pieces.size() == 1 ? std::get_if<PromptText>(&pieces.front()) : nullptr;
   if (text != nullptr && !add_special_tokens) {

@@ -55,11 +55,12 @@ void RefuseOthers(FieldReader* fields) {
 void ReadParameters(FieldReader* fields, TgiRequest* out) {
   constexpr int kDefaultNewTokens = 1024;
   constexpr size_t kMaxStops = 16;
+  constexpr size_t kMaxStopBytes = 4096;
   SamplingParams& sampling = out->request.sampling;
   sampling.max_new_tokens = kDefaultNewTokens;
   fields->Integer("max_new_tokens", 1, std::numeric_limits<int>::max(), &sampling.max_new_tokens);
   ReadDistribution(fields, &sampling);
-  fields->Texts("stop", kMaxStops, &sampling.stop);
+  fields->Texts("stop", kMaxStops, kMaxStopBytes, &sampling.stop);
   sampling.include_stop_string = true;  // as that server's
   fields->Bool("details", &out->details);
   fields->Integer("top_n_tokens", 0, 5, &out->top_n_tokens);
