@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash): tensors, oneDNN, TorchScript.
-# Only in predictor/ops, predictor/model, weights/module_loader. Imported by hand: find_package(Torch)
+# Only in predictor/ops, predictor/model, weights/module_loader and script_check. Imported by hand: find_package(Torch)
 # drags nvcc into CPU builds and fails with CMake 3.25 when a CUDA toolkit is installed.
 if(IDEFICS_TORCH)
   if(NOT IDEFICS_TORCH_DIR)

@@ -93,6 +93,14 @@ std::string Members(std::span<const LogField> fields) {
 // Set once by InitLog, before other threads.
 bool g_console = true;
 
+// Of a JSON line, after its time.
+std::string JsonMembers(LogLevel level, std::string_view message, const std::string& fields) {
+  const auto [name, severity] = NamesOf(level);
+  return std::string("\"level\":\"") + name + "\",\"severity\":\"" + severity +
+         "\",\"target\":\"cog_idefics\",\"message\":\"" + Escaped(message) + '"' +
+         (fields.empty() ? "" : ",") + fields;
+}
+
 spdlog::logger& Logger() {
   static const auto logger = [] {
     auto made = spdlog::stderr_logger_mt("idefics");
@@ -126,11 +134,12 @@ void LogWithFields(LogLevel level, std::string_view message, std::span<const Log
     Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
                  members.empty() ? "" : " {" + members + "}");
   } else {
-    const auto [name, severity] = NamesOf(level);
-    Logger().log(ToSpdlog(level),
-                 R"("level":"{}","severity":"{}","target":"cog_idefics","message":"{}"{}{})", name,
-                 severity, Escaped(message), members.empty() ? "" : ",", members);
+    Logger().log(ToSpdlog(level), "{}", JsonMembers(level, message, members));
   }
+}
+
+std::string LineWithoutTime(LogLevel level, std::string_view message) {
+  return g_console ? Escaped(message) + "\n" : "{" + JsonMembers(level, message, "") + "}\n";
 }
 
 }  // namespace idefics

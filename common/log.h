@@ -31,6 +31,9 @@ struct LogField {
 
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields);
 
+// The bytes of a line without its time, for a signal's handler to write: it may not format.
+std::string LineWithoutTime(LogLevel level, std::string_view message);
+
 inline void LogInfo(std::string_view message) { Log(LogLevel::kInfo, message); }
 inline void LogWarning(std::string_view message) { Log(LogLevel::kWarning, message); }
 inline void LogError(std::string_view message) { Log(LogLevel::kError, message); }

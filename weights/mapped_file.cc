@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "weights/lost_file.h"
+
 namespace idefics {
 
 Result<MappedFile> MapFile(const std::filesystem::path& path) {
@@ -33,8 +35,11 @@ Result<MappedFile> MapFile(const std::filesystem::path& path) {
   if (address == MAP_FAILED) return failed(std::strerror(error));
   MappedFile file;
   file.bytes = {static_cast<const uint8_t*>(address), size};
-  file.owner = std::shared_ptr<const void>(
-      address, [size](const void* mapping) { munmap(const_cast<void*>(mapping), size); });
+  WatchMapping(file.bytes, path);
+  file.owner = std::shared_ptr<const void>(address, [bytes = file.bytes](const void* mapping) {
+    UnwatchMapping(bytes);
+    munmap(const_cast<void*>(mapping), bytes.size());
+  });
   return file;
 }
 

@@ -17,7 +17,8 @@ struct MappedFile {
 };
 
 // Fails with kInvalidInput where `path` is no readable regular file. A file that is cut short while
-// it is mapped ends the process when its lost pages are read: bundles are not edited in place.
+// it is mapped ends the process when its lost pages are read (SIGBUS), with status 1 and a log line
+// that names the file: bundles are not edited in place. REQUIRES: InitLog was called, if at all.
 Result<MappedFile> MapFile(const std::filesystem::path& path);
 
 }  // namespace idefics

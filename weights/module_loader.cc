@@ -9,6 +9,7 @@
 
 #include "common/progress.h"
 #include "weights/linear_shapes.h"
+#include "weights/script_check.h"
 
 namespace idefics {
 namespace {
@@ -82,8 +83,10 @@ Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& n
                                       const at::Device& device) {
   ASSIGN_OR_RETURN(const std::string script, bundle.ReadFile(name + ".ts"));
   try {
+    RETURN_IF_ERROR(CheckScriptSources(script).WithPrefix(name + ".ts"));
     std::istringstream stream(script);
     torch::jit::Module module = torch::jit::load(stream);
+    RETURN_IF_ERROR(CheckScriptOperators(module).WithPrefix(name + ".ts"));
     module.eval();
     if (name == "decoder") {
       RETURN_IF_ERROR(CheckDecoderLinears(bundle.manifest(), bundle.tensors()));

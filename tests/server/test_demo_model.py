@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo model behind HTTP and on the command line gives the same answers in both."""
 
+import contextlib
+import http.client
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
 
 from conftest import ASSETS, SERVER, data_uri
+from patience import wait_until
 
 SCENE = ASSETS / "cat.jpg"
 QUESTION = "What is in this image?"
@@ -98,3 +102,23 @@ def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
     assert [answer["id"] for answer in again] == [line["id"] for line in lines]
     assert [answer.get("output")
             for answer in again] == [answer.get("output") for answer in answers]
+
+
+def test_a_weight_file_that_is_cut_short_ends_the_server_with_a_line_that_names_it(start, tmp_path):
+    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
+    if not bundle:
+        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    server = start("--model", str(copy), "--device", "cpu", XDG_CACHE_HOME=str(tmp_path))
+    server.wait_until("READY", 120)
+    assert server.predict(prompt=["User: Hello."], max_new_tokens=8)[1]["status"] == "succeeded"
+    weights = sorted(copy.glob("weights-*.safetensors"))
+    for file in weights:
+        os.truncate(file, 0)
+    with contextlib.suppress(OSError, http.client.HTTPException):  # its connection breaks
+        server.predict(prompt=["User: Hello."], max_new_tokens=8)
+    assert server.process.wait(timeout=60) == 1
+    wait_until(lambda: [line for line in server.log if "can no longer be read" in line], 10)
+    lines = [json.loads(line) for line in server.log if "can no longer be read" in line]
+    assert len(lines) == 1 and lines[0]["severity"] == "ERROR"
+    assert any(str(file) in lines[0]["message"] for file in weights)
