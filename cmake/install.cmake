@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 # cmake --install build/release --prefix P: the server, the model runtime in a folder of its own, and
-# the pages. Libtorch is not copied: the runtime looks for it where it was built against, then by the
-# system's rules (ld.so.conf, LD_LIBRARY_PATH).
-include(GNUInstallDirs)
+# the pages. The server names no folder (no RUNPATH): it loads the runtime from where it is installed
+# beside it. Libtorch is not copied: the runtime looks for it where it was built against, then by the
+# system's rules (ld.so.conf, LD_LIBRARY_PATH); with -DCMAKE_SKIP_INSTALL_RPATH=ON by these alone.
 set(runtime_folder ${CMAKE_INSTALL_LIBDIR}/cog-idefics)
 
 install(TARGETS idefics-server RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-set_target_properties(idefics-server PROPERTIES INSTALL_RPATH "$ORIGIN/../${runtime_folder}")
 if(IDEFICS_TORCH)
   install(TARGETS idefics_torch_runner idefics_ops LIBRARY DESTINATION ${runtime_folder})
   set_target_properties(idefics_torch_runner idefics_ops PROPERTIES

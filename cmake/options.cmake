@@ -17,8 +17,9 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+include(GNUInstallDirs)  # where it is installed
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
-# Where built programs find the model runtime, which they load and do not link.
+# Where built programs find the model runtime, which they load and do not link. Installed ones have none.
 set(CMAKE_BUILD_RPATH ${PROJECT_BINARY_DIR}/predictor/model)
 find_program(IDEFICS_CCACHE ccache)
 if(IDEFICS_CCACHE)

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <sstream>
+#include <utility>
 
 #include "common/check.h"
 #include "common/defaults.h"
@@ -68,9 +69,9 @@ constexpr Flag kFlags[] = {
      "always|changed|never", kBoth,
      "When the sha256 of the bundle's files is compared at start; changed: unless they were found "
      "right before."},
-    {"host", "IDEFICS_HOST", FlagType::kString, "0.0.0.0", 0, 0, "", kServe,
-     "Address to listen on."},
-    {"port", "IDEFICS_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "", kServe,
+    {"host", "IDEFICS_HOST", FlagType::kString, "127.0.0.1", 0, 0, "", kServe | kHealth,
+     "Address to listen on; 0.0.0.0 is every one of this machine, which is open: see --api-key."},
+    {"port", "IDEFICS_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "", kServe | kHealth,
      "Port to listen on; 0 takes any free one."},
     {"api-key", "IDEFICS_API_KEY", FlagType::kString, "", 0, 0, "", kServe,
      "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY. The "
@@ -120,6 +121,9 @@ constexpr Flag kFlags[] = {
      "Seconds in which a whole request body must arrive."},
     {"allow-private-urls", "IDEFICS_ALLOW_PRIVATE_URLS", FlagType::kBool, "false", 0, 0, "", kBoth,
      "Fetch images from loopback, private and link-local addresses too."},
+    {"image-hosts", "IDEFICS_IMAGE_HOSTS", FlagType::kString, "", 0, 0, "", kBoth,
+     "Hosts that images may come from, separated by commas; .example.org is all names below it. "
+     "Empty is any host."},
     {"max-image-bytes", "IDEFICS_MAX_IMAGE_BYTES", FlagType::kInteger,
      kDecimal<defaults::kMaxImageBytes>, 1, kMaxSize, "", kBoth, "Longest image file."},
     {"max-image-pixels", "IDEFICS_MAX_IMAGE_PIXELS", FlagType::kInteger,
@@ -133,8 +137,14 @@ constexpr Flag kFlags[] = {
      "Seconds in which all images of a request must be there."},
     {"user-agent", "COG_USER_AGENT", FlagType::kString, "cog-idefics", 0, 0, "", kBoth,
      "User-Agent of image downloads."},
-    {"webhook-hosts", "IDEFICS_WEBHOOK_HOSTS", FlagType::kChoice, "public", 0, 0, "public|any",
-     kServe, "Addresses that webhooks may be posted to; any includes loopback and private ones."},
+    {"webhook-hosts", "IDEFICS_WEBHOOK_HOSTS", FlagType::kChoice, "public", 0, 0,
+     "public|loopback|any", kServe,
+     "Addresses that webhooks may be posted to: public ones, these and loopback, or private ones "
+     "too."},
+    {"webhook-token-hosts", "IDEFICS_WEBHOOK_TOKEN_HOSTS", FlagType::kString,
+     "localhost,127.0.0.1,[::1]", 0, 0, "", kServe,
+     "Hosts of webhooks that get WEBHOOK_AUTH_TOKEN, separated by commas; .example.org is all "
+     "names below it, * every host."},
     {"throttle-interval", "COG_THROTTLE_RESPONSE_INTERVAL", FlagType::kNumber, "0.5", 0, 3600, "",
      kServe, "Seconds between two webhook posts of a prediction; the last one does not wait."},
     {"log-level", "IDEFICS_LOG_LEVEL COG_LOG_LEVEL", FlagType::kChoice, "info", 0, 0,
@@ -173,6 +183,16 @@ std::vector<std::string> VariablesOf(const Flag& flag) {
     if (std::string_view(alias.flag) == flag.name) variables.emplace_back(alias.environment);
   }
   return variables;
+}
+
+// "serve, predict".
+std::string CommandsOf(const Flag& flag) {
+  std::string names;
+  for (const auto& [bit, name] :
+       {std::pair{kServe, "serve"}, std::pair{kPredict, "predict"}, std::pair{kHealth, "health"}}) {
+    if ((flag.commands & bit) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
+  }
+  return names;
 }
 
 // "" is a bare --flag.
@@ -328,9 +348,7 @@ std::string FlagsMarkdown() {
     } else {
       out << FormatNumber(flag.minimum) << " … " << FormatNumber(flag.maximum);
     }
-    out << " | " << ((flag.commands & kServe) != 0 ? "serve" : "")
-        << (flag.commands == kBoth ? ", " : "")
-        << ((flag.commands & kPredict) != 0 ? "predict" : "") << " | " << flag.help << " |\n";
+    out << " | " << CommandsOf(flag) << " | " << flag.help << " |\n";
   }
   return out.str();
 }

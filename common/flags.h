@@ -21,6 +21,7 @@ enum class FlagType { kString, kInteger, kNumber, kBool, kChoice };
 enum FlagCommand : unsigned {
   kServe = 1,
   kPredict = 2,
+  kHealth = 4,
 };
 
 struct Flag {

@@ -21,7 +21,7 @@ while [ $# -gt 0 ]; do
   shift
 done
 
-BASE=debian:bookworm-slim
+BASE=$(sed -n 's/^ARG BASE=//p' "$ROOT/Dockerfile")
 IMAGE=cog-idefics:test-$variant
 scratch=$(mktemp -d)
 started_engine=''
@@ -58,12 +58,22 @@ start_engine() {
   skip "dockerd does not start here; see $CACHE/log/dockerd.log"
 }
 
+# The one that the Dockerfile names, or one of our own in its place.
 base_image() {
-  "$docker" image inspect $BASE >/dev/null 2>&1 && return
-  timeout 120 "$docker" pull --quiet $BASE >/dev/null 2>&1 && return
+  "$docker" image inspect "$BASE" >/dev/null 2>&1 && return
+  local own=debian:bookworm-slim
+  if ! "$docker" image inspect $own >/dev/null 2>&1; then
+    timeout 120 "$docker" pull --quiet "$BASE" >/dev/null 2>&1 && return
+    make_base_image $own
+  fi
+  BASE=$own
+  export DOCKER_BUILD_FLAGS="${DOCKER_BUILD_FLAGS:-} --build-arg BASE=$own"
+}
+
+make_base_image() {
   command -v mmdebstrap >/dev/null || skip "no registry is reachable, and mmdebstrap is not installed"
   mmdebstrap --variant=minbase --include=ca-certificates --quiet bookworm "$scratch/base.tar"
-  "$docker" import "$scratch/base.tar" $BASE >/dev/null
+  "$docker" import "$scratch/base.tar" "$1" >/dev/null
 }
 
 copy_checkout() {
@@ -88,6 +98,54 @@ ready_or_ended() {
     [ "$("$docker" inspect --format '{{.State.Running}}' idefics-test-image)" = false ]
 }
 
+# start_image PORT FLAG…: a container of the image, READY.
+start_image() {
+  local port=$1
+  shift
+  "$docker" rm -f idefics-test-image >/dev/null 2>&1 || true
+  "$docker" run --detach --name idefics-test-image -p "127.0.0.1:$port:5000" "$@" "$IMAGE" >/dev/null
+  wait_for 120 ready_or_ended "$port"
+  ready "$port" || die "the container is not READY:
+$("$docker" logs idefics-test-image 2>&1 | tail -n 20)"
+}
+
+# answers PORT: asks about the picture; the answer is in $scratch/answer.json.
+answers() {
+  question | curl --silent --fail -H 'Content-Type: application/json' --data-binary @- \
+    "http://127.0.0.1:$1/predictions" | tee "$scratch/answer.json" | grep -q '"succeeded"' ||
+    die "the prediction failed: $(cat "$scratch/answer.json")"
+}
+
+healthy() {
+  [ "$("$docker" inspect --format '{{.State.Health.Status}}' idefics-test-image)" = healthy ]
+}
+
+# As an operator who trusts nobody runs it: no user of the image, nothing to write, no capability.
+test_image_without_rights() {
+  start_image "$1" --user 12345:12345 --read-only --cap-drop ALL --security-opt no-new-privileges
+  answers "$1"
+  ! "$docker" exec idefics-test-image touch /src/x /tmp/x 2>/dev/null ||
+    die "the container can write to its root"
+  passed "it answers as any user, with a read-only root and no capability"
+  wait_for 60 healthy || die "its health check does not pass: $("$docker" inspect --format \
+    '{{json .State.Health}}' idefics-test-image)"
+  passed "its health check passes"
+}
+
+test_image_parts() {
+  local name path=/usr/local/share/doc/cog-idefics
+  for name in sbom.cdx.json vex.openvex.json; do
+    "$docker" exec idefics-test-image cat $path/$name | python3 -c 'import json, sys; json.load(sys.stdin)'
+  done
+  "$docker" exec idefics-test-image cat $path/sbom.cdx.json | grep -q '"cpp-httplib"' ||
+    die "the list of parts lacks what is compiled in"
+  for name in bin/idefics-server lib/cog-idefics/libidefics_torch_runner.so lib/cog-idefics/libidefics_ops.so; do
+    "$docker" cp "idefics-test-image:/usr/local/$name" "$scratch/part" >/dev/null
+    ! readelf -d "$scratch/part" | grep -E 'RPATH|RUNPATH' || die "$name names folders"
+  done
+  passed "its list of parts is there, and no library names a folder"
+}
+
 question() {
   printf '{"input": {"prompt": ["User: What do you see?", "data:image/jpeg;base64,%s", %s]}}' \
     "$(base64 -w0 "$ROOT/tests/assets/several.jpg")" '"<end_of_utterance>", "\nAssistant:"'
@@ -100,15 +158,9 @@ test_image() {
   "$scratch/context/scripts/build_image.sh" "$variant" "$IMAGE"
   passed "the image builds"
 
-  "$docker" rm -f idefics-test-image >/dev/null 2>&1 || true
-  "$docker" run --detach --name idefics-test-image -p 127.0.0.1:$port:5000 "$IMAGE" >/dev/null
-  wait_for 120 ready_or_ended $port
-  ready $port || die "the container is not READY:
-$("$docker" logs idefics-test-image 2>&1 | tail -n 20)"
+  start_image $port
   passed "the container is READY"
-  question | curl --silent --fail -H 'Content-Type: application/json' --data-binary @- \
-    "http://127.0.0.1:$port/predictions" | tee "$scratch/answer.json" | grep -q '"succeeded"' ||
-    die "the prediction failed: $(cat "$scratch/answer.json")"
+  answers $port
   passed "it answers: $(python3 -c 'import json, sys; print(json.load(sys.stdin)["output"])' \
     <"$scratch/answer.json")"
 
@@ -125,11 +177,13 @@ $("$docker" logs idefics-test-image 2>&1 | tail -n 20)"
   ! "$docker" exec idefics-test-image sh -c 'command -v g++ || command -v gcc || command -v cc' ||
     die "the image has a compiler"
   passed "labels and the python and pip stand-ins are right, no compiler is in it"
+  test_image_parts
 
   "$docker" stop --time 20 idefics-test-image >/dev/null
   status=$("$docker" inspect --format '{{.State.ExitCode}}' idefics-test-image)
   [ "$status" = 0 ] || die "SIGTERM ended the container with status $status, not 0"
   passed "SIGTERM ends it with status 0"
+  test_image_without_rights $port
 }
 
 in_door() { "$docker" exec -e HOME=/root idefics-test-door bash -c "$1"; }
@@ -154,7 +208,7 @@ serve_once() {
 test_door() {
   copy_checkout "$scratch/door"
   "$docker" rm -f idefics-test-door >/dev/null 2>&1 || true
-  "$docker" run --detach --name idefics-test-door $BASE sleep infinity >/dev/null
+  "$docker" run --detach --name idefics-test-door "$BASE" sleep infinity >/dev/null
   "$docker" cp "$scratch/door" idefics-test-door:/cog-idefics
   if [ -d /usr/local/share/ca-certificates ]; then
     "$docker" cp /usr/local/share/ca-certificates/. idefics-test-door:/usr/local/share/ca-certificates/

@@ -6,7 +6,6 @@ set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 
 model='' port=${PORT:-5000} flags=()
-export IDEFICS_HOST=${IDEFICS_HOST:-127.0.0.1}  # who wants it open says --host
 while [ $# -gt 0 ]; do
   case $1 in
     --model) model=${2:?--model needs a bundle folder} && shift ;;

@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "server/api/cog/openapi.h"
 #include "server/cli/command_line.h"
+#include "server/cli/health_command.h"
 #include "server/cli/inspect_command.h"
 #include "server/cli/predict_command.h"
 #include "server/cli/preprocess_command.h"
@@ -45,6 +46,8 @@ int Run(const CommandLine& command) {
       return RunPreprocess(command.files, PreprocessFlags(command), std::cout);
     case CommandLine::Command::kInspect:
       return RunInspect(InspectFlags(command), std::cout, std::cerr);
+    case CommandLine::Command::kHealth:
+      return RunHealth(command.flags);
     case CommandLine::Command::kPrintOpenApi:
       std::puts(OpenApiDocument(command.flags.Text("output") == "stream" ? OutputKind::kList
                                                                          : OutputKind::kString)

@@ -71,6 +71,9 @@ class Parser {
     auto* inspect = app_.add_subcommand("inspect", "Describe a bundle.");
     inspect->add_option("bundle", out_.bundle, "Bundle folder.")->required();
     inspect->add_flag("--json", out_.as_json, "Print one JSON object instead of tables.");
+    auto* health = app_.add_subcommand(
+        "health", "Ask the server on this machine how it is; status 0 is READY or BUSY.");
+    AddFlags(*health, kHealth);
   }
 
   // Throws CLI::ParseError.
@@ -90,10 +93,12 @@ class Parser {
     if (app_.got_subcommand("predict")) out_.command = CommandLine::Command::kPredict;
     if (app_.got_subcommand("preprocess")) out_.command = CommandLine::Command::kPreprocess;
     if (app_.got_subcommand("inspect")) out_.command = CommandLine::Command::kInspect;
+    if (app_.got_subcommand("health")) out_.command = CommandLine::Command::kHealth;
     if (print_openapi_) out_.command = CommandLine::Command::kPrintOpenApi;
     if (print_flags_) out_.command = CommandLine::Command::kPrintFlags;
     const bool any = !app_.get_subcommands().empty() || print_openapi_ || print_flags_ || version_;
-    if (!any) return Status::InvalidInput("name one of serve, predict, preprocess, inspect");
+    if (!any)
+      return Status::InvalidInput("name one of serve, predict, preprocess, inspect, health");
     return CheckPredict();
   }
 

@@ -11,7 +11,15 @@
 namespace idefics {
 
 struct CommandLine {
-  enum class Command { kServe, kPredict, kPreprocess, kInspect, kPrintOpenApi, kPrintFlags };
+  enum class Command {
+    kServe,
+    kPredict,
+    kPreprocess,
+    kInspect,
+    kHealth,
+    kPrintOpenApi,
+    kPrintFlags
+  };
 
   Command command = Command::kServe;
   FlagValues flags;

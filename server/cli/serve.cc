@@ -46,10 +46,14 @@ JobServiceOptions ServiceOptions(const FlagValues& flags, const ByteBudget& memo
   return options;
 }
 
-WebhookOptions WebhookFlags(const FlagValues& flags) {
+WebhookOptions WebhookFlags(const FlagValues& flags, ByteBudget* memory) {
   WebhookOptions options;
   options.user_agent = std::string("coglet/") + kCogVersion + " cog-idefics";
-  options.allow_private = flags.Text("webhook-hosts") == "any";
+  const std::string& hosts = flags.Text("webhook-hosts");
+  if (hosts == "any") options.reach = Reach::kAny;
+  if (hosts == "loopback") options.reach = Reach::kPublicAndLoopback;
+  options.token_hosts = HostList(flags.Text("webhook-token-hosts"));
+  options.memory = memory;
   const char* token = std::getenv("WEBHOOK_AUTH_TOKEN");  // no flag: secrets are not for argv
   if (token != nullptr) options.bearer_token = token;
   return options;
@@ -85,7 +89,7 @@ class Server {
         cors_(std::move(cors)),
         keys_(std::move(keys)),
         memory_(MemoryBudget(flags.Integer("memory-budget"))),
-        webhooks_(WebhookFlags(flags)),
+        webhooks_(WebhookFlags(flags, &memory_)),
         service_(ServiceOptions(flags, memory_), std::move(loader),
                  std::make_unique<ImageFetcher>(FetchFlags(flags))),
         admission_(service_, webhooks_, CogFlags(flags)),
@@ -114,6 +118,11 @@ class Server {
     RETURN_IF_ERROR(http_->Start());
     LogInfo("Starting coglet server on " + flags_.Text("host") + ":" +
             std::to_string(http_->port()));
+    if (!http_->on_loopback() && keys_->empty()) {
+      LogWarning("Whoever reaches " + flags_.Text("host") +
+                 " may ask, cancel and shut down: there is no authentication. Set --api-key, put a "
+                 "gateway before it, or listen on 127.0.0.1 (--host).");
+    }
     setup_thread_ = std::jthread([this](std::stop_token stop) { SetUp(stop); });
     return Status::Ok();
   }

@@ -13,7 +13,6 @@
 
 #include "server/fetch/data_uri.h"
 #include "server/fetch/outbound.h"
-#include "server/fetch/url_policy.h"
 
 namespace idefics {
 namespace {
@@ -95,7 +94,8 @@ size_t OnHeader(char*, size_t, size_t count, void* user) {
 
 void Configure(Transfer& transfer) {
   const FetchOptions& options = *transfer.options;
-  transfer.guard.allow_private = options.allow_private;
+  transfer.guard.reach = options.allow_private ? Reach::kAny : Reach::kPublic;
+  if (!options.hosts.empty()) transfer.guard.hosts = &options.hosts;
   transfer.easy = MakeOutbound(
       {transfer.url, options.user_agent, kMaxRedirects, options.total_time}, &transfer.guard);
   CURL* easy = transfer.easy.get();
@@ -120,6 +120,11 @@ Status NotInTime(const Transfer& transfer) {
                                        "--fetch-timeout)"};
 }
 
+Status NotListed(const std::string& url) {
+  return {ErrorCode::kForbiddenUrl,
+          "image URL '" + ShownUrl(url) + "' leads to a host that --image-hosts does not name"};
+}
+
 Status StatusOf(const Transfer& transfer) {
   const std::string what = "image URL '" + ShownUrl(transfer.url) + "' ";
   const FetchOptions& options = *transfer.options;
@@ -138,6 +143,7 @@ Status StatusOf(const Transfer& transfer) {
     if (status >= 200 && status < 300) return Status::Ok();
     return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
   }
+  if (transfer.guard.unlisted) return NotListed(transfer.url);
   // One sentence for both: it does not tell which names a private network has.
   const bool unknown = transfer.code == CURLE_COULDNT_RESOLVE_HOST && !options.allow_private;
   if (transfer.guard.denied || unknown) {
@@ -183,6 +189,7 @@ class Batch {
 
   Status Add(const std::string& url, int item) {
     RETURN_IF_ERROR(CheckUrl(url));
+    if (!options_.hosts.empty() && !options_.hosts.Holds(HostOf(url))) return NotListed(url);
     auto transfer = std::make_unique<Transfer>();
     transfer->url = url;
     transfer->item = item;

@@ -10,12 +10,14 @@
 
 #include "common/byte_budget.h"
 #include "common/defaults.h"
+#include "server/fetch/host_list.h"
 #include "server/fetch/image_source.h"
 
 namespace idefics {
 
 struct FetchOptions {
   bool allow_private = false;
+  HostList hosts;                                  // empty: any
   ByteBudget* memory = nullptr;                    // for the files; must outlive them
   uint64_t max_bytes = defaults::kMaxImageBytes;   // of one image
   std::chrono::milliseconds connect_time{10'000};  // also the longest silence

@@ -5,18 +5,20 @@
 
 #include <cstdlib>
 
-#include "server/fetch/url_policy.h"
+#include "common/ascii.h"
 
 namespace idefics {
 namespace {
 
 curl_socket_t OnOpenSocket(void* user, curlsocktype, curl_sockaddr* address) {
   auto& guard = *static_cast<AddressGuard*>(user);
-  if (IsMetadataAddress(address->addr) ||
-      (!guard.allow_private && !IsPublicAddress(address->addr))) {
-    guard.denied = true;
-    return CURL_SOCKET_BAD;
-  }
+  char* url = nullptr;  // the one that a redirect led to
+  curl_easy_getinfo(guard.easy, CURLINFO_EFFECTIVE_URL, &url);
+  const bool listed = guard.hosts == nullptr || (url != nullptr && guard.hosts->Holds(HostOf(url)));
+  const bool reachable = MayConnect(address->addr, guard.reach);
+  guard.unlisted = guard.unlisted || !listed;
+  guard.denied = guard.denied || !reachable;
+  if (!listed || !reachable) return CURL_SOCKET_BAD;
   return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
@@ -40,10 +42,23 @@ MultiHandle MakeMulti() {
   return MultiHandle(curl_multi_init());
 }
 
+std::string HostOf(const std::string& url) {
+  const std::unique_ptr<CURLU, void (*)(CURLU*)> parts(curl_url(), curl_url_cleanup);
+  char* host = nullptr;
+  if (curl_url_set(parts.get(), CURLUPART_URL, url.c_str(), 0) != CURLUE_OK ||
+      curl_url_get(parts.get(), CURLUPART_HOST, &host, 0) != CURLUE_OK) {
+    return "";
+  }
+  std::string name = ToLower(host);
+  curl_free(host);
+  return name;
+}
+
 EasyHandle MakeOutbound(const OutboundOptions& options, AddressGuard* guard) {
   InitCurlOnce();
   EasyHandle handle(curl_easy_init());
   CURL* easy = handle.get();
+  guard->easy = easy;
   curl_easy_setopt(easy, CURLOPT_URL, options.url.c_str());
   curl_easy_setopt(easy, CURLOPT_USERAGENT, options.user_agent.c_str());
   curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, OnOpenSocket);

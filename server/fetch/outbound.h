@@ -10,6 +10,9 @@
 #include <memory>
 #include <string>
 
+#include "server/fetch/host_list.h"
+#include "server/fetch/url_policy.h"
+
 namespace idefics {
 
 struct EasyDeleter {
@@ -22,11 +25,19 @@ struct MultiDeleter {
 };
 using MultiHandle = std::unique_ptr<CURLM, MultiDeleter>;
 
-// Judges each address that is about to be connected, at every redirect (url_policy.h).
+// Judges each address that is about to be connected, and the host in whose name it is, at every
+// redirect.
 struct AddressGuard {
-  bool allow_private = false;
-  bool denied = false;  // set where an address was refused
+  Reach reach = Reach::kPublic;
+  const HostList* hosts = nullptr;  // set: no other ones
+  bool denied = false;              // set where an address was refused
+  bool unlisted = false;            // set where a host was
+  CURL* easy = nullptr;             // set by MakeOutbound
 };
+
+// The host of a URL as libcurl reads it, and so as it is connected: lower case, IPv6 in brackets,
+// IPv4 as four numbers. "" where there is none.
+std::string HostOf(const std::string& url);
 
 // Initialises libcurl once.
 MultiHandle MakeMulti();

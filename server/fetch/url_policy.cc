@@ -72,6 +72,22 @@ bool IsPublicIpv6(const uint8_t* address) {
   return address[0] >> 5 == 1;                                                  // 2000::/3
 }
 
+// 127/8, also mapped into IPv6; ::1.
+bool IsLoopbackAddress(const sockaddr& address) {
+  constexpr uint8_t kLoopbackNet = 127;
+  constexpr size_t kMappedOffset = 12;
+  if (address.sa_family == AF_INET) {
+    const auto& ipv4 = reinterpret_cast<const sockaddr_in&>(address);
+    return ntohl(ipv4.sin_addr.s_addr) >> 24 == kLoopbackNet;
+  }
+  if (address.sa_family != AF_INET6) return false;
+  const uint8_t* ipv6 = reinterpret_cast<const sockaddr_in6&>(address).sin6_addr.s6_addr;
+  if (StartsWith(ipv6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff})) {
+    return ipv6[kMappedOffset] == kLoopbackNet;
+  }
+  return StartsWith(ipv6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1});
+}
+
 }  // namespace
 
 Status CheckUrl(const std::string& url) {
@@ -93,6 +109,12 @@ Status CheckUrl(const std::string& url) {
   if (host.empty()) return forbidden("names no host");
   if (host.find('@') != std::string::npos) return forbidden("holds a user name: leave it out");
   return Status::Ok();
+}
+
+bool MayConnect(const sockaddr& address, Reach reach) {
+  if (IsMetadataAddress(address)) return false;
+  if (reach == Reach::kAny || IsPublicAddress(address)) return true;
+  return reach == Reach::kPublicAndLoopback && IsLoopbackAddress(address);
 }
 
 bool IsPublicAddress(const sockaddr& address) {

@@ -15,6 +15,11 @@ namespace idefics {
 // http or https, a host, no user:password, no control characters. kForbiddenUrl otherwise.
 Status CheckUrl(const std::string& url);
 
+// Which addresses may be connected; metadata addresses never.
+enum class Reach { kPublic, kPublicAndLoopback, kAny };
+
+bool MayConnect(const sockaddr& address, Reach reach);
+
 // False for loopback, private, link-local, metadata, multicast and reserved addresses, also when an
 // IPv4 one is wrapped in IPv6 (mapped, NAT64, 6to4).
 bool IsPublicAddress(const sockaddr& address);

@@ -32,6 +32,8 @@ size_t Discard(char*, size_t, size_t count, void*) { return count; }
 struct Watched {
   std::unique_ptr<WebhookSource> source;
   std::optional<WebhookPost> post;
+  ByteBudget::Share memory;      // for `post`
+  bool kept = false;             // there was room for `post`: it may wait to be tried again
   int num_attempts = 0;          // of `post`
   Clock::time_point next_try{};  // of `post`, while it is not under way
   AddressGuard guard;
@@ -119,7 +121,11 @@ class WebhookSender::Loop {
       const MutexLock lock(mutex_);
       added.swap(added_);
     }
-    for (auto& source : added) watched_.emplace_back().source = std::move(source);
+    for (auto& source : added) {
+      Watched& watched = watched_.emplace_back();
+      watched.source = std::move(source);
+      watched.memory = ByteBudget::Share(options_.memory);
+    }
   }
 
   void Advance(Watched& watched) {
@@ -129,6 +135,8 @@ class WebhookSender::Loop {
       watched.post = watched.source->Next(now);
       watched.num_attempts = 0;
       watched.next_try = now;
+      watched.memory.ShrinkTo(0);
+      watched.kept = watched.post && watched.memory.Grow(watched.post->body.size());
     }
     if (watched.post && now >= watched.next_try) Send(watched);
   }
@@ -142,9 +150,9 @@ class WebhookSender::Loop {
     watched.headers.reset();
     add("Content-Type: application/json");
     add("Expect:");
-    if (!options_.bearer_token.empty()) add("Authorization: Bearer " + options_.bearer_token);
+    if (GetsToken(target)) add("Authorization: Bearer " + options_.bearer_token);
     for (const std::string& header : target.headers) add(header);
-    watched.guard = {options_.allow_private, false};
+    watched.guard = AddressGuard{.reach = options_.reach};
     watched.easy =
         MakeOutbound({target.url, options_.user_agent, kMaxRedirects, kPostTime}, &watched.guard);
     CURL* easy = watched.easy.get();
@@ -156,6 +164,18 @@ class WebhookSender::Loop {
     curl_easy_setopt(easy, CURLOPT_POSTREDIR, static_cast<long>(CURL_REDIR_POST_ALL));
     ++watched.num_attempts;
     curl_multi_add_handle(multi_.get(), easy);
+  }
+
+  // Never a host that only the client chose.
+  bool GetsToken(const WebhookTarget& target) {
+    if (options_.bearer_token.empty()) return false;
+    if (options_.token_hosts.Holds(HostOf(target.url))) return true;
+    if (!std::exchange(told_of_token_, true)) {
+      LogWarning(
+          "A webhook is posted without WEBHOOK_AUTH_TOKEN: --webhook-token-hosts does not "
+          "name its host. Further ones are not told of.");
+    }
+    return false;
   }
 
   void TakeAnswers() {
@@ -179,7 +199,7 @@ class WebhookSender::Loop {
 
   void TakeAnswer(Watched& watched, long status, bool hopeless) {
     const bool good = status >= 200 && status < 300;
-    const bool again = !good && !hopeless && watched.post->retried &&
+    const bool again = !good && !hopeless && watched.post->retried && watched.kept &&
                        watched_.size() <= kMaxWaiting && IsRetriedWebhookStatus(status) &&
                        watched.num_attempts <= kMaxRetries;
     if (again) {
@@ -187,6 +207,7 @@ class WebhookSender::Loop {
       watched.next_try = Clock::now() + milliseconds(static_cast<int>(1000 * pause_s));
     } else {
       watched.post.reset();
+      watched.memory.ShrinkTo(0);
     }
     if (good) return;
     LogWarning("A webhook post of prediction " + watched.source->target().name + " failed " +
@@ -209,6 +230,7 @@ class WebhookSender::Loop {
 
   const WebhookOptions options_;
   const MultiHandle multi_;
+  bool told_of_token_ = false;  // loop thread
   std::list<Watched> watched_;  // loop thread; a list, for curl keeps their addresses
   Mutex mutex_;
   CondVar idle_;

@@ -11,6 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include "common/byte_budget.h"
+#include "server/fetch/host_list.h"
+#include "server/fetch/url_policy.h"
+
 namespace idefics {
 
 struct WebhookTarget {
@@ -39,8 +43,10 @@ class WebhookSource {
 
 struct WebhookOptions {
   std::string user_agent = "cog-idefics";
-  std::string bearer_token;    // "": no Authorization header
-  bool allow_private = false;  // else only public addresses are connected
+  std::string bearer_token;      // "": no Authorization header
+  HostList token_hosts;          // who gets it
+  Reach reach = Reach::kPublic;  // which addresses are connected
+  ByteBudget* memory = nullptr;  // for posts; must outlive the sender
 };
 
 class WebhookSender {

@@ -26,6 +26,7 @@ class HttpServer::Loop {
   Status Start();
   void Stop(std::chrono::milliseconds grace);
   int port() const { return port_; }
+  bool on_loopback() const { return loopback_; }
 
  private:
   using Clock = Connection::Clock;

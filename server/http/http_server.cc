@@ -176,6 +176,7 @@ HttpServer::HttpServer(HttpServerOptions options, const Router& router)
 HttpServer::~HttpServer() = default;
 Status HttpServer::Start() { return loop_->Start(); }
 int HttpServer::port() const { return loop_->port(); }
+bool HttpServer::on_loopback() const { return loop_->on_loopback(); }
 void HttpServer::Stop(std::chrono::milliseconds grace) { loop_->Stop(grace); }
 
 }  // namespace idefics

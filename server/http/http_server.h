@@ -20,7 +20,7 @@
 namespace idefics {
 
 struct HttpServerOptions {
-  std::string host = "0.0.0.0";
+  std::string host = "127.0.0.1";
   int port = 5000;  // 0: any free one
   HeadLimits head;
   CorsPolicy cors;
@@ -47,8 +47,10 @@ class HttpServer {
   // Binds and starts to serve on its own threads. Error: the address is not to be had.
   Status Start();
 
-  // The bound port. REQUIRES: Start() was ok.
+  // Both: REQUIRES: Start() was ok. The bound port.
   int port() const;
+  // Nobody but this machine reaches it.
+  bool on_loopback() const;
 
   // Refuses new connections, closes idle ones, lets running requests end for at most `grace`, then
   // breaks the rest. Idempotent.

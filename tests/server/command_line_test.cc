@@ -95,7 +95,8 @@ TEST_CASE("Cog's own variables with a bad value are ignored with a warning", "[c
 }
 
 TEST_CASE("every flag is in its subcommand's help with its environment", "[cli]") {
-  for (const auto& [command, bit] : {std::pair{"serve", kServe}, std::pair{"predict", kPredict}}) {
+  for (const auto& [command, bit] :
+       {std::pair{"serve", kServe}, std::pair{"predict", kPredict}, std::pair{"health", kHealth}}) {
     const auto parsed = Parse({command, "--help"});
     const std::string help = std::get<CommandLineExit>(parsed).text;
     for (const Flag& flag : AllFlags()) {

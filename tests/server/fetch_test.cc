@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "server/fetch/data_uri.h"
+#include "server/fetch/host_list.h"
 #include "server/fetch/image_fetcher.h"
 #include "server/fetch/url_policy.h"
 
@@ -81,6 +82,48 @@ TEST_CASE("addresses of metadata are known however they are written", "[fetch]")
   for (const char* other : {"169.254.1.1", "127.0.0.1", "::1", "fd00:ec2::253", "8.8.8.8"}) {
     INFO(other);
     CHECK_FALSE(IsMetadata(other));
+  }
+}
+
+TEST_CASE("a list of hosts holds names, what is below a name, or all", "[fetch]") {
+  const HostList hosts(" example.org , .Images.example.net,,[::1]");
+  for (const char* held : {"example.org", "EXAMPLE.org", "example.org.", "a.images.example.net",
+                           "b.a.images.example.net", "[::1]"}) {
+    INFO(held);
+    CHECK(hosts.Holds(held));
+  }
+  for (const char* other :
+       {"", ".", "www.example.org", "example.org.evil.example", "notexample.org",
+        "images.example.net", ".images.example.net", "evil-images.example.net", "::1"}) {
+    INFO(other);
+    CHECK_FALSE(hosts.Holds(other));
+  }
+  CHECK(HostList("").empty());
+  CHECK(HostList(" , ").empty());
+  CHECK_FALSE(HostList("").Holds("example.org"));
+  CHECK(HostList("*").Holds("example.org"));
+}
+
+TEST_CASE("how far connections reach is said by three words, and never to metadata", "[fetch]") {
+  const auto may = [](const char* text, Reach reach) {
+    const sockaddr_storage address = Address(text);
+    return MayConnect(reinterpret_cast<const sockaddr&>(address), reach);
+  };
+  for (const char* loopback : {"127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"}) {
+    INFO(loopback);
+    CHECK_FALSE(may(loopback, Reach::kPublic));
+    CHECK(may(loopback, Reach::kPublicAndLoopback));
+    CHECK(may(loopback, Reach::kAny));
+  }
+  for (const char* private_one :
+       {"10.1.2.3", "192.168.1.1", "0.0.0.0", "fd00::1", "fe80::1", "::"}) {
+    INFO(private_one);
+    CHECK_FALSE(may(private_one, Reach::kPublicAndLoopback));
+    CHECK(may(private_one, Reach::kAny));
+  }
+  for (const Reach reach : {Reach::kPublic, Reach::kPublicAndLoopback, Reach::kAny}) {
+    CHECK(may("8.8.8.8", reach));
+    CHECK_FALSE(may("169.254.169.254", reach));
   }
 }
 

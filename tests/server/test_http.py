@@ -88,6 +88,24 @@ def test_private_addresses_are_refused_unless_allowed(start, pictures, host):
     assert "not public" in body["error"] or "cannot be fetched" in body["error"]
 
 
+def test_images_come_only_from_hosts_that_are_named(start, pictures):
+    server = start("--allow-private-urls", "--image-hosts", "127.0.0.1, .example.org")
+    server.wait_until("READY")
+    elsewhere = pictures.url.replace("127.0.0.1", "localhost") + f"/{NAME}"
+
+    def ask(url):
+        return server.predict(image=url, text="hi")[1]
+
+    assert ask(f"{pictures.url}/{NAME}")["status"] == "succeeded"
+    assert ask(f"{pictures.url.replace('127.0.0.1', '0x7f.1')}/{NAME}")["status"] == "succeeded"
+    assert ask(picture())["status"] == "succeeded"
+    asked = len(pictures.agents)
+    for url in (elsewhere, f"{pictures.url}/to?{elsewhere}", "http://example.org.evil.invalid/x"):
+        body = ask(url)
+        assert body["status"] == "failed" and "--image-hosts" in body["error"], url
+    assert len(pictures.agents) == asked  # a redirect to another host is not followed
+
+
 def test_a_stalled_image_server_is_given_up(start, pictures):
     server = start("--allow-private-urls", "--connect-timeout", "1")
     server.wait_until("READY")

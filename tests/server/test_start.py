@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How soon the server answers after its start."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -9,7 +10,8 @@ import time
 
 import pytest
 
-from conftest import SERVER, Server
+from conftest import FAKE_SERVER, SERVER, Server
+from patience import wait_until
 
 
 def seconds_until(status, server, begun, limit_s=60):
@@ -73,3 +75,32 @@ def test_a_server_that_loads_a_model_answers_starting_at_once():
         seconds_until("READY", server, begun)
     finally:
         assert server.stop() == 0
+
+
+def listening_addresses(process):
+    """Of a process: the addresses of its listening IPv4 sockets, as /proc/net/tcp has them."""
+    inodes = set()
+    for descriptor in os.scandir(f"/proc/{process.pid}/fd"):
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(descriptor.path))
+    with open("/proc/net/tcp") as table:
+        rows = [line.split() for line in table][1:]
+    return {row[1].split(":")[0] for row in rows
+            if row[3] == "0A" and f"socket:[{row[9]}]" in inodes}
+
+
+def test_it_listens_on_loopback_and_says_so_where_it_does_not(start):
+    loopback, everywhere = "0100007F", "00000000"
+    process = subprocess.Popen([FAKE_SERVER, "--port", "0"], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listening_addresses(process), 20, "that it listens")
+        assert listening_addresses(process) == {loopback}
+    finally:
+        process.kill()
+        process.wait()
+    for host, expected, warned in (("127.0.0.1", loopback, False), ("0.0.0.0", everywhere, True)):
+        server = start("--host", host)
+        server.wait_until("READY")
+        assert listening_addresses(server.process) == {expected}
+        lines = [line for line in server.log if "no authentication" in line]
+        assert [json.loads(line)["severity"] for line in lines] == ["WARNING"] * warned

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <cstring>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <thread>
@@ -41,7 +42,8 @@ class WebhookFixture {
     http.port = 0;
     server = std::make_unique<HttpServer>(http, router);
     REQUIRE(server->Start().ok());
-    options.allow_private = true;
+    options.reach = Reach::kPublicAndLoopback;
+    options.token_hosts = HostList("127.0.0.1");
   }
 
   std::string Url() const { return "http://127.0.0.1:" + std::to_string(server->port()) + "/hook"; }
@@ -228,7 +230,7 @@ TEST_CASE_METHOD(WebhookFixture, "completed is given up after a 404 and for a ta
 
 TEST_CASE_METHOD(WebhookFixture, "loopback is refused by default, and not tried again",
                  "[webhook]") {
-  options.allow_private = false;
+  options.reach = Reach::kPublic;
   WebhookSender sender(options);
   const auto job = Make(Url());
   Watch(sender, job);
@@ -236,6 +238,58 @@ TEST_CASE_METHOD(WebhookFixture, "loopback is refused by default, and not tried 
   job->log().Finish(Status::Ok());
   REQUIRE(sender.Drain(std::chrono::seconds(30)));  // twelve retries would take 409 s
   CHECK(Posts().empty());
+}
+
+TEST_CASE_METHOD(WebhookFixture, "the token goes only to hosts that are named", "[webhook]") {
+  options.bearer_token = "secret";
+  options.token_hosts = HostList("localhost,.example.org");
+  WebhookSender sender(options);
+  std::string by_name = Url();
+  by_name.replace(by_name.find("127.0.0.1"), std::strlen("127.0.0.1"), "LOCALHOST");
+  for (const std::string& url : {Url(), by_name}) {
+    const auto job = Make(url, kOnlyCompleted);
+    Watch(sender, job);
+    job->log().Start();
+    job->log().Finish(Status::Ok());
+    REQUIRE(sender.Drain(std::chrono::seconds(30)));
+  }
+  const auto posts = Posts();
+  REQUIRE(posts.size() == 2);
+  CHECK(FindHeader(posts[0].headers, "Authorization") == nullptr);
+  REQUIRE(FindHeader(posts[1].headers, "Authorization") != nullptr);
+  CHECK(*FindHeader(posts[1].headers, "Authorization") == "Bearer secret");
+}
+
+TEST_CASE_METHOD(WebhookFixture, "a post that waits to be tried again counts in the budget",
+                 "[webhook]") {
+  ByteBudget memory(1 << 20);
+  options.memory = &memory;
+  failures = 3;
+  WebhookSender sender(options);
+  const auto job = Make(Url(), kOnlyCompleted);
+  Watch(sender, job);
+  job->log().Start();
+  job->log().AddText({std::string(100'000, 'x')});
+  job->log().Finish(Status::Ok());
+  while (Posts().empty()) std::this_thread::sleep_for(milliseconds(1));
+  CHECK(memory.used() > 100'000);
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
+  CHECK(Posts().size() == 4);
+  CHECK(memory.used() == 0);
+}
+
+TEST_CASE_METHOD(WebhookFixture, "a post that the budget has no room for is tried once",
+                 "[webhook]") {
+  ByteBudget memory(10);
+  options.memory = &memory;
+  failures = 1;
+  WebhookSender sender(options);
+  const auto job = Make(Url(), kOnlyCompleted);
+  Watch(sender, job);
+  job->log().Start();
+  job->log().Finish(Status::Ok());
+  REQUIRE(sender.Drain(std::chrono::seconds(30)));
+  CHECK(Posts().size() == 1);
 }
 
 TEST_CASE("the backoff doubles up to 102.4 seconds", "[webhook]") {

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`idefics-server health`, which the image's HEALTHCHECK runs."""
+
+import subprocess
+
+from conftest import SERVER
+
+
+def health(port, *flags):
+    done = subprocess.run([SERVER, "health", "--port", str(port), *flags], capture_output=True,
+                          text=True, timeout=60)
+    return done.returncode, (done.stdout or done.stderr).strip()
+
+
+def test_it_tells_the_status_and_is_0_for_ready_and_busy(start):
+    server = start("--max-concurrency", "1")
+    server.wait_until("READY")
+    assert health(server.port) == (0, "READY")
+    assert health(server.port, "--host", "0.0.0.0") == (0, "READY")
+    server.predict("/predictions/long", "PUT", {"Prefer": "respond-async"}, prompt=["[block=60]x"])
+    server.wait_until("BUSY")
+    assert health(server.port) == (0, "BUSY")
+    server.stop()
+    code, line = health(server.port)
+    assert code == 1 and line.startswith("idefics-server: no answer from http://127.0.0.1:")
+
+
+def test_a_server_whose_set_up_failed_is_not_healthy(start):
+    server = start("--model", "/no/such/bundle")
+    server.wait_until("SETUP_FAILED")
+    assert health(server.port) == (1, "SETUP_FAILED")
