@@ -132,13 +132,18 @@ void Engine::Run() {
 
 // Nothing is known of what was going on: every request ends, and none is run any more.
 void Engine::Abandon() {
-  stat_broken_ = true;  // before anybody hears of the end
+  stat_broken_ = true;  // this and the rest before anybody hears of the end
+  stat_running_ = 0;
   stat_turn_began_ = RequestHandle::Clock::duration(0);
+  {
+    MutexLock lock(mutex_);
+    failed_ = true;
+    stat_waiting_ = 0;
+  }
   for (const ActiveRequest& active : active_) {
     if (!active.finished()) EndUnstarted(active.handle.get(), Failed());
   }
   MutexLock lock(mutex_);
-  failed_ = true;
   for (const WaitingRequest& waiting : waiting_) EndUnstarted(waiting.handle.get(), Failed());
   waiting_.clear();
 }
@@ -168,6 +173,7 @@ bool Engine::WaitForWork() {
   });
   stat_turn_began_ = RequestHandle::Clock::now().time_since_epoch();
   if (!stopping_) return true;
+  stat_waiting_ = 0;
   for (WaitingRequest& waiting : waiting_) {
     EndUnstarted(waiting.handle.get(), ShuttingDown());
   }
@@ -185,11 +191,14 @@ void Engine::DropCanceled() {
   }
   RemoveFinished();
   MutexLock lock(mutex_);
-  std::erase_if(waiting_, [&](WaitingRequest& waiting) {
+  std::vector<std::shared_ptr<RequestHandle>> dropped;
+  std::erase_if(waiting_, [&](const WaitingRequest& waiting) {
     if (!waiting.handle->canceled()) return false;
-    EndUnstarted(waiting.handle.get(), canceled);
+    dropped.push_back(waiting.handle);
     return true;
   });
+  stat_waiting_ = static_cast<int>(waiting_.size());  // before anybody hears of the end
+  for (const auto& handle : dropped) EndUnstarted(handle.get(), canceled);
 }
 
 // Admits in order of arrival: a large request at the front is not overtaken, so it cannot starve.

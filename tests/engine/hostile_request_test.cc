@@ -80,6 +80,8 @@ TEST_CASE("an exception in the engine ends its requests and says so, and not the
   REQUIRE_FALSE(handles.empty());
   for (const auto& handle : handles) CHECK(Collect(*handle).status.code() == ErrorCode::kInternal);
   CHECK(toy.engine->stats().broken);
+  CHECK(toy.engine->stats().running == 0);
+  CHECK(toy.engine->stats().waiting == 0);
   while (toy.engine->Submit(ToyRequest(1, 5, 20)).ok()) std::this_thread::yield();
   CHECK(toy.engine->stats().turn_s == 0);
 }
