@@ -112,7 +112,9 @@ inline Outcome RunFromScratch(const EngineRequest& request) {
       ToyRunner runner(ToyLimits());
       std::vector<int32_t> slots(request.image_index);
       slots.resize(sequences[i].size(), slots.back());
-      if (!request.images.empty()) (void)runner.EncodeImage(request.images[0].pixels, 0);
+      for (size_t image = 0; image < request.images.size(); ++image) {
+        (void)runner.EncodeImage(request.images[image].pixels, static_cast<int32_t>(image));
+      }
       StepRow row;
       row.tokens = sequences[i];
       row.image_slots = slots;

@@ -8,10 +8,10 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace idefics;
-  constexpr int kMaxPixels = 1 << 16;
+  constexpr int kMaxPixels = 1 << 14;
   if (size < 9) return 0;
   const auto number = [&](size_t at) { return data[at] << 8 | data[at + 1]; };
-  const int width = 1 + number(0);
+  const int width = 1 + number(0) % kMaxPixels;
   const int height = 1 + number(2) % (kMaxPixels / width);
   const int out_width = 1 + number(4) % 40;
   const int out_height = 1 + number(6) % 40;
