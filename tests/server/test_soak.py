@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The soak (scripts/soak.sh) itself: that it finds what it is to find, and a short run of it."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+SOAK = Path(__file__).resolve().parents[2] / "scripts/soak"
+sys.path.insert(0, str(SOAK))
+
+from flat import Allowance, judge  # noqa: E402
+from ledger import Ledger  # noqa: E402
+
+ALLOWANCE = Allowance(0.05, 8)
+
+
+def test_noise_and_a_warm_start_are_flat_and_a_slow_leak_is_not():
+    rng = random.Random(1)
+    noise = [rng.uniform(90, 110) for _ in range(900)]
+    assert judge([30 + i / 5 for i in range(300)] + noise, ALLOWANCE).flat
+    assert not judge([value + i / 50 for i, value in enumerate(noise)], ALLOWANCE).flat
+    assert judge([100.0, 90.0], ALLOWANCE).flat
+
+
+def test_an_end_that_comes_twice_never_or_otherwise_is_a_problem():
+    ledger = Ledger()
+    for name in ("good", "twice", "other", "wrong", "refused", "never"):
+        ledger.ask(name, ("succeeded",))
+    for name, seen, posted in [("good", "succeeded", "succeeded"),
+                               ("twice", "succeeded", "succeeded"),
+                               ("other", "failed", "succeeded"), ("wrong", "failed", "failed")]:
+        ledger.seen(name, seen)
+        ledger.posted(name, posted)
+    assert [problem.split()[0].strip(":") for problem in ledger.problems] == ["other", "wrong"]
+    ledger.posted("twice", "succeeded")
+    ledger.posted("refused", "succeeded")
+    ledger.refused("refused")
+    assert ledger.num_problems == 4 and list(ledger.open) == ["never"]
+    ledger.late.add("good")  # its post was answered so late that it may come again
+    ledger.posted("good", "succeeded")
+    assert ledger.num_problems == 4
+
+
+def test_a_short_soak_ends_every_prediction_once(tmp_path):
+    done = subprocess.run([sys.executable, str(SOAK / "soak.py"), "--out", str(tmp_path),
+                           "--minutes", "0.1", "--clients", "16"],
+                          capture_output=True, text=True, env=os.environ)
+    # Whether memory is flat shows in an hour, not in some seconds.
+    problems = [line for line in done.stdout.splitlines()
+                if line.startswith("PROBLEM") and " is not flat" not in line]
+    assert not problems and "Traceback" not in done.stderr, done.stdout + done.stderr
+    counts = json.loads(done.stdout.splitlines()[0])
+    assert counts["accepted"] == counts["ended"] > 0
+    assert ET.parse(tmp_path / "fake.svg").getroot().findall("{http://www.w3.org/2000/svg}path")
