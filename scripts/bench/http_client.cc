@@ -134,9 +134,12 @@ void Print(Counts counts, double seconds) {
     std::printf("%s\"%d\": %ld", comma, status, count);
     comma = ", ";
   }
-  std::printf("}, \"succeeded\": %ld, \"per_second\": %.1f, \"p50_us\": %.1f, \"p95_us\": %.1f}\n",
-              counts.succeeded, static_cast<double>(counts.succeeded) / seconds,
-              Quantile(counts.round_trips_us, 0.5), Quantile(counts.round_trips_us, 0.95));
+  std::printf(
+      "}, \"succeeded\": %ld, \"per_second\": %.1f, \"p50_us\": %.1f, \"p95_us\": %.1f, "
+      "\"p99_us\": %.1f}\n",
+      counts.succeeded, static_cast<double>(counts.succeeded) / seconds,
+      Quantile(counts.round_trips_us, 0.5), Quantile(counts.round_trips_us, 0.95),
+      Quantile(counts.round_trips_us, 0.99));
 }
 
 }  // namespace
