@@ -8,6 +8,7 @@
 #include "common/log.h"
 #include "server/api/cog/openapi.h"
 #include "server/cli/command_line.h"
+#include "server/cli/cpu_report.h"
 #include "server/cli/health_command.h"
 #include "server/cli/inspect_command.h"
 #include "server/cli/predict_command.h"
@@ -45,6 +46,7 @@ int Run(const CommandLine& command) {
     case CommandLine::Command::kPreprocess:
       return RunPreprocess(command.files, PreprocessFlags(command), std::cout);
     case CommandLine::Command::kInspect:
+      if (command.cpu) return PrintCpuReport(std::cout, std::cerr);
       return RunInspect(InspectFlags(command), std::cout, std::cerr);
     case CommandLine::Command::kHealth:
       return RunHealth(command.flags);

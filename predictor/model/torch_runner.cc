@@ -20,6 +20,7 @@
 #include "predictor/model/step_indices.h"
 #include "predictor/model/thread_autotune.h"
 #include "predictor/model/torch_device.h"
+#include "predictor/ops/cpu/instruction_sets.h"
 #include "predictor/ops/operators.h"
 #include "weights/module_loader.h"
 
@@ -63,6 +64,17 @@ bool SamplesOnDevice(AsyncScheduling scheduling, at::Device device, int64_t voca
   return scheduling == AsyncScheduling::kOn;
 }
 
+// ", avx2 kernels (the best that this CPU has)". REQUIRES: CheckKernels() was ok.
+std::string Kernels() {
+  const InstructionSetChoice choice = ChooseInstructionSet();
+  return std::string(", ") + choice.set->name + " kernels (" + choice.why + ")";
+}
+
+Status CheckKernels() {
+  InstructionSetChoice choice = ChooseInstructionSet();
+  return choice.set != nullptr ? Status::Ok() : Status::InvalidInput(std::move(choice.why));
+}
+
 class TorchRunner : public ModelRunner {
  public:
   TorchRunner(const BundleManifest& manifest, at::Device device, const TorchRunnerOptions& options)
@@ -86,8 +98,8 @@ class TorchRunner : public ModelRunner {
   bool broken() const override { return broken_; }
   std::string description() const {
     return device_.str() +
-           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "") + ", " +
-           (fp8_ ? "fp8 weights, " : "") + std::to_string(limits_.kv_tokens) +
+           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" + Kernels() : "") +
+           ", " + (fp8_ ? "fp8 weights, " : "") + std::to_string(limits_.kv_tokens) +
            " tokens of KV cache";
   }
 
@@ -330,6 +342,7 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunne
   UseOperators();
   if (!options.custom_ops) UseReferenceOperators();
   ASSIGN_OR_RETURN(const at::Device device, ChooseDevice(options.device));
+  if (device.is_cpu()) RETURN_IF_ERROR(CheckKernels());
   if (options.weights == DecoderWeights::kFp8) RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
   std::unique_ptr<TorchRunner> runner;
   RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {

@@ -36,7 +36,8 @@ struct TorchRunnerOptions {
 struct MadeTorchRunner {
   Status status;
   std::unique_ptr<ModelRunner> runner;
-  std::string description;  // "cpu, 2 threads, 8192 tokens of KV cache"
+  // "cpu, 2 threads, avx2 kernels (the best that this CPU has), 8192 tokens of KV cache"
+  std::string description;
 };
 
 // The library's one symbol. Both sides are built together: C++ types may cross.

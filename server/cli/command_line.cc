@@ -68,9 +68,11 @@ class Parser {
     preprocess->add_option("files", out_.files, "Image files.")->required();
     preprocess->add_option("--out", out_.output, "Folder for PNG files of what the model sees.");
     preprocess->add_flag("--as-url", out_.as_url, "Open them as images given by URL.");
-    auto* inspect = app_.add_subcommand("inspect", "Describe a bundle.");
-    inspect->add_option("bundle", out_.bundle, "Bundle folder.")->required();
+    auto* inspect = app_.add_subcommand("inspect", "Describe a bundle, or this CPU.");
+    inspect->add_option("bundle", out_.bundle, "Bundle folder.");
     inspect->add_flag("--json", out_.as_json, "Print one JSON object instead of tables.");
+    inspect->add_flag("--cpu", out_.cpu,
+                      "Which kernels run on this CPU, and why; without a bundle.");
     auto* health = app_.add_subcommand(
         "health", "Ask the server on this machine how it is; status 0 is READY or BUSY.");
     AddFlags(*health, kHealth);
@@ -99,6 +101,7 @@ class Parser {
     const bool any = !app_.get_subcommands().empty() || print_openapi_ || print_flags_ || version_;
     if (!any)
       return Status::InvalidInput("name one of serve, predict, preprocess, inspect, health");
+    RETURN_IF_ERROR(CheckInspect());
     return CheckPredict();
   }
 
@@ -145,6 +148,13 @@ class Parser {
                       "With --jsonl: answer the lines again that have failed in an earlier run.");
     AddFlags(*predict, kPredict);
     predict->footer("Inputs:\n" + InputsHelp());
+  }
+
+  Status CheckInspect() const {
+    if (out_.command != CommandLine::Command::kInspect || out_.bundle.empty() == out_.cpu) {
+      return Status::Ok();
+    }
+    return Status::InvalidInput("inspect needs either a bundle folder or --cpu");
   }
 
   Status CheckPredict() const {

@@ -34,6 +34,7 @@ struct CommandLine {
   bool as_url = false;              // preprocess
   std::string bundle;               // inspect
   bool as_json = false;             // inspect
+  bool cpu = false;                 // inspect
 };
 
 // A text to print and the exit code: 0 for --help and --version, 2 for an error.

@@ -7,9 +7,11 @@
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 #include <functional>
+#include <iostream>
 #include <string>
+#include <vector>
 
-#include "predictor/ops/cpu/linear.h"
+#include "predictor/ops/cpu/instruction_sets.h"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/packed_linears.h"
 #include "tests/model/ragged_step.h"
@@ -22,11 +24,24 @@ constexpr uint64_t kSeed = 20261122;
 const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 515}, {32, 4096}};
 const int64_t kRows[] = {1, 2, 3, 5, 6, 7, 8, 13, 40};
 
+// Prints once which sets run here, and what the others lack.
+std::vector<const LinearKernels*> TestedKernels() {
+  static const std::vector<const LinearKernels*> tested = [] {
+    for (const InstructionSet& set : InstructionSets()) {
+      std::cerr << set.name
+                << (set.Usable() ? ": tested" : ": skipped, this CPU lacks " + set.Missing())
+                << "\n";
+    }
+    return UsableLinearKernels();
+  }();
+  return tested;
+}
+
 // Calls run(kernels, size, rows) for every set of kernels.
 void ForEachShape(
     const std::function<void(const LinearKernels&, const LinearSize&, int64_t)>& run) {
   at::manual_seed(kSeed);
-  for (const LinearKernels* kernels : UsableLinearKernels()) {
+  for (const LinearKernels* kernels : TestedKernels()) {
     for (const LinearSize& size : kSizes) {
       for (const int64_t rows : kRows) {
         INFO(kernels->name << ", " << rows << " rows, n " << size.n << ", k " << size.k);
@@ -120,10 +135,68 @@ TEST_CASE("a row's product is the same alone and among others, bit by bit", "[li
   });
 }
 
+// Their groups are added in f32 by the same fused steps; only the portable set has none.
+TEST_CASE("int8 and int4 products are the same on every set with fused steps, bit by bit",
+          "[linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearSize& size : kSizes) {
+    for (const int64_t rows : kRows) {
+      const at::Tensor x = at::randn({rows, size.k});
+      const Quantized int8 = RandomInt8(size);
+      const Quantized int4 = RandomInt4(size);
+      at::Tensor first8, first4;
+      for (const LinearKernels* kernels : TestedKernels()) {
+        if (std::string(kernels->name) == "portable") continue;
+        INFO(kernels->name << ", " << rows << " rows, n " << size.n << ", k " << size.k);
+        const at::Tensor y8 = LinearInt8(x, int8.weight, int8.scale, size.n, *kernels);
+        const at::Tensor y4 = LinearInt4(x, int4.weight, int4.scale, size.n, *kernels);
+        if (!first8.defined()) first8 = y8, first4 = y4;
+        CHECK(at::equal(y8, first8));
+        CHECK(at::equal(y4, first4));
+      }
+    }
+  }
+}
+
+// Every weight and every activation at the end of its range: 16-bit sums are at their largest.
+TEST_CASE("the largest numbers do not saturate", "[linear]") {
+  const LinearSize size{64, 1024};
+  for (const LinearKernels* kernels : TestedKernels()) {
+    for (const int sign : {-1, 1}) {
+      for (const int64_t rows : kRows) {
+        INFO(kernels->name << ", " << rows << " rows, sign " << sign);
+        const at::Tensor x = at::full({rows, size.k}, 127.0f * static_cast<float>(sign));
+        const at::Tensor ones = at::ones({1, kTileColumns});
+        const at::Tensor q = at::full({1, size.k / 4, kTileColumns, 4}, 255, at::kByte);
+        const at::Tensor y8 = LinearInt8(x, q, ones, size.n, *kernels);
+        CHECK(at::equal(y8, at::full({rows, size.n}, 127.0 * 127 * 1024 * sign)));
+        const at::Tensor u = at::full({1, size.k / 8, kTileColumns, 4}, 255, at::kByte);
+        at::Tensor range = at::zeros({1, size.k / kGroup, 2, kTileColumns}, at::kBFloat16);
+        range.select(2, 0).fill_(1);
+        const at::Tensor y4 = LinearInt4(x, u, range, size.n, *kernels);
+        CHECK(at::equal(y4, at::full({rows, size.n}, 15.0 * 127 * 1024 * sign)));
+      }
+    }
+  }
+}
+
+TEST_CASE("IDEFICS_CPU names a set, and another name is one sentence", "[linear]") {
+  CHECK(ChooseInstructionSet("").set->name == std::string(UsableLinearKernels().front()->name));
+  CHECK(ChooseInstructionSet("portable").set->name == std::string("portable"));
+  const InstructionSetChoice unknown = ChooseInstructionSet("avx1024");
+  CHECK(unknown.set == nullptr);
+  CHECK(unknown.why.starts_with("IDEFICS_CPU=avx1024 is no instruction set of this program"));
+  for (const InstructionSet& set : InstructionSets()) {
+    const InstructionSetChoice choice = ChooseInstructionSet(set.name);
+    CHECK((choice.set == &set) == set.Usable());
+    if (!set.Usable()) CHECK(choice.why.find("which this CPU does not have") != std::string::npos);
+  }
+}
+
 TEST_CASE("an activation that is no number reaches every output of its row only", "[linear]") {
   at::manual_seed(kSeed);
   const LinearSize size{70, 300};
-  for (const LinearKernels* kernels : UsableLinearKernels()) {
+  for (const LinearKernels* kernels : TestedKernels()) {
     for (const float odd : {NAN, INFINITY}) {
       at::Tensor x = at::randn({2, size.k});
       x[1][200] = odd;

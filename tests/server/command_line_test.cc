@@ -6,6 +6,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "server/cli/cpu_report.h"
 #include "server/cli/predict_command.h"
 
 namespace idefics {
@@ -83,6 +84,29 @@ TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {
   CHECK_FALSE(Error({"bake"}).empty());
   CHECK(Error({"predict"}).find("-i NAME=VALUE or --jsonl") != std::string::npos);
   CHECK(Error({"predict", "--jsonl", "x"}).find("needs -o") != std::string::npos);
+}
+
+TEST_CASE("inspect takes a bundle or --cpu, and one of them", "[cli]") {
+  CHECK(Good({"inspect", "--cpu"}).cpu);
+  CHECK(Good({"inspect", "folder"}).bundle == "folder");
+  const char* const sentence =
+      "idefics-server: inspect needs either a bundle folder or --cpu (see idefics-server "
+      "--help).\n";
+  CHECK(Error({"inspect"}) == sentence);
+  CHECK(Error({"inspect", "folder", "--cpu"}) == sentence);
+}
+
+TEST_CASE("inspect --cpu says which kernels run; a name of none is one sentence", "[cli]") {
+  std::ostringstream out, err;
+  {
+    const Variable portable("IDEFICS_CPU", "portable");
+    CHECK(PrintCpuReport(out, err) == 0);
+  }
+  CHECK(out.str().starts_with("linears: portable kernels (as IDEFICS_CPU asks; the best is "));
+  CHECK(out.str().find("\n* portable") != std::string::npos);
+  const Variable unknown("IDEFICS_CPU", "z80");
+  CHECK(PrintCpuReport(out, err) == 1);
+  CHECK(err.str().starts_with("idefics-server: IDEFICS_CPU=z80 is no instruction set"));
 }
 
 TEST_CASE("Cog's own variables with a bad value are ignored with a warning", "[cli]") {

@@ -9,11 +9,11 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 
-#include "predictor/ops/cpu/linear.h"
+#include "predictor/ops/cpu/instruction_sets.h"
 #include "predictor/ops/cpu/row_math.h"
 #include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/operators.h"
@@ -61,12 +61,14 @@ Activations FloatActivations(const at::Tensor& rows, LinearArguments* arguments)
   return x;
 }
 
-Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* arguments) {
+// as_shorts: quads of s8 as two words of 16-bit numbers (LinearArguments::x).
+Activations QuantizedActivations(const at::Tensor& rows, bool as_shorts,
+                                 LinearArguments* arguments) {
   const int64_t m = rows.size(0);
   const int64_t k = rows.size(1);
   const int64_t padded = CeilDiv(k, 8) * 8;
   const int64_t groups = CeilDiv(k, kGroup);
-  const int64_t stride = RowStride(padded / 4);
+  const int64_t stride = RowStride(as_shorts ? padded / 2 : padded / 4);
   const auto ints = rows.options().dtype(at::kInt);
   Activations x{at::empty({m, stride}, ints),
                 at::empty({m, groups}, rows.options().dtype(at::kFloat)),
@@ -79,8 +81,10 @@ Activations QuantizedActivations(const at::Tensor& rows, LinearArguments* argume
     const T* const data = rows.const_data_ptr<T>();
     at::parallel_for(0, m, kRowsPerTask, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
+        // Shorts are made where they lie, from the last one on: the bytes are their first half.
         auto* const q = reinterpret_cast<int8_t*>(words + row * stride);
         QuantizeRow(data + row * k, k, padded, {q, scale + row * groups, sum + row * groups});
+        if (as_shorts) WidenQuads(padded / 4, q);
       }
     });
   });
@@ -128,44 +132,44 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
   return out;
 }
 
+using KernelsOf = const LinearKernels* (*)();
+constexpr std::pair<const char*, KernelsOf> kKernels[] = {
 #if defined(__x86_64__)
-bool HasAvx2() { return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0; }
-
-bool HasAvx512() {
-  return __builtin_cpu_supports("avx512f") != 0 && __builtin_cpu_supports("avx512bw") != 0 &&
-         __builtin_cpu_supports("avx512vl") != 0 && __builtin_cpu_supports("avx512dq") != 0;
-}
-
-bool HasAvx512Vnni() {
-  return HasAvx512() && __builtin_cpu_supports("avx512bf16") != 0 &&
-         __builtin_cpu_supports("avx512vnni") != 0;
-}
+    {"avx512_bf16", LinearKernelsAvx512Bf16},
+    {"avx512_vnni", LinearKernelsAvx512Vnni},
+    {"avx512", LinearKernelsAvx512},
+    {"avx_vnni", LinearKernelsAvxVnni},
+    {"avx2", LinearKernelsAvx2},
 #endif
+    {"portable", LinearKernelsPortable},
+};
 
-const LinearKernels& BestLinearKernels() {
-  const std::vector<const LinearKernels*> usable = UsableLinearKernels();
-  const char* const wanted = std::getenv("IDEFICS_CPU");
-  for (const LinearKernels* kernels : usable) {
-    if (wanted != nullptr && std::string_view(wanted) == kernels->name) return *kernels;
+// REQUIRES: the set is usable.
+const LinearKernels& KernelsFor(const InstructionSet& set) {
+  for (const auto& [name, kernels] : kKernels) {
+    if (std::string_view(name) == set.name) return *kernels();
   }
-  return *usable.front();
+  TORCH_CHECK(false, "there are no kernels for ", set.name);
+}
+
+const LinearKernels& ChosenKernels() {
+  const InstructionSetChoice choice = ChooseInstructionSet();
+  TORCH_CHECK(choice.set != nullptr, choice.why);
+  return KernelsFor(*choice.set);
 }
 
 }  // namespace
 
 std::vector<const LinearKernels*> UsableLinearKernels() {
   std::vector<const LinearKernels*> usable;
-#if defined(__x86_64__)
-  if (HasAvx512Vnni()) usable.push_back(LinearKernelsAvx512Vnni());
-  if (HasAvx512()) usable.push_back(LinearKernelsAvx512());
-  if (HasAvx2()) usable.push_back(LinearKernelsAvx2());
-#endif
-  usable.push_back(LinearKernelsPortable());
+  for (const InstructionSet& set : InstructionSets()) {
+    if (set.Usable()) usable.push_back(&KernelsFor(set));
+  }
   return usable;
 }
 
 const LinearKernels& ChooseLinearKernels() {
-  static const LinearKernels& kernels = BestLinearKernels();
+  static const LinearKernels& kernels = ChosenKernels();
   return kernels;
 }
 
@@ -193,7 +197,7 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.steps = WordsOf(LinearForm::kInt8, rows.size(1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_scale = scale.const_data_ptr<float>();
-  const Activations activations = QuantizedActivations(rows, &arguments);
+  const Activations activations = QuantizedActivations(rows, kernels.int8_takes_shorts, &arguments);
   return RunTiles(kernels.int8, arguments, x, n);
 }
 
@@ -205,7 +209,7 @@ at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.steps = WordsOf(LinearForm::kInt4, rows.size(1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
-  const Activations activations = QuantizedActivations(rows, &arguments);
+  const Activations activations = QuantizedActivations(rows, /*as_shorts=*/false, &arguments);
   return RunTiles(kernels.int4, arguments, x, n);
 }
 

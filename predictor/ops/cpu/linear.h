@@ -23,7 +23,8 @@ at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::T
 // The kernels that this CPU runs, best first.
 std::vector<const LinearKernels*> UsableLinearKernels();
 
-// The best ones; IDEFICS_CPU=avx512|avx2|portable asks for lesser ones.
+// Those of ChooseInstructionSet() (instruction_sets.h). Throws c10::Error with its sentence where
+// there are none.
 const LinearKernels& ChooseLinearKernels();
 
 }  // namespace idefics

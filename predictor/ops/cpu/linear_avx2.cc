@@ -1,64 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 // Compiled with -mavx2 -mfma.
-#include <immintrin.h>
-
-#include "predictor/ops/cpu/linear_loops.h"
+#include "predictor/ops/cpu/linear_avx2.h"
 
 namespace idefics {
 namespace {
 
-struct Avx2 {
-  using Floats = __m256;
-  using Ints = __m256i;
-  static constexpr int kLanes = 8;
-  static constexpr int kMaxRows = 6;
-  static constexpr int kBlockRows = 6;
-  static constexpr int Vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
+struct Avx2 : Avx2Base {
+  static constexpr bool kByteDot = false;
 
-  static Floats Load(const float* p) { return _mm256_loadu_ps(p); }
-  static void Store(float* p, Floats value) { _mm256_storeu_ps(p, value); }
-  static Floats ZeroFloats() { return _mm256_setzero_ps(); }
-  static Floats SetFloat(float value) { return _mm256_set1_ps(value); }
-  static Ints SetInt(int32_t value) { return _mm256_set1_epi32(value); }
-  static Floats ToFloats(Ints value) { return _mm256_cvtepi32_ps(value); }
-  static Floats MultiplyAdd(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
-  static Floats Multiply(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
-  static Floats WidenBf16(const uint16_t* p) {
-    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
+  static Ints EvenBytes(Ints w) { return _mm256_and_si256(w, _mm256_set1_epi16(0xff)); }
+  static Ints OddBytes(Ints w) { return _mm256_srli_epi16(w, 8); }
+  static void DotShorts(Ints& sum, Ints w, Ints x) {
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(w, x));
+    asm("" : "+x"(sum));  // in a register: GCC 12 would add two products first, and spill the sums
   }
-  static Ints LoadWords(const uint32_t* p) {
-    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  static Ints MultiplyU4S8(Ints w, Ints x) { return _mm256_maddubs_epi16(w, x); }
+  static Ints AddShorts(Ints a, Ints b) {
+    a = _mm256_add_epi16(a, b);
+    asm("" : "+x"(a));  // as above
+    return a;
   }
-  static Ints BroadcastWord(const uint32_t* p) {
-    return _mm256_set1_epi32(static_cast<int32_t>(*p));
-  }
-  static void DotF32(Floats& sum, Ints w, Ints x) {
-    sum = _mm256_fmadd_ps(_mm256_castsi256_ps(w), _mm256_castsi256_ps(x), sum);
-  }
-  static void DotBf16(Floats& sum, Ints w, Ints x) {
-    const Ints odd = _mm256_set1_epi32(static_cast<int32_t>(0xffff0000));
-    DotF32(sum, _mm256_slli_epi32(w, 16), _mm256_slli_epi32(x, 16));
-    DotF32(sum, _mm256_and_si256(w, odd), _mm256_and_si256(x, odd));
-  }
-  // u8 · s8 as 16-bit products of the even and the odd bytes: maddubs would saturate.
-  static void DotU8S8(Ints& sum, Ints w, Ints x) {
-    const Ints even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)),
-                                        _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    const Ints odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
-    sum = _mm256_add_epi32(sum, _mm256_add_epi32(even, odd));
-  }
-  static Ints LowNibbles(Ints w) { return _mm256_and_si256(w, _mm256_set1_epi8(0x0f)); }
-  static Ints HighNibbles(Ints w) {
-    return _mm256_and_si256(_mm256_srli_epi32(w, 4), _mm256_set1_epi8(0x0f));
-  }
+  static Ints AddPairs(Ints shorts) { return _mm256_madd_epi16(shorts, _mm256_set1_epi16(1)); }
 };
 
 }  // namespace
 
 const LinearKernels* LinearKernelsAvx2() {
-  static constexpr LinearKernels kKernels = {"avx2", kF32Kernel<Avx2>, kBf16Kernel<Avx2>,
-                                             kInt8Kernel<Avx2>, kInt4Kernel<Avx2>};
+  static constexpr LinearKernels kKernels = {"avx2",
+                                             kF32Kernel<Avx2>,
+                                             kBf16Kernel<Avx2>,
+                                             kInt8Kernel<Avx2>,
+                                             kInt4Kernel<Avx2>,
+                                             /*int8_takes_shorts=*/true};
   return &kKernels;
 }
 

@@ -40,6 +40,12 @@ struct Avx512Base {
   static void DotF32(Floats& sum, Ints w, Ints x) {
     sum = _mm512_fmadd_ps((__m512)w, (__m512)x, sum);
   }
+  static void DotBf16(Floats& sum, Ints w, Ints x) {
+    constexpr auto kOdd = static_cast<int32_t>(0xffff0000);
+    DotF32(sum, w << 16, x << 16);
+    DotF32(sum, w & kOdd, x & kOdd);
+  }
+  static Ints AddInts(Ints a, Ints b) { return a + b; }
   static Ints LowNibbles(Ints w) { return w & 0x0f0f0f0f; }
   static Ints HighNibbles(Ints w) { return (w >> 4) & 0x0f0f0f0f; }
 };

@@ -15,7 +15,9 @@ constexpr int64_t kLineWords = 16;  // 32-bit words of a cache line
 // A tile's weights are 32-bit words, 64 columns to a step. A word holds, for one column: one f32;
 // two bf16; four int8 (stored + 128); eight int4 (low nibbles are the first four).
 struct LinearArguments {
-  const uint32_t* x = nullptr;  // [m, x_stride] words: f32; bf16 pairs; quads of s8
+  // [m, x_stride] words: f32; bf16 pairs; quads of s8, or, for kernels with int8_takes_shorts, each
+  // quad as two words of 16-bit numbers: the first and the third, the second and the fourth.
+  const uint32_t* x = nullptr;
   const uint32_t* w = nullptr;  // [tiles, steps, 64]
   float* y = nullptr;           // [m, y_stride]; columns of all tiles
   int64_t m = 0;
@@ -52,17 +54,20 @@ struct TilePart {
 using LinearKernel = void (*)(const LinearArguments&, int64_t begin, int64_t end);
 
 struct LinearKernels {
-  const char* name;  // "avx512_vnni", "avx512", "avx2", "portable"
+  const char* name;  // of instruction_sets.h
   LinearKernel f32;
   LinearKernel bf16;
   LinearKernel int8;
   LinearKernel int4;
+  bool int8_takes_shorts;
 };
 
-// One table for each instruction set; all but the portable one exist on x86-64 only. REQUIRES: the
-// CPU has the instructions.
-const LinearKernels* LinearKernelsAvx512Vnni();  // with VNNI and bf16 products
+// One table for each instruction set, on x86-64 all but the last, elsewhere only that. REQUIRES:
+// the CPU has the instructions.
+const LinearKernels* LinearKernelsAvx512Bf16();  // bf16 and byte products
+const LinearKernels* LinearKernelsAvx512Vnni();  // byte products
 const LinearKernels* LinearKernelsAvx512();
+const LinearKernels* LinearKernelsAvxVnni();  // 256 bits with byte products
 const LinearKernels* LinearKernelsAvx2();
 const LinearKernels* LinearKernelsPortable();
 

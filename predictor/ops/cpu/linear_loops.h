@@ -3,7 +3,7 @@
 // by linear_*.cc; see linear_tile.h.
 #pragma once
 
-#include "predictor/ops/cpu/linear_tile.h"
+#include "predictor/ops/cpu/linear_int_tile.h"
 
 namespace idefics {
 

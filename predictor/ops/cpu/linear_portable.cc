@@ -16,6 +16,7 @@ struct Portable {
   using Floats = Lanes<float>;
   using Ints = Lanes<int32_t>;
   static constexpr int kLanes = kPortableLanes;
+  static constexpr bool kByteDot = true;
   static constexpr int kMaxRows = 2;
   static constexpr int kBlockRows = 2;
   static constexpr int Vectors(int) { return 1; }
@@ -93,9 +94,12 @@ struct Portable {
 }  // namespace
 
 const LinearKernels* LinearKernelsPortable() {
-  static constexpr LinearKernels kKernels = {"portable", kF32Kernel<Portable>,
-                                             kBf16Kernel<Portable>, kInt8Kernel<Portable>,
-                                             kInt4Kernel<Portable>};
+  static constexpr LinearKernels kKernels = {"portable",
+                                             kF32Kernel<Portable>,
+                                             kBf16Kernel<Portable>,
+                                             kInt8Kernel<Portable>,
+                                             kInt4Kernel<Portable>,
+                                             /*int8_takes_shorts=*/false};
   return &kKernels;
 }
 

@@ -3,7 +3,11 @@
 //   Floats, Ints: vectors of kLanes; Load, Store, ZeroFloats, SetFloat, SetInt, ToFloats,
 //   MultiplyAdd(a, b, c) = a·b + c, Multiply, WidenBf16(const uint16_t*);
 //   LoadWords(p), BroadcastWord(p); DotF32, DotBf16(Floats& sum, Ints w, Ints x);
-//   DotU8S8(Ints& sum, Ints w, Ints x), LowNibbles(w), HighNibbles(w);
+//   LowNibbles(w), HighNibbles(w);
+//   kByteDot: whether there is DotU8S8(Ints& sum, Ints w, Ints x), four products of bytes in one.
+//   Otherwise int8 multiplies 16-bit numbers: EvenBytes(w), OddBytes(w),
+//   DotShorts(Ints& sum, Ints w, Ints x); and int4 adds products of bytes in 16 bits:
+//   MultiplyU4S8(w, x), AddShorts(a, b), AddPairs(shorts), AddInts(a, b);
 //   Vectors(rows): vectors of columns whose sums, for `rows` rows, fit the registers;
 //   kMaxRows: the most rows of one pass over weights in memory; kBlockRows: over cached weights.
 // Included only by linear_*.cc. Each has its own compiler flags and its own Isa in an anonymous
@@ -77,110 +81,6 @@ struct FloatWeights {
   }
 
   static IDEFICS_INLINE void Finish(const LinearArguments&, int64_t) {}
-};
-
-// Weights of 8 or 4 bits against s8 activations: exact integer sums within a group of k, groups
-// added in f32 in the order of k.
-template <typename Isa, int kBits>
-struct IntWeights {
-  static constexpr int64_t kWordsOfX = kBits == 8 ? 1 : 2;  // quads of x for one word of weights
-  static constexpr int64_t kGroupSteps = kGroup / 4 / kWordsOfX;
-  static constexpr int64_t kBlockSteps = 256;
-
-  template <typename Pass>
-  struct Sums {
-    typename Isa::Ints of[Pass::kRows][Pass::kVectors];
-  };
-
-  // The integer sums of `steps` steps of one group.
-  template <typename Pass>
-  static IDEFICS_INLINE Sums<Pass> Group(const LinearArguments& a, const TilePart& part,
-                                         int64_t group, int64_t steps) {
-    constexpr int M = Pass::kRows;
-    constexpr int V = Pass::kVectors;
-    const int64_t first = group * kGroupSteps;
-    const int64_t done = first - part.first_step;
-    const uint32_t* w = part.Weights(a) + done * kTileColumns;
-    const uint32_t* ahead = part.ahead + done * Pass::kAheadStep;
-    const uint32_t* x = a.x + part.row * a.x_stride + first * kWordsOfX;
-    Sums<Pass> sums;
-    Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-      // int8 weights are stored with 128 added.
-      const int32_t start = kBits == 8 ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
-      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { sums.of[m][v] = Isa::SetInt(start); });
-    });
-    for (int64_t i = 0; i < steps; ++i, w += kTileColumns, ahead += Pass::kAheadStep) {
-      Pass::Fetch(ahead);
-      Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
-        typename Isa::Ints words[V];
-        Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
-          const typename Isa::Ints word = Isa::LoadWords(w + v * Isa::kLanes);
-          words[v] = kBits == 8 ? word : half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
-        });
-        Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-          const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride);
-          Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Isa::DotU8S8(sums.of[m][v], words[v], value); });
-        });
-        ++x;
-      });
-    }
-    return sums;
-  }
-
-  // Adds a group's integer sums to y.
-  template <typename Pass>
-  static IDEFICS_INLINE void AddGroup(const LinearArguments& a, const TilePart& part, int64_t group,
-                                      const Sums<Pass>& sums) {
-    constexpr int M = Pass::kRows;
-    constexpr int V = Pass::kVectors;
-    const float* const x_scale = a.x_scale + part.row * a.groups + group;
-    const int32_t* const x_sum = a.x_sum + part.row * a.groups + group;
-    const uint16_t* const range =
-        a.w_range + (part.tile * a.groups + group) * 2 * kTileColumns + part.column;
-    float* const y = part.Sums(a);
-    Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
-      typename Isa::Floats step, minimum;
-      if constexpr (kBits == 4) {
-        step = Isa::WidenBf16(range + v * Isa::kLanes);
-        minimum = Isa::WidenBf16(range + kTileColumns + v * Isa::kLanes);
-      }
-      Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-        float* const to = y + m * a.y_stride + v * Isa::kLanes;
-        typename Isa::Floats total = group == 0 ? Isa::ZeroFloats() : Isa::Load(to);
-        const float scale = x_scale[m * a.groups];
-        const typename Isa::Floats sum = Isa::ToFloats(sums.of[m][v]);
-        if constexpr (kBits == 8) {
-          total = Isa::MultiplyAdd(sum, Isa::SetFloat(scale), total);
-        } else {
-          const float offset = scale * static_cast<float>(x_sum[m * a.groups]);
-          total = Isa::MultiplyAdd(Isa::Multiply(step, Isa::SetFloat(scale)), sum, total);
-          total = Isa::MultiplyAdd(minimum, Isa::SetFloat(offset), total);
-        }
-        Isa::Store(to, total);
-      });
-    });
-  }
-
-  template <typename Pass>
-  static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
-    const int64_t end = part.first_step + part.steps;
-    for (int64_t step = part.first_step; step < end; step += kGroupSteps) {
-      const int64_t group = step / kGroupSteps;
-      const int64_t steps = end - step < kGroupSteps ? end - step : kGroupSteps;
-      AddGroup<Pass>(a, part, group, Group<Pass>(a, part, group, steps));
-    }
-  }
-
-  // Multiplies by each column's scale, once all groups are added.
-  static IDEFICS_INLINE void Finish(const LinearArguments& a, int64_t tile) {
-    if constexpr (kBits == 8) {
-      const float* const scale = a.w_scale + tile * kTileColumns;
-      float* y = a.y + tile * kTileColumns;
-      for (int64_t m = 0; m < a.m; ++m, y += a.y_stride) {
-        for (int64_t c = 0; c < kTileColumns; ++c) y[c] *= scale[c];
-      }
-    }
-  }
 };
 
 }  // namespace idefics

@@ -89,4 +89,21 @@ IDEFICS_CLONES void QuantizeRow(const c10::Half* x, int64_t k, int64_t padded,
   QuantizeRowOf(x, k, padded, row);
 }
 
+IDEFICS_CLONES void WidenQuads(int64_t quads, int8_t* q) {
+  constexpr int64_t kAtOnce = 16;  // read before they are written over
+  for (int64_t end = quads; end > 0; end -= kAtOnce) {
+    const int64_t begin = end > kAtOnce ? end - kAtOnce : 0;
+    int8_t bytes[4 * kAtOnce];
+    int16_t shorts[4 * kAtOnce];
+    std::memcpy(bytes, q + 4 * begin, 4 * (end - begin));
+    for (int64_t i = 0; i < 4 * (end - begin); i += 4) {
+      shorts[i] = bytes[i];
+      shorts[i + 1] = bytes[i + 2];
+      shorts[i + 2] = bytes[i + 1];
+      shorts[i + 3] = bytes[i + 3];
+    }
+    std::memcpy(q + 8 * begin, shorts, 8 * (end - begin));
+  }
+}
+
 }  // namespace idefics

@@ -37,4 +37,8 @@ void QuantizeRow(const float* x, int64_t k, int64_t padded, const QuantizedRow& 
 void QuantizeRow(const c10::BFloat16* x, int64_t k, int64_t padded, const QuantizedRow& row);
 void QuantizeRow(const c10::Half* x, int64_t k, int64_t padded, const QuantizedRow& row);
 
+// Quads of bytes as 16-bit numbers, in place: (a, b, c, d) becomes (a, c, b, d). `q` has 4 · quads
+// bytes and room for twice as many.
+void WidenQuads(int64_t quads, int8_t* q);
+
 }  // namespace idefics

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// The inner loops of the int8 and int4 kernels, for an `Isa` as linear_tile.h describes it.
+// Included only by linear_*.cc.
+#pragma once
+
+#include "predictor/ops/cpu/linear_tile.h"
+
+namespace idefics {
+
+// Weights of 8 or 4 bits against s8 activations: exact integer sums within a group of k, whatever
+// the instructions, and groups added in f32 in the order of k.
+template <typename Isa, int kBits>
+struct IntWeights {
+  static constexpr bool kShortSums = kBits == 4 && !Isa::kByteDot;
+  static constexpr bool kShortX = kBits == 8 && !Isa::kByteDot;         // as LinearArguments says
+  static constexpr int64_t kWordsOfX = kBits == 8 && !kShortX ? 1 : 2;  // for one word of weights
+  static constexpr int64_t kGroupSteps = kGroup * kBits / 32;
+  static constexpr int64_t kBlockSteps = 256;
+  // Steps whose products 16 bits hold: |a pair of products| ≤ 2 · 15 · 127, and a step adds two.
+  static constexpr int64_t kShortSteps = 4;
+  static_assert(kShortSteps * 2 * (2 * 15 * 127) <= 32767);
+
+  template <typename Pass>
+  struct Sums {
+    typename Isa::Ints of[Pass::kRows][Pass::kVectors];
+  };
+
+  // What meets word number `half` of x in a word of weights.
+  static IDEFICS_INLINE typename Isa::Ints Part(typename Isa::Ints word, int half) {
+    if constexpr (kShortX) return half == 0 ? Isa::EvenBytes(word) : Isa::OddBytes(word);
+    if constexpr (kBits == 4) return half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
+    return word;
+  }
+
+  static IDEFICS_INLINE void Dot(typename Isa::Ints& sum, typename Isa::Ints w,
+                                 typename Isa::Ints x) {
+    if constexpr (kShortSums) {
+      sum = Isa::AddShorts(sum, Isa::MultiplyU4S8(w, x));
+    } else if constexpr (kShortX) {
+      Isa::DotShorts(sum, w, x);
+    } else {
+      Isa::DotU8S8(sum, w, x);
+    }
+  }
+
+  // Adds `steps` steps from the words of weights and of x on: to 32-bit sums, or to 16-bit ones.
+  template <typename Pass>
+  static IDEFICS_INLINE void Steps(const LinearArguments& a, const uint32_t* w, const uint32_t* x,
+                                   const uint32_t* ahead, int64_t steps, Sums<Pass>& sums) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
+    for (int64_t i = 0; i < steps; ++i, w += kTileColumns, ahead += Pass::kAheadStep) {
+      Pass::Fetch(ahead);
+      Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
+        typename Isa::Ints words[V];
+        Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+          words[v] = Part(Isa::LoadWords(w + v * Isa::kLanes), half);
+        });
+        Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+          const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride);
+          Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Dot(sums.of[m][v], words[v], value); });
+        });
+        ++x;
+      });
+    }
+  }
+
+  // The integer sums of `steps` steps of one group.
+  template <typename Pass>
+  static IDEFICS_INLINE Sums<Pass> Group(const LinearArguments& a, const TilePart& part,
+                                         int64_t group, int64_t steps) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
+    const int64_t first = group * kGroupSteps;
+    const int64_t done = first - part.first_step;
+    const uint32_t* w = part.Weights(a) + done * kTileColumns;
+    const uint32_t* ahead = part.ahead + done * Pass::kAheadStep;
+    const uint32_t* x = a.x + part.row * a.x_stride + first * kWordsOfX;
+    Sums<Pass> sums;
+    Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+      // int8 weights are stored with 128 added.
+      const int32_t start = kBits == 8 ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { sums.of[m][v] = Isa::SetInt(start); });
+    });
+    if constexpr (!kShortSums) {
+      Steps<Pass>(a, w, x, ahead, steps, sums);
+    } else {
+      for (int64_t i = 0; i < steps; i += kShortSteps) {
+        Sums<Pass> shorts;
+        Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+          Unrolled<V>([&](auto v) IDEFICS_ALWAYS { shorts.of[m][v] = Isa::SetInt(0); });
+        });
+        Steps<Pass>(a, w + i * kTileColumns, x + i * kWordsOfX, ahead + i * Pass::kAheadStep,
+                    steps - i < kShortSteps ? steps - i : kShortSteps, shorts);
+        Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+          Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+            sums.of[m][v] = Isa::AddInts(sums.of[m][v], Isa::AddPairs(shorts.of[m][v]));
+          });
+        });
+      }
+    }
+    return sums;
+  }
+
+  // Adds a group's integer sums to y.
+  template <typename Pass>
+  static IDEFICS_INLINE void AddGroup(const LinearArguments& a, const TilePart& part, int64_t group,
+                                      const Sums<Pass>& sums) {
+    constexpr int M = Pass::kRows;
+    constexpr int V = Pass::kVectors;
+    const float* const x_scale = a.x_scale + part.row * a.groups + group;
+    const int32_t* const x_sum = a.x_sum + part.row * a.groups + group;
+    const uint16_t* const range =
+        a.w_range + (part.tile * a.groups + group) * 2 * kTileColumns + part.column;
+    float* const y = part.Sums(a);
+    Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+      typename Isa::Floats step, minimum;
+      if constexpr (kBits == 4) {
+        step = Isa::WidenBf16(range + v * Isa::kLanes);
+        minimum = Isa::WidenBf16(range + kTileColumns + v * Isa::kLanes);
+      }
+      Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
+        float* const to = y + m * a.y_stride + v * Isa::kLanes;
+        typename Isa::Floats total = group == 0 ? Isa::ZeroFloats() : Isa::Load(to);
+        const float scale = x_scale[m * a.groups];
+        const typename Isa::Floats sum = Isa::ToFloats(sums.of[m][v]);
+        if constexpr (kBits == 8) {
+          total = Isa::MultiplyAdd(sum, Isa::SetFloat(scale), total);
+        } else {
+          const float offset = scale * static_cast<float>(x_sum[m * a.groups]);
+          total = Isa::MultiplyAdd(Isa::Multiply(step, Isa::SetFloat(scale)), sum, total);
+          total = Isa::MultiplyAdd(minimum, Isa::SetFloat(offset), total);
+        }
+        Isa::Store(to, total);
+      });
+    });
+  }
+
+  template <typename Pass>
+  static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
+    const int64_t end = part.first_step + part.steps;
+    for (int64_t step = part.first_step; step < end; step += kGroupSteps) {
+      const int64_t group = step / kGroupSteps;
+      const int64_t steps = end - step < kGroupSteps ? end - step : kGroupSteps;
+      AddGroup<Pass>(a, part, group, Group<Pass>(a, part, group, steps));
+    }
+  }
+
+  // Multiplies by each column's scale, once all groups are added.
+  static IDEFICS_INLINE void Finish(const LinearArguments& a, int64_t tile) {
+    if constexpr (kBits == 8) {
+      const float* const scale = a.w_scale + tile * kTileColumns;
+      float* y = a.y + tile * kTileColumns;
+      for (int64_t m = 0; m < a.m; ++m, y += a.y_stride) {
+        for (int64_t c = 0; c < kTileColumns; ++c) y[c] *= scale[c];
+      }
+    }
+  }
+};
+
+}  // namespace idefics
