@@ -16,6 +16,7 @@ struct Avx2Base {
   static constexpr int kLanes = 8;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
+  static constexpr int64_t kFloatBlockSteps = 128;  // the L1 cache
   static constexpr int Vectors(int rows) { return rows == 1 ? 8 : rows == 2 ? 4 : 2; }
 
   static Floats Load(const float* p) { return _mm256_loadu_ps(p); }

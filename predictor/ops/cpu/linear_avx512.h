@@ -19,6 +19,7 @@ struct Avx512Base {
   static constexpr int kLanes = 16;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
+  static constexpr int64_t kFloatBlockSteps = 256;  // the L2 cache
   static constexpr int Vectors(int) { return 4; }
 
   static Floats Load(const float* p) { return _mm512_loadu_ps(p); }

@@ -19,6 +19,7 @@ struct Portable {
   static constexpr bool kByteDot = true;
   static constexpr int kMaxRows = 2;
   static constexpr int kBlockRows = 2;
+  static constexpr int64_t kFloatBlockSteps = 256;
   static constexpr int Vectors(int) { return 1; }
 
   // The vector whose lane i is make(i).

@@ -9,7 +9,8 @@
 //   DotShorts(Ints& sum, Ints w, Ints x); and int4 adds products of bytes in 16 bits:
 //   MultiplyU4S8(w, x), AddShorts(a, b), AddPairs(shorts), AddInts(a, b);
 //   Vectors(rows): vectors of columns whose sums, for `rows` rows, fit the registers;
-//   kMaxRows: the most rows of one pass over weights in memory; kBlockRows: over cached weights.
+//   kMaxRows: the most rows of one pass over weights in memory; kBlockRows: over cached weights;
+//   kFloatBlockSteps: steps of a tile that stay in a cache, each 256 bytes, of f32 and bf16.
 // Included only by linear_*.cc. Each has its own compiler flags and its own Isa in an anonymous
 // namespace, so that no template instance is shared between them; for the same reason nothing of
 // the standard library is used here.
@@ -41,7 +42,7 @@ struct Pass {
 // Weights of f32 (kBf16 = false) or pairs of bf16.
 template <typename Isa, bool kBf16>
 struct FloatWeights {
-  static constexpr int64_t kBlockSteps = 256;  // 64 KiB of a tile: stays in the L2 cache
+  static constexpr int64_t kBlockSteps = Isa::kFloatBlockSteps;
 
   template <typename Pass>
   static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
