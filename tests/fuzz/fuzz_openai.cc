@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A body -> the requests of OpenAI's routes and of text-generation-inference's. What is taken can be
-// written as a prompt; what is refused is said in a few words.
+// A body -> the requests of OpenAI's routes and of text-generation-inference's. What is taken can
+// be written as a prompt; what is refused is said in a few words.
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -46,8 +46,7 @@ void CheckRequest(const Tokenizer& tokenizer, const GenerateRequest& request) {
   for (const auto& word : request.sampling.bad_words_ids) IDEFICS_CHECK(word.size() <= 512);
 }
 
-void Check(const Tokenizer& tokenizer,
-           const std::variant<CompletionRequest, OpenAiError>& read) {
+void Check(const Tokenizer& tokenizer, const std::variant<CompletionRequest, OpenAiError>& read) {
   if (const auto* error = std::get_if<OpenAiError>(&read)) {
     const HttpResponse response = ErrorResponse(*error);
     IDEFICS_CHECK(response.status >= 400 && response.status < 500);
