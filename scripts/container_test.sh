@@ -98,21 +98,22 @@ ready_or_ended() {
     [ "$("$docker" inspect --format '{{.State.Running}}' idefics-test-image)" = false ]
 }
 
-# start_image PORT FLAG…: a container of the image, READY.
+# start_image FLAG…: a container of the image, READY, at the free port $port.
 start_image() {
-  local port=$1
-  shift
   "$docker" rm -f idefics-test-image >/dev/null 2>&1 || true
-  "$docker" run --detach --name idefics-test-image -p "127.0.0.1:$port:5000" "$@" "$IMAGE" >/dev/null
+  "$docker" run --detach --name idefics-test-image -p 127.0.0.1::5000 "$@" "$IMAGE" >/dev/null
+  port=$("$docker" port idefics-test-image 5000)
+  port=${port##*:}
   wait_for 120 ready_or_ended "$port"
   ready "$port" || die "the container is not READY:
 $("$docker" logs idefics-test-image 2>&1 | tail -n 20)"
 }
 
-# answers PORT: asks about the picture; the answer is in $scratch/answer.json.
+# Asks about the picture; the answer is in $scratch/answer.json.
 answers() {
   question | curl --silent --fail -H 'Content-Type: application/json' --data-binary @- \
-    "http://127.0.0.1:$1/predictions" | tee "$scratch/answer.json" | grep -q '"succeeded"' ||
+    --output "$scratch/answer.json" "http://127.0.0.1:$port/predictions" || true
+  grep -q '"succeeded"' "$scratch/answer.json" ||
     die "the prediction failed: $(cat "$scratch/answer.json")"
 }
 
@@ -122,8 +123,8 @@ healthy() {
 
 # As an operator who trusts nobody runs it: no user of the image, nothing to write, no capability.
 test_image_without_rights() {
-  start_image "$1" --user 12345:12345 --read-only --cap-drop ALL --security-opt no-new-privileges
-  answers "$1"
+  start_image --user 12345:12345 --read-only --cap-drop ALL --security-opt no-new-privileges
+  answers
   ! "$docker" exec idefics-test-image touch /src/x /tmp/x 2>/dev/null ||
     die "the container can write to its root"
   passed "it answers as any user, with a read-only root and no capability"
@@ -152,15 +153,15 @@ question() {
 }
 
 test_image() {
-  local status port=45050
+  local status port
   copy_checkout "$scratch/context"
   cp /usr/local/share/ca-certificates/*.crt "$scratch/context/docker/ca-certificates/" 2>/dev/null || true
   "$scratch/context/scripts/build_image.sh" "$variant" "$IMAGE"
   passed "the image builds"
 
-  start_image $port
+  start_image
   passed "the container is READY"
-  answers $port
+  answers
   passed "it answers: $(python3 -c 'import json, sys; print(json.load(sys.stdin)["output"])' \
     <"$scratch/answer.json")"
 
@@ -183,7 +184,7 @@ test_image() {
   status=$("$docker" inspect --format '{{.State.ExitCode}}' idefics-test-image)
   [ "$status" = 0 ] || die "SIGTERM ended the container with status $status, not 0"
   passed "SIGTERM ends it with status 0"
-  test_image_without_rights $port
+  test_image_without_rights
 }
 
 in_door() { "$docker" exec -e HOME=/root idefics-test-door bash -c "$1"; }
