@@ -84,7 +84,7 @@ OpenAiRoutes::OpenAiRoutes(JobService& service, OpenAiOptions options)
       options_(std::move(options)),
       started_at_(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())),
       completions_(service_, options_),
-      tokens_(service_, options_) {}
+      tokens_(service_) {}
 
 void OpenAiRoutes::AddTo(Router& router) {
   const auto add = [&](const char* method, const char* path, HttpHandler handler, Lane lane) {

@@ -3,7 +3,6 @@
 // evaluation and benchmark clients ask for them (docs/openai-api.md#routes). Thread safe.
 #pragma once
 
-#include "server/api/openai/completion_request.h"
 #include "server/http/router.h"
 #include "server/jobs/job_service.h"
 
@@ -11,9 +10,8 @@ namespace idefics {
 
 class TokenizeRoutes {
  public:
-  // Both must outlive this.
-  TokenizeRoutes(JobService& service, const OpenAiOptions& options)
-      : service_(service), options_(options) {}
+  // `service` must outlive this.
+  explicit TokenizeRoutes(JobService& service) : service_(service) {}
 
   HttpResponse Tokenize(HttpRequest& request) const;
   HttpResponse Detokenize(HttpRequest& request) const;
@@ -21,7 +19,6 @@ class TokenizeRoutes {
 
  private:
   JobService& service_;
-  const OpenAiOptions& options_;
 };
 
 }  // namespace idefics
