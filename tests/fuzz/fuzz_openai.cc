@@ -61,7 +61,11 @@ void Check(const Tokenizer& tokenizer, const std::variant<CompletionRequest, Ope
 
 void Run(const nlohmann::json& body) {
   static const Vocabulary& vocabulary = *new Vocabulary(TinyTokenizer());
-  static const OpenAiOptions& options = *new OpenAiOptions{{"model"}};
+  static const OpenAiOptions& options = *[] {
+    auto* made = new OpenAiOptions();
+    made->served_models = {"model"};
+    return made;
+  }();
   const Tokenizer& tokenizer = *vocabulary.tokenizer();
   const ModelFacts model{vocabulary.info(), tokenizer, options};
   Check(tokenizer, ReadChatRequest(body, model));
