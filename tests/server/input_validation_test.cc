@@ -2,6 +2,7 @@
 #include "server/api/cog/input_validation.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "server/api/cog/schema_check.h"
@@ -176,4 +177,13 @@ TEST_CASE("a message shows a long value only in part and stays valid UTF-8", "[c
 }
 
 }  // namespace
+TEST_CASE("a whole number beyond 64 bits is the largest integer", "[input]") {
+  const auto valid =
+      ValidateInput({{"prompt", {"hi"}}, {"eos_token_id", 2.501e22}, {"bad_words_ids", {{1e300}}}},
+                    InputOrigin::kHttp);
+  REQUIRE(valid.errors.empty());
+  CHECK(valid.values["eos_token_id"] == std::numeric_limits<int64_t>::max());
+  CHECK(valid.values["bad_words_ids"][0][0] == std::numeric_limits<int64_t>::max());
+}
+
 }  // namespace idefics

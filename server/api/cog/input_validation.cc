@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include <cmath>
+#include <limits>
 
 #include "server/api/cog/schema_check.h"
 
@@ -24,11 +25,18 @@ std::string SchemeOf(const std::string& text) {
   return colon == std::string::npos || end < colon || colon > 20 ? "" : text.substr(0, colon);
 }
 
+// The nearest 64-bit integer: what is beyond them is outside of every limit too.
+int64_t NearestInteger(double number) {
+  constexpr double kBeyond = 9223372036854775808.0;  // 2^63
+  if (number >= kBeyond) return std::numeric_limits<int64_t>::max();
+  if (number < -kBeyond) return std::numeric_limits<int64_t>::min();
+  return static_cast<int64_t>(number);
+}
+
 // 16.0 passes as an integer; the engine gets 16.
 void MakeIntegers(json& value, const json& schema) {
   if (value.is_number_float() && schema.value("type", "") == "integer") {
-    const double number = value.get<double>();
-    value = static_cast<int64_t>(number);
+    value = NearestInteger(value.get<double>());
   } else if (value.is_array()) {
     const json* items = schema.contains("items") ? &schema["items"] : nullptr;
     if (schema.contains("anyOf")) items = &schema["anyOf"].back()["items"];
