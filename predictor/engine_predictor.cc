@@ -48,27 +48,13 @@ SamplingParams EnginePredictor::ResolveSampling(const GenerateRequest& request) 
   return sampling;
 }
 
-// Tells a text that cannot fit by its bytes: to tokenize it would cost a hundred bytes for each.
-Status EnginePredictor::CheckTextBytes(const GenerateRequest& request) const {
-  const auto max_tokens = static_cast<size_t>(parts_.engine->options().max_sequence_tokens);
-  const size_t max_bytes = max_tokens * parts_.tokenizer->max_token_bytes();
-  if (max_bytes == 0) return Status::Ok();
-  size_t bytes = 0;
-  for (const PromptPiece& piece : request.prompt) {
-    if (const auto* text = std::get_if<PromptText>(&piece)) bytes += text->text.size();
-  }
-  if (bytes <= max_bytes) return Status::Ok();
-  return Status::PromptTooLong("the prompt has " + std::to_string(bytes) +
-                               " bytes of text, more than " + std::to_string(max_tokens) +
-                               " tokens can hold (--max-sequence-tokens): shorten the prompt");
-}
-
 Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
                                                const std::stop_token& stop) const {
   if (request.prompt.empty()) {
     return Status::InvalidInput("the prompt is empty: give at least one text or image");
   }
-  RETURN_IF_ERROR(CheckTextBytes(request));
+  RETURN_IF_ERROR(CheckTextBytes(*parts_.tokenizer, request.prompt,
+                                 parts_.engine->options().max_sequence_tokens));
   EngineRequest prepared;
   for (const PromptPiece& piece : request.prompt) {
     if (stop.stop_requested()) return Status(ErrorCode::kCanceled, "canceled");

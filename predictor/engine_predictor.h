@@ -35,7 +35,6 @@ class EnginePredictor : public Predictor {
   PredictorHealth health() const override;
 
  private:
-  Status CheckTextBytes(const GenerateRequest& request) const;
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;
   Result<EngineImage> PrepareImage(const PromptImage& image, const std::stop_token& stop) const;
   SamplingParams ResolveSampling(const GenerateRequest& request) const;

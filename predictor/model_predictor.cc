@@ -29,20 +29,12 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const Bundle& bundle) {
 ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& options) {
   const TokenizerConfig& tokenizer = manifest.tokenizer;
   ModelInfo info;
-  info.name = manifest.name;
   info.prompt_eos_token_ids = PromptEosTokenIds(manifest);
   info.question_eos_token_ids = QuestionEosTokenIds(manifest);
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
   info.max_images = options.runner.image_cache_slots;
   info.max_concurrency = options.engine.max_num_seqs;
   info.max_sequence_tokens = options.engine.max_sequence_tokens;
-  info.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
-  info.has_end_of_utterance = tokenizer.end_of_utterance >= 0;
-  for (const auto& [literal, id] : tokenizer.special_tokens) {
-    if (id == tokenizer.bos) info.bos_token = literal;
-    if (id == tokenizer.eos) info.eos_token = literal;
-    if (id == tokenizer.pad) info.pad_token = literal;
-  }
   return info;
 }
 

@@ -78,6 +78,20 @@ TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPi
   return prompt;
 }
 
+Status CheckTextBytes(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
+                      int max_sequence_tokens) {
+  const size_t max_bytes = static_cast<size_t>(max_sequence_tokens) * tokenizer.max_token_bytes();
+  if (max_bytes == 0) return Status::Ok();
+  size_t bytes = 0;
+  for (const PromptPiece& piece : pieces) {
+    if (const auto* text = std::get_if<PromptText>(&piece)) bytes += text->text.size();
+  }
+  if (bytes <= max_bytes) return Status::Ok();
+  return Status::PromptTooLong("the prompt has " + std::to_string(bytes) +
+                               " bytes of text, more than " + std::to_string(max_sequence_tokens) +
+                               " tokens can hold (--max-sequence-tokens): shorten the prompt");
+}
+
 std::vector<int32_t> ImageIndex(std::span<const int32_t> tokens, const SpecialTokens& special,
                                 int32_t num_images) {
   std::vector<int32_t> index;

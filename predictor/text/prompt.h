@@ -28,6 +28,11 @@ struct TokenizedPrompt {
 TokenizedPrompt BuildPrompt(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
                             bool add_end_of_utterance);
 
+// kPromptTooLong for a text that cannot fit into so many tokens, told by its bytes: to tokenize it
+// would cost a hundred bytes for each.
+Status CheckTextBytes(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces,
+                      int max_sequence_tokens);
+
 // Each token sees the last <image> at or before it. Tokens after </s> see none until the next
 // <image>; nor do those whose last <image> has an index >= num_images.
 std::vector<int32_t> ImageIndex(std::span<const int32_t> tokens, const SpecialTokens& special,

@@ -21,16 +21,15 @@ bool IsShown(const JobEvent& event) {
 // A cursor on the job's log.
 class JobStream {
  public:
-  JobStream(std::shared_ptr<Job> job, StreamParts parts)
-      : job_(std::move(job)), parts_(std::move(parts)) {}
+  JobStream(std::shared_ptr<Job> job, std::shared_ptr<StreamWriter> writer)
+      : job_(std::move(job)), writer_(std::move(writer)) {}
 
   std::optional<Status> WaitForText();
-  bool WriteTo(BodyWriter& writer);
-  HttpResponse Fail(const Status& failure) const { return parts_.fail(failure); }
+  bool WriteTo(BodyWriter& body);
 
  private:
   const std::shared_ptr<Job> job_;
-  const StreamParts parts_;
+  const std::shared_ptr<StreamWriter> writer_;
   size_t cursor_ = 0;
   EventLog::Batch first_;  // read while waiting for text
 };
@@ -56,15 +55,15 @@ std::optional<Status> JobStream::WaitForText() {
 }
 
 // False: the client left.
-bool JobStream::WriteTo(BodyWriter& writer) {
-  std::string bytes = parts_.begin(*job_);
+bool JobStream::WriteTo(BodyWriter& body) {
+  std::string bytes = writer_->Begin(*job_);
   EventLog::Batch batch = std::move(first_);
   for (;;) {
-    parts_.render(*job_, batch.events, batch.skipped, &bytes);
-    if (!bytes.empty() && !writer.Write(bytes)) return false;
+    writer_->Append(*job_, batch.events, batch.skipped, &bytes);
+    if (!bytes.empty() && !body.Write(bytes)) return false;
     bytes.clear();
     if (batch.skipped > 0 || (!batch.events.empty() && IsEnd(batch.events.back()))) return true;
-    if (writer.PeerGone()) return false;
+    if (body.PeerGone()) return false;
     batch = job_->log().Wait(&cursor_, kLongWait);
   }
 }
@@ -108,21 +107,21 @@ JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, 
 }
 
 HttpResponse StreamJob(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer,
-                       StreamParts parts) {
+                       std::shared_ptr<StreamWriter> writer) {
   const std::shared_ptr<Job> job = submitted.job;
   peer.WhenGone([&queue = service.queue(), job] {
     queue.Cancel(job);
     job->log().WakeReaders();
   });
   if (submitted.has_slot) service.executor().Start(job);
-  auto stream = std::make_shared<JobStream>(job, std::move(parts));
-  if (const auto failure = stream->WaitForText()) return stream->Fail(*failure);
+  auto stream = std::make_shared<JobStream>(job, writer);
+  if (const auto failure = stream->WaitForText()) return writer->Fail(*failure);
   HttpResponse response;
   response.headers = {{"Content-Type", "text/event-stream; charset=utf-8"},
                       {"Cache-Control", "no-cache"},
                       {"X-Accel-Buffering", "no"}};
-  response.stream = [stream, &queue = service.queue(), job](BodyWriter& writer) {
-    if (!stream->WriteTo(writer)) queue.Cancel(job);
+  response.stream = [stream, &queue = service.queue(), job](BodyWriter& body) {
+    if (!stream->WriteTo(body)) queue.Cancel(job);
   };
   return response;
 }

@@ -3,7 +3,7 @@
 // leaves has given up, and whose streams say nothing before the first token.
 #pragma once
 
-#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -30,19 +30,20 @@ uint64_t AnswerBytes(const JobView& view);
 JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer);
 
 // What a streamed answer is made of. Called by one thread at a time.
-struct StreamParts {
+class StreamWriter {
+ public:
+  virtual ~StreamWriter() = default;
   // The first bytes; called once there is something to send.
-  std::function<std::string(const Job& job)> begin;
+  virtual std::string Begin(const Job& job) = 0;
   // Appends what events become. `skipped`: so many were lost, and none follow.
-  std::function<void(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-                     std::string* out)>
-      render;
+  virtual void Append(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
+                      std::string* out) = 0;
   // The answer where the job failed before there was anything to send.
-  std::function<HttpResponse(const Status& failure)> fail;
+  virtual HttpResponse Fail(const Status& failure) const = 0;
 };
 
 // Has the job run, waits for its first text, and answers 200 with an event stream.
 HttpResponse StreamJob(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer,
-                       StreamParts parts);
+                       std::shared_ptr<StreamWriter> writer);
 
 }  // namespace idefics

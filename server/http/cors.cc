@@ -2,18 +2,16 @@
 #include "server/http/cors.h"
 
 #include <algorithm>
-#include <sstream>
 
 #include "common/ascii.h"
+#include "server/http/header_list.h"
 
 namespace idefics {
 
 Result<CorsPolicy> CorsPolicy::Parse(const std::string& list) {
   CorsPolicy policy;
-  std::istringstream in(list);
-  for (std::string item; std::getline(in, item, ',');) {
-    const std::string origin = ToLower(StripSpaces(item));
-    if (origin.empty()) continue;
+  for (const std::string_view item : SplitHeaderList(list, ",")) {
+    const std::string origin = ToLower(item);
     if (origin == "*") {
       policy.any_ = true;
       continue;

@@ -11,6 +11,7 @@
 #include "server/api/cog/health.h"
 #include "server/api/cog/prediction_object.h"
 #include "server/api/cog/rejection_response.h"
+#include "server/api/job_exchange.h"
 #include "server/api/json_body.h"
 #include "server/http/header_list.h"
 #include "server/http/sse.h"
@@ -115,7 +116,9 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
   if (const auto* refused = std::get_if<Rejection>(&result)) return CogResponse(*refused);
   const auto& submitted = std::get<JobService::Submitted>(result);
   const bool waits = submitted.is_new && !wants_stream && !WantsAsync(request);
-  if (waits) return WaitForEnd(submitted, *request.peer);
+  if (waits) {
+    return Shown(200, *submitted.job, WaitForEnd(service_, submitted, *request.peer));
+  }
   if (submitted.has_slot) service_.executor().Start(submitted.job);
   if (wants_stream) {
     return streams_.Open(submitted.job, /*from_start=*/submitted.is_new, *request.peer,
@@ -123,15 +126,6 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
   }
   // Of a new one: as it was when it was received.
   return Shown(202, *submitted.job, submitted.is_new ? JobView() : submitted.job->log().View());
-}
-
-HttpResponse CogRoutes::WaitForEnd(const JobService::Submitted& submitted, HttpPeer& peer) {
-  const std::shared_ptr<Job>& job = submitted.job;
-  peer.WhenGone([&queue = service_.queue(), job] { queue.Cancel(job); });
-  if (submitted.has_slot) service_.executor().RunHere(job);
-  while (!job->log().WaitFinished(std::chrono::hours(1))) {
-  }
-  return Shown(200, *job, job->log().View());
 }
 
 }  // namespace idefics

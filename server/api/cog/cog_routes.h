@@ -23,7 +23,6 @@ class CogRoutes {
  private:
   HttpResponse Health() const;
   HttpResponse Predict(HttpRequest& request, const std::string* path_id);
-  HttpResponse WaitForEnd(const JobService::Submitted& submitted, HttpPeer& peer);
   HttpResponse Get(const std::string& id);
   HttpResponse Cancel(const std::string& id);
 

@@ -6,17 +6,12 @@
 #include <utility>
 
 #include "common/random_id.h"
-#include "common/utf8.h"
+#include "server/api/token_text.h"
 
 namespace idefics {
 namespace {
 
 using nlohmann::json;
-
-// JSON has no infinity.
-constexpr float kSmallestLogprob = -9999;
-
-float Finite(float logprob) { return logprob > kSmallestLogprob ? logprob : kSmallestLogprob; }
 
 const char* FinishReasonName(FinishReason reason) {
   return reason == FinishReason::kLength ? "length" : "stop";
@@ -62,19 +57,10 @@ json UsageObject(const JobUsage& usage) {
           {"prompt_tokens_details", {{"cached_tokens", 0}, {"image_tokens", usage.image_tokens}}}};
 }
 
-// A byte of a character is no text of its own.
-std::string AnswerWriter::TokenText(int32_t id) const {
-  const TokenPiece piece = tokenizer_.piece(id);
-  if (piece.kind == TokenPiece::Kind::kByte) return std::string(kReplacementCharacter);
-  return std::string(piece.text);
-}
-
 json AnswerWriter::TokenObject(int32_t id, float logprob) const {
-  const TokenPiece piece = tokenizer_.piece(id);
-  const bool is_byte = piece.kind == TokenPiece::Kind::kByte;
-  return {{"token", TokenText(id)},
-          {"logprob", Finite(logprob)},
-          {"bytes", is_byte ? json::array({piece.byte}) : BytesOf(piece.text)}};
+  return {{"token", TokenText(tokenizer_, id)},
+          {"logprob", FiniteLogprob(logprob)},
+          {"bytes", BytesOf(tokenizer_.Bytes(id))}};
 }
 
 json AnswerWriter::ChatLogprobs(const TokenDetails& tokens) const {
@@ -96,13 +82,14 @@ json AnswerWriter::TextLogprobs(const TokenDetails& tokens, size_t* offset) cons
               {"top_logprobs", json::array()},
               {"text_offset", json::array()}};
   for (size_t i = 0; i < tokens.ids.size() && i < tokens.logprobs.size(); ++i) {
-    const std::string text = TokenText(tokens.ids[i]);
+    const std::string text = TokenText(tokenizer_, tokens.ids[i]);
     const TokenLogprobs& token = tokens.logprobs[i];
     json top = json::object();
-    for (const auto& [id, logprob] : token.top) top[TokenText(id)] = Finite(logprob);
-    top[text] = Finite(token.logprob);
+    for (const auto& [id, logprob] : token.top)
+      top[TokenText(tokenizer_, id)] = FiniteLogprob(logprob);
+    top[text] = FiniteLogprob(token.logprob);
     out["tokens"].push_back(text);
-    out["token_logprobs"].push_back(Finite(token.logprob));
+    out["token_logprobs"].push_back(FiniteLogprob(token.logprob));
     out["top_logprobs"].push_back(std::move(top));
     out["text_offset"].push_back(*offset);
     *offset += NumCharacters(text);

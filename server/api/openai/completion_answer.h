@@ -60,7 +60,6 @@ class AnswerWriter {
   nlohmann::json ChatLogprobs(const TokenDetails& tokens) const;
   nlohmann::json TextLogprobs(const TokenDetails& tokens, size_t* offset) const;
   nlohmann::json TokenObject(int32_t id, float logprob) const;
-  std::string TokenText(int32_t id) const;
   size_t& OffsetOf(int choice);
 
   const AnswerHead& head_;

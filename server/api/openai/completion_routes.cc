@@ -9,6 +9,7 @@
 #include "server/api/job_exchange.h"
 #include "server/api/json_body.h"
 #include "server/api/openai/completion_stream.h"
+#include "server/api/openai/request_fields.h"
 #include "server/api/openai/response_answer.h"
 #include "server/api/openai/response_request.h"
 
@@ -30,23 +31,11 @@ Rejection NoMemoryFor(uint64_t bytes) {
 
 }  // namespace
 
-std::optional<OpenAiError> WhyNotReady(const JobService& service) {
-  if (service.setup().phase() != SetupState::Phase::kReady) {
-    return ErrorOf(Rejection{Rejection::Kind::kNotReady, "", {}});
-  }
-  if (service.predictor().tokenizer() != nullptr) return std::nullopt;
-  OpenAiError error = InvalidField("", "this server has no model, only a stand-in for one");
-  error.status = 501;
-  return error;
-}
-
 std::variant<CompletionRequest, OpenAiError> CompletionRoutes::Read(HttpRequest& request,
                                                                     Form form) const {
-  if (auto unready = WhyNotReady(service_)) return *unready;
-  auto body = ReadJsonBody(request);
-  if (const auto* refused = std::get_if<Rejection>(&body)) return ErrorOf(*refused);
+  auto body = ReadFields(service_, request);
+  if (const auto* error = std::get_if<OpenAiError>(&body)) return *error;
   const json& fields = std::get<json>(body);
-  if (!fields.is_object()) return InvalidField("", "the body must be a JSON object");
   const Predictor& predictor = service_.predictor();
   const ModelFacts model{predictor.info(), *predictor.tokenizer(), options_};
   switch (form) {
@@ -89,14 +78,7 @@ HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& re
     }
     return ErrorResponse(FailureOf(EndOf(view), writer->wanted()));
   }
-  StreamParts parts;
-  parts.begin = [writer](const Job& job) { return writer->Begin(job); };
-  parts.render = [writer](const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-                          std::string* out) { writer->Append(job, events, skipped, out); };
-  parts.fail = [writer](const Status& failure) {
-    return ErrorResponse(FailureOf(failure, writer->wanted()));
-  };
-  return StreamJob(service_, submitted, *request.peer, std::move(parts));
+  return StreamJob(service_, submitted, *request.peer, writer);
 }
 
 void CompletionRoutes::CancelAll(const Jobs& jobs) {
@@ -157,16 +139,9 @@ HttpResponse CompletionRoutes::WaitForAll(const Jobs& jobs, const CompletionRequ
 
 HttpResponse CompletionRoutes::Stream(const JobService::Submitted& submitted,
                                       CompletionRequest wanted, AnswerHead head, HttpPeer& peer) {
-  const auto stream = std::make_shared<CompletionStream>(std::move(wanted), std::move(head),
-                                                         *service_.predictor().tokenizer());
-  StreamParts parts;
-  parts.begin = [stream](const Job& job) { return stream->Begin(job); };
-  parts.render = [stream](const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-                          std::string* out) { stream->Append(job, events, skipped, out); };
-  parts.fail = [stream](const Status& failure) {
-    return ErrorResponse(FailureOf(failure, stream->wanted()));
-  };
-  return StreamJob(service_, submitted, peer, std::move(parts));
+  return StreamJob(service_, submitted, peer,
+                   std::make_shared<CompletionStream>(std::move(wanted), std::move(head),
+                                                      *service_.predictor().tokenizer()));
 }
 
 }  // namespace idefics

@@ -43,7 +43,4 @@ class CompletionRoutes {
   const OpenAiOptions& options_;
 };
 
-// Why no request is taken now, or nothing.
-std::optional<OpenAiError> WhyNotReady(const JobService& service);
-
 }  // namespace idefics

@@ -3,7 +3,6 @@
 
 #include <utility>
 
-#include "server/api/job_exchange.h"
 #include "server/api/json_body.h"
 #include "server/api/openai/openai_error.h"
 

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "server/api/job_exchange.h"
 #include "server/api/openai/completion_answer.h"
-#include "server/jobs/job.h"
 
 namespace idefics {
 
-class CompletionStream {
+class CompletionStream final : public StreamWriter {
  public:
   // `tokenizer` must outlive this.
   CompletionStream(CompletionRequest wanted, AnswerHead head, const Tokenizer& tokenizer)
@@ -19,11 +19,12 @@ class CompletionStream {
   CompletionStream(const CompletionStream&) = delete;
   CompletionStream& operator=(const CompletionStream&) = delete;
 
-  std::string Begin(const Job& job);
+  std::string Begin(const Job& job) override;
   void Append(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-              std::string* out);
-
-  const CompletionRequest& wanted() const { return wanted_; }
+              std::string* out) override;
+  HttpResponse Fail(const Status& failure) const override {
+    return ErrorResponse(FailureOf(failure, wanted_));
+  }
 
  private:
   void AppendChunk(nlohmann::json chunk, std::string* out);

@@ -11,6 +11,7 @@
 #include "common/random_id.h"
 #include "common/utf8.h"
 #include "server/api/json_body.h"
+#include "server/api/openai/request_fields.h"
 
 namespace idefics {
 namespace {

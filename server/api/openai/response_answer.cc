@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "common/random_id.h"
-#include "server/api/job_exchange.h"
 #include "server/api/json_body.h"
 #include "server/http/sse.h"
 

@@ -6,12 +6,12 @@
 #include <string>
 #include <vector>
 
+#include "server/api/job_exchange.h"
 #include "server/api/openai/completion_request.h"
-#include "server/jobs/job.h"
 
 namespace idefics {
 
-class ResponseWriter {
+class ResponseWriter final : public StreamWriter {
  public:
   ResponseWriter(CompletionRequest wanted, std::string model);
 
@@ -21,10 +21,12 @@ class ResponseWriter {
   // `view`: of a job that succeeded.
   nlohmann::json Whole(const JobView& view) const;
 
-  // The events of a stream: those that come before any text, and those of a batch of the log.
-  std::string Begin(const Job& job);
+  std::string Begin(const Job& job) override;
   void Append(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-              std::string* out);
+              std::string* out) override;
+  HttpResponse Fail(const Status& failure) const override {
+    return ErrorResponse(FailureOf(failure, wanted_));
+  }
 
  private:
   nlohmann::json Object(const char* status) const;

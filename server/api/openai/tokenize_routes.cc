@@ -2,30 +2,18 @@
 #include "server/api/openai/tokenize_routes.h"
 
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <utility>
 
 #include "predictor/text/prompt.h"
 #include "server/api/field_reader.h"
 #include "server/api/json_body.h"
 #include "server/api/openai/chat_prompt.h"
-#include "server/api/openai/completion_routes.h"
+#include "server/api/openai/request_fields.h"
 
 namespace idefics {
 namespace {
 
 using nlohmann::json;
-using Fields = std::variant<json, OpenAiError>;
-
-Fields ReadObject(JobService& service, HttpRequest& request) {
-  if (auto unready = WhyNotReady(service)) return *unready;
-  auto body = ReadJsonBody(request);
-  if (const auto* refused = std::get_if<Rejection>(&body)) return ErrorOf(*refused);
-  json& fields = std::get<json>(body);
-  if (!fields.is_object()) return InvalidField("", "the body must be a JSON object");
-  return std::move(fields);
-}
-
 // A token as a vocabulary lists it.
 std::string TokenName(const Tokenizer& tokenizer, int32_t id) {
   const TokenPiece piece = tokenizer.piece(id);
@@ -57,26 +45,10 @@ std::vector<PromptPiece> ReadPieces(const Tokenizer& tokenizer, FieldReader* fie
   return {};
 }
 
-// A text that could fit no prompt is not worth its tokens, which cost a hundred times its bytes.
-std::optional<OpenAiError> CheckTextBytes(const std::vector<PromptPiece>& pieces,
-                                          const Predictor& predictor) {
-  const size_t most = static_cast<size_t>(predictor.info().max_sequence_tokens) *
-                      predictor.tokenizer()->max_token_bytes();
-  size_t bytes = 0;
-  for (const PromptPiece& piece : pieces) {
-    if (const auto* text = std::get_if<PromptText>(&piece)) bytes += text->text.size();
-  }
-  if (most == 0 || bytes <= most) return std::nullopt;
-  return InvalidField("prompt",
-                      "the text has " + std::to_string(bytes) +
-                          " bytes, more than the model's maximum context length can hold",
-                      "context_length_exceeded");
-}
-
 }  // namespace
 
 HttpResponse TokenizeRoutes::Tokenize(HttpRequest& request) const {
-  Fields object = ReadObject(service_, request);
+  auto object = ReadFields(service_, request);
   if (const auto* error = std::get_if<OpenAiError>(&object)) return ErrorResponse(*error);
   const Predictor& predictor = service_.predictor();
   const Tokenizer& tokenizer = *predictor.tokenizer();
@@ -87,7 +59,12 @@ HttpResponse TokenizeRoutes::Tokenize(HttpRequest& request) const {
   fields.Bool("return_token_strs", &return_token_strs);
   const std::vector<PromptPiece> pieces = ReadPieces(tokenizer, &fields);
   if (fields.failed()) return ErrorResponse(InvalidField(*fields.error()));
-  if (auto error = CheckTextBytes(pieces, predictor)) return ErrorResponse(*error);
+  const Status fits = CheckTextBytes(tokenizer, pieces, predictor.info().max_sequence_tokens);
+  if (!fits.ok()) {
+    OpenAiError error = ErrorOf(fits);
+    error.param = "prompt";
+    return ErrorResponse(error);
+  }
   std::vector<int32_t> tokens;
   const auto* text = pieces.size() == 1 ? std::get_if<PromptText>(&pieces.front()) : nullptr;
   if (text != nullptr && !add_special_tokens) {
@@ -106,7 +83,7 @@ HttpResponse TokenizeRoutes::Tokenize(HttpRequest& request) const {
 }
 
 HttpResponse TokenizeRoutes::Detokenize(HttpRequest& request) const {
-  Fields object = ReadObject(service_, request);
+  auto object = ReadFields(service_, request);
   if (const auto* error = std::get_if<OpenAiError>(&object)) return ErrorResponse(*error);
   const Tokenizer& tokenizer = *service_.predictor().tokenizer();
   FieldReader fields(std::get<json>(object), "");

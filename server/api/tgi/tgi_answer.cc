@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/api/tgi/tgi_answer.h"
 
-#include <algorithm>
 #include <utility>
 
-#include "common/utf8.h"
-#include "server/api/job_exchange.h"
 #include "server/api/json_body.h"
+#include "server/api/token_text.h"
 
 namespace idefics {
 namespace {
 
 using nlohmann::json;
-
-constexpr float kSmallestLogprob = -9999;  // JSON has no infinity
 
 const char* FinishReasonName(FinishReason reason) {
   switch (reason) {
@@ -26,16 +22,10 @@ const char* FinishReasonName(FinishReason reason) {
   }
 }
 
-std::string TokenText(const Tokenizer& tokenizer, int32_t id) {
-  const TokenPiece piece = tokenizer.piece(id);
-  if (piece.kind == TokenPiece::Kind::kByte) return std::string(kReplacementCharacter);
-  return std::string(piece.text);
-}
-
 json TokenObject(const Tokenizer& tokenizer, int32_t id, float logprob, std::string text) {
   return {{"id", id},
           {"text", std::move(text)},
-          {"logprob", std::max(logprob, kSmallestLogprob)},
+          {"logprob", FiniteLogprob(logprob)},
           {"special", tokenizer.IsSpecial(id)}};
 }
 
@@ -72,6 +62,13 @@ TgiError TgiErrorOf(const Status& failure) {
     default:
       return {422, "Input validation error: " + failure.message(), "validation"};
   }
+}
+
+HttpResponse TgiErrorResponse(const TgiError& error) {
+  HttpResponse response = HttpResponse::Json(
+      error.status, JsonBytes({{"error", error.message}, {"error_type", error.type}}));
+  if (error.status == 429 || error.status == 503) response.headers.emplace_back("Retry-After", "1");
+  return response;
 }
 
 json TgiAnswer(const JobView& view, const TgiRequest& wanted, const Tokenizer& tokenizer) {

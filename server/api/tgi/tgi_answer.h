@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "predictor/text/tokenizer.h"
+#include "server/api/job_exchange.h"
 #include "server/api/tgi/tgi_request.h"
-#include "server/jobs/job.h"
 
 namespace idefics {
 
@@ -20,19 +20,27 @@ struct TgiError {
 
 TgiError TgiErrorOf(const Status& failure);
 
+// {"error", "error_type"}, with Retry-After where trying again may help.
+HttpResponse TgiErrorResponse(const TgiError& error);
+inline HttpResponse TgiFailure(const Status& failure) {
+  return TgiErrorResponse(TgiErrorOf(failure));
+}
+
 // {"generated_text", "details"?}. `view`: of a job that succeeded.
 nlohmann::json TgiAnswer(const JobView& view, const TgiRequest& wanted, const Tokenizer& tokenizer);
 
 // The records of a stream: one a token; the last one holds the whole text too, and so is held back
 // until the job has ended. Used by one thread at a time.
-class TgiStreamWriter {
+class TgiStreamWriter final : public StreamWriter {
  public:
   // `tokenizer` must outlive this.
   TgiStreamWriter(TgiRequest wanted, const Tokenizer& tokenizer)
       : wanted_(std::move(wanted)), tokenizer_(tokenizer) {}
 
+  std::string Begin(const Job& /*job*/) override { return ""; }
   void Append(const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-              std::string* out);
+              std::string* out) override;
+  HttpResponse Fail(const Status& failure) const override { return TgiFailure(failure); }
 
  private:
   void AppendText(const JobText& text, std::string* out);

@@ -17,11 +17,8 @@ namespace {
 using nlohmann::json;
 using Kind = Rejection::Kind;
 
-HttpResponse Error(int status, const std::string& message, const char* type) {
-  HttpResponse response =
-      HttpResponse::Json(status, JsonBytes({{"error", message}, {"error_type", type}}));
-  if (status == 429 || status == 503) response.headers.emplace_back("Retry-After", "1");
-  return response;
+HttpResponse Error(int status, std::string message, const char* type) {
+  return TgiErrorResponse({status, std::move(message), type});
 }
 
 HttpResponse Refused(const Rejection& rejection) {
@@ -43,11 +40,6 @@ HttpResponse Refused(const Rejection& rejection) {
     default:
       return Error(400, rejection.message, "validation");
   }
-}
-
-HttpResponse Failed(const Status& failure) {
-  const TgiError error = TgiErrorOf(failure);
-  return Error(error.status, error.message, error.type);
 }
 
 }  // namespace
@@ -101,7 +93,7 @@ HttpResponse TgiRoutes::Generate(HttpRequest& request, bool streams) {
 
 HttpResponse TgiRoutes::Whole(const Started& started, HttpPeer& peer) {
   const JobView view = WaitForEnd(service_, started.submitted, peer);
-  if (view.state != JobState::kSucceeded) return Failed(EndOf(view));
+  if (view.state != JobState::kSucceeded) return TgiFailure(EndOf(view));
   HttpResponse response = HttpResponse::Json(
       200, JsonBytes(TgiAnswer(view, started.wanted, *service_.predictor().tokenizer())));
   response.headers.emplace_back("x-prompt-tokens", std::to_string(view.usage.prompt_tokens));
@@ -110,14 +102,9 @@ HttpResponse TgiRoutes::Whole(const Started& started, HttpPeer& peer) {
 }
 
 HttpResponse TgiRoutes::Stream(Started started, HttpPeer& peer) {
-  const auto writer = std::make_shared<TgiStreamWriter>(std::move(started.wanted),
-                                                        *service_.predictor().tokenizer());
-  StreamParts parts;
-  parts.begin = [](const Job&) { return std::string(); };
-  parts.render = [writer](const Job& job, const std::vector<JobEvent>& events, size_t skipped,
-                          std::string* out) { writer->Append(job, events, skipped, out); };
-  parts.fail = Failed;
-  return StreamJob(service_, started.submitted, peer, std::move(parts));
+  return StreamJob(service_, started.submitted, peer,
+                   std::make_shared<TgiStreamWriter>(std::move(started.wanted),
+                                                     *service_.predictor().tokenizer()));
 }
 
 HttpResponse TgiRoutes::Info() const {
