@@ -71,7 +71,7 @@ void Run(const nlohmann::json& body) {
   Check(tokenizer, ReadChatRequest(body, model));
   Check(tokenizer, ReadTextRequest(body, model));
   Check(tokenizer, ReadResponseRequest(body, model));
-  const auto read = ReadTgiRequest(body, vocabulary);
+  const auto read = ReadTgiRequest(body, vocabulary, /*streams=*/false);
   if (const auto* wanted = std::get_if<TgiRequest>(&read)) CheckRequest(tokenizer, wanted->request);
 }
 

@@ -90,8 +90,8 @@ std::vector<PromptPiece> SplitInputs(std::string_view inputs) {
   return pieces;
 }
 
-std::variant<TgiRequest, FieldProblem> ReadTgiRequest(const json& body,
-                                                      const Predictor& predictor) {
+std::variant<TgiRequest, FieldProblem> ReadTgiRequest(const json& body, const Predictor& predictor,
+                                                      bool streams) {
   TgiRequest out;
   FieldReader fields(body, "");
   std::string inputs;
@@ -99,6 +99,7 @@ std::variant<TgiRequest, FieldProblem> ReadTgiRequest(const json& body,
     fields.Fail("inputs", "inputs is empty: give a text");
   }
   fields.Bool("stream", &out.stream);
+  out.stream |= streams;
   static const json kNone = json::object();
   const json* given = fields.Find("parameters");
   if (given != nullptr && !given->is_object()) {
@@ -120,8 +121,10 @@ std::variant<TgiRequest, FieldProblem> ReadTgiRequest(const json& body,
   if (!out.request.sampling.IsEos(special.eos)) {
     out.request.sampling.eos_token_ids.push_back(special.eos);
   }
-  out.request.sampling.logprobs_mode = LogprobsMode::kRaw;
-  out.request.sampling.num_logprobs = out.top_n_tokens;
+  if (out.details || out.stream) {  // only these show tokens, and whole logits cost time
+    out.request.sampling.logprobs_mode = LogprobsMode::kRaw;
+    out.request.sampling.num_logprobs = out.top_n_tokens;
+  }
   return out;
 }
 

@@ -21,8 +21,9 @@ struct TgiRequest {
   int top_n_tokens = 0;
 };
 
+// `streams`: the route does, whatever the body says.
 std::variant<TgiRequest, FieldProblem> ReadTgiRequest(const nlohmann::json& body,
-                                                      const Predictor& predictor);
+                                                      const Predictor& predictor, bool streams);
 
 // "![](URL)" is an image; the rest is text, in which the turns' tokens are special.
 std::vector<PromptPiece> SplitInputs(std::string_view inputs);

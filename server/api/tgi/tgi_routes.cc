@@ -56,7 +56,8 @@ void TgiRoutes::AddTo(Router& router) {
   router.Add("GET", "/info", [this](HttpRequest&) { return Info(); });
 }
 
-std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& request) {
+std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& request,
+                                                                bool streams) {
   if (service_.setup().phase() != SetupState::Phase::kReady)
     return Refused({Kind::kNotReady, "", {}});
   const Predictor& predictor = service_.predictor();
@@ -68,7 +69,7 @@ std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& req
   if (!std::get<json>(body).is_object()) {
     return Error(422, "the body must be a JSON object", "validation");
   }
-  auto read = ReadTgiRequest(std::get<json>(body), predictor);
+  auto read = ReadTgiRequest(std::get<json>(body), predictor, streams);
   if (const auto* problem = std::get_if<FieldProblem>(&read)) {
     return Error(422, problem->message, "validation");
   }
@@ -84,10 +85,10 @@ std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& req
 }
 
 HttpResponse TgiRoutes::Generate(HttpRequest& request, bool streams) {
-  auto begun = Start(request);
+  auto begun = Start(request, streams);
   if (auto* refused = std::get_if<HttpResponse>(&begun)) return std::move(*refused);
   auto& started = std::get<Started>(begun);
-  if (streams || started.wanted.stream) return Stream(std::move(started), *request.peer);
+  if (started.wanted.stream) return Stream(std::move(started), *request.peer);
   return Whole(started, *request.peer);
 }
 

@@ -31,7 +31,7 @@ class TgiRoutes {
     JobService::Submitted submitted;
   };
 
-  std::variant<Started, HttpResponse> Start(HttpRequest& request);
+  std::variant<Started, HttpResponse> Start(HttpRequest& request, bool streams);
   HttpResponse Generate(HttpRequest& request, bool streams);
   HttpResponse Whole(const Started& started, HttpPeer& peer);
   HttpResponse Stream(Started started, HttpPeer& peer);
