@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the weight W [n, k] of a decoder's linear is stored: the one description that the loader's
+// How the weight W [n, k] of a linear is stored: the one description that the loader's
 // checks, the operators and the tests of scripts/export/packing.py share. What the numbers in these
 // tensors mean is in predictor/ops/packed_weight.h. Constants and pure functions, any thread.
 #pragma once
@@ -55,6 +55,7 @@ constexpr const LinearFormat& FormatOf(LinearForm form) {
 
 // What bundle.json may say; it gives the form together with the activations' type.
 constexpr const char* kBundleQuantizations[] = {"none", "int8", "int4"};
+constexpr const char* kVisionQuantizations[] = {"none", "int8"};
 
 // The words of a column of W [n, k], without those of scale_rows.
 constexpr int64_t WordsOf(LinearForm form, int64_t k) { return CeilDiv(k, FormatOf(form).word_k); }

@@ -75,10 +75,45 @@ std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest) {
   return tensors;
 }
 
-Status CheckDecoderLinears(const BundleManifest& manifest, const std::vector<TensorView>& tensors) {
+std::vector<ExpectedTensor> VisionLinears(const BundleManifest& manifest) {
+  const ModelConfig& model = manifest.model;
+  const int64_t e = model.vision.embed_dim;
+  const LinearForm form = FormOf(manifest.vision_quantization, manifest.dtype);
+  std::vector<ExpectedTensor> tensors;
+  const auto add = [&](const std::string& name, int64_t n, int64_t k) {
+    AddLinear("vision." + name, n, k, form, &tensors);
+  };
+  const int64_t side = model.vision.patch_size;
+  AddLinear("vision.patch_embedding", e, model.vision.num_channels * side * side,
+            FormOf("none", manifest.dtype), &tensors);
+  for (int64_t i = 0; i < model.vision.num_layers; ++i) {
+    const std::string layer = "layers." + std::to_string(i);
+    add(layer + ".qkv", 3 * e, e);
+    add(layer + ".out", e, e);
+    add(layer + ".fc1", model.vision.intermediate_size, e);
+    add(layer + ".fc2", e, model.vision.intermediate_size);
+  }
+  const int64_t inner = model.perceiver.num_heads * model.perceiver.head_dim;
+  for (int64_t i = 0; model.use_resampler && i < model.perceiver.depth; ++i) {
+    const std::string block = "blocks." + std::to_string(i);
+    add(block + ".q", inner, e);
+    add(block + ".kv", 2 * inner, e);
+    add(block + ".out", e, inner);
+    add(block + ".fc", 4 * e, e);
+    add(block + ".proj", e, 4 * e);
+  }
+  for (int64_t i = 0; i < model.num_cross_layers(); ++i) {
+    add("cross." + std::to_string(i) + ".kv", 2 * model.hidden_size, e);
+  }
+  return tensors;
+}
+
+Status CheckLinears(const BundleManifest& manifest, const std::vector<TensorView>& tensors) {
   std::unordered_map<std::string_view, const TensorView*> found;
   for (const TensorView& tensor : tensors) found.emplace(tensor.name, &tensor);
-  for (const ExpectedTensor& expected : DecoderLinears(manifest)) {
+  std::vector<ExpectedTensor> linears = DecoderLinears(manifest);
+  std::ranges::move(VisionLinears(manifest), std::back_inserter(linears));
+  for (const ExpectedTensor& expected : linears) {
     const auto at = found.find(expected.name);
     if (at == found.end()) continue;
     const TensorView& tensor = *at->second;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The types and shapes of the decoder's linears that follow from bundle.json (linear_layout.h). The
+// The types and shapes of the linears that follow from bundle.json (linear_layout.h). The
 // kernels trust them, so a bundle with others is refused when it is loaded.
 #pragma once
 
@@ -22,8 +22,11 @@ struct ExpectedTensor {
 // The weight, and the scale where there is one, of every linear of the decoder.
 std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest);
 
+// The same of everything that looks at pictures.
+std::vector<ExpectedTensor> VisionLinears(const BundleManifest& manifest);
+
 // Fails with kInvalidInput where `tensors` has one of them with another type or shape. Does not
 // look for missing ones: module_loader.h finds those.
-Status CheckDecoderLinears(const BundleManifest& manifest, const std::vector<TensorView>& tensors);
+Status CheckLinears(const BundleManifest& manifest, const std::vector<TensorView>& tensors);
 
 }  // namespace idefics

@@ -311,6 +311,8 @@ Result<BundleManifest> ReadManifest(const Json& json) {
   static constexpr const char* kTypes[] = {"f32", "bf16", "f16"};
   const std::string dtype = ReadChoice(root, "dtype", kTypes, &status);
   manifest.quantization = ReadChoice(root, "quantization", kBundleQuantizations, &status);
+  manifest.vision_quantization =
+      ReadChoice(root, "vision_quantization", kVisionQuantizations, &status);
   RETURN_IF_ERROR(status);
   manifest.dtype = *ParseDType(dtype);
   root.Text("name", &manifest.name);

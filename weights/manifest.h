@@ -16,7 +16,7 @@
 
 namespace idefics {
 
-inline constexpr int kBundleFormatVersion = 3;  // the one that this program reads
+inline constexpr int kBundleFormatVersion = 4;  // the one that this program reads
 
 struct VisionConfig {
   int64_t image_size = 0;
@@ -114,8 +114,9 @@ struct BundleManifest {
   std::string name;
   std::map<std::string, std::string> created_with;  // tool -> version
   std::map<std::string, std::string> source;        // path, architecture, dtype
-  DType dtype = DType::kF32;  // of activations, and of weights that are not quantized
-  std::string quantization;   // of the decoder's linears: "none", "int8", "int4"
+  DType dtype = DType::kF32;        // of activations, and of weights that are not quantized
+  std::string quantization;         // of the decoder's linears: "none", "int8", "int4"
+  std::string vision_quantization;  // of the linears that look at pictures: "none", "int8"
   ModelConfig model;
   ProcessorConfig processor;
   TokenizerConfig tokenizer;

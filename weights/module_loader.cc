@@ -88,9 +88,7 @@ Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& n
     torch::jit::Module module = torch::jit::load(stream);
     RETURN_IF_ERROR(CheckScriptOperators(module).WithPrefix(name + ".ts"));
     module.eval();
-    if (name == "decoder") {
-      RETURN_IF_ERROR(CheckDecoderLinears(bundle.manifest(), bundle.tensors()));
-    }
+    RETURN_IF_ERROR(CheckLinears(bundle.manifest(), bundle.tensors()));
     RETURN_IF_ERROR(SetTensors(bundle, name, device, &module));
     return module;
   } catch (const c10::OutOfMemoryError& error) {

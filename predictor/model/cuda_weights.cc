@@ -55,4 +55,14 @@ void UnpackWeights(const torch::jit::Module& module) {
   }
 }
 
+void DequantizeWeights(const torch::jit::Module& module, at::ScalarType type) {
+  for (torch::jit::Module linear : module.modules()) {
+    if (!linear.hasattr("n") || !linear.hasattr("scale")) continue;
+    const at::Tensor packed = linear.attr("weight").toTensor();
+    const at::Tensor scale = linear.attr("scale").toTensor();
+    const int64_t k = packed.size(1) * packed.size(3);
+    linear.setattr("weight", DequantizeInt8(packed, scale, linear.attr("n").toInt(), k).to(type));
+  }
+}
+
 }  // namespace idefics

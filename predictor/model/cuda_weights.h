@@ -20,4 +20,9 @@ void QuantizeWeightsToFp8(const torch::jit::Module& decoder, at::Device device);
 // Needs room for one more weight. Throws c10::Error.
 void UnpackWeights(const torch::jit::Module& module);
 
+// Replaces the weight of every int8 linear of the module by W [n, k] in `type`, which linear_int8
+// takes on a GPU: for many rows, as pictures have, cuBLAS is faster with W as it is. Needs room for
+// the result. Throws c10::Error.
+void DequantizeWeights(const torch::jit::Module& module, at::ScalarType type);
+
 }  // namespace idefics

@@ -111,6 +111,10 @@ class TorchRunner : public ModelRunner {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
         if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
         UnpackWeights(decoder_);
+        UnpackWeights(vision);
+        if (bundle.manifest().vision_quantization != "none") {
+          DequantizeWeights(vision, vision.attr("class_embedding").toTensor().scalar_type());
+        }
         at::accelerator::emptyCache();  // the arena is sized by what is free
       }));
     }

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m export CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4] [--dtype f32|bf16|f16]
-[--name NAME] [--force]"""
+[--vision f32|bf16|f16|int8] [--name NAME] [--force]"""
 
 import argparse
 import os
@@ -13,6 +13,8 @@ from .errors import ExportError
 
 _WEIGHTS_HELP = """how the language model's weights are stored: int8 and int4 are read faster
 and take a half and a quarter of the memory of bf16; default: as --dtype"""
+_VISION_HELP = """how the weights that look at pictures are stored; default: int8 beside int8 and
+int4 weights, else as --dtype, and that is the only other choice"""
 _DTYPE_HELP = """type of the model's arithmetic and of weights that are not quantized; default: the
 checkpoint's own, but bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
 
@@ -32,6 +34,7 @@ def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         choices=["f32", "bf16", "f16", "int8", "int4"],
                         help=_WEIGHTS_HELP)
     parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], help=_DTYPE_HELP)
+    parser.add_argument("--vision", choices=["f32", "bf16", "f16", "int8"], help=_VISION_HELP)
     parser.add_argument(
         "--name", help="name of the model in the bundle; default: the checkpoint folder's name")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
@@ -51,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
     start = time.monotonic()
     summary = export_bundle(
         ExportOptions(arguments.checkpoint, arguments.bundle, arguments.dtype, arguments.weights,
-                      arguments.name, arguments.force))
+                      arguments.vision, arguments.name, arguments.force))
     print(
         f"{arguments.bundle}: {summary.name}, {summary.tensors} tensors, "
         f"{summary.weight_bytes / 1e9:.2f} GB, "

@@ -33,6 +33,9 @@ class ExportOptions:
     dtype: str | None = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
     # Of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype.
     weights: str | None = None
+    # Of the linears that look at pictures: the dtype, or "int8"; None: int8 where the decoder's are
+    # quantized.
+    vision: str | None = None
     name: str | None = None  # None: the checkpoint folder's
     force: bool = False
 
@@ -67,6 +70,17 @@ def _forms(options: ExportOptions, source_dtype: str) -> tuple[str, str]:
     return options.weights or options.dtype or _default_dtype(source_dtype), "none"
 
 
+def _vision_form(asked: str | None, dtype: str, quantization: str) -> str:
+    """"none" or "int8"."""
+    if asked is None:
+        return "none" if quantization == "none" else "int8"
+    if asked not in ("int8", dtype):
+        raise ExportError(
+            f"--vision {asked} and the bundle's {dtype} differ: give --vision int8 or --vision "
+            f"{dtype}, or another --dtype")
+    return "int8" if asked == "int8" else "none"
+
+
 def export_bundle(options: ExportOptions) -> ExportSummary:
     """Raises ExportError or OSError; then options.bundle is as it was before."""
     folder = options.checkpoint
@@ -80,15 +94,16 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     check_sources(plan, stored, config.tie_word_embeddings)
     source_dtype = checkpoint.dtype()
     dtype, quantization = _forms(options, source_dtype)
-    form = WeightForm(DTYPES[dtype], quantization)
+    vision = _vision_form(options.vision, dtype, quantization)
+    form = WeightForm(DTYPES[dtype], quantization, vision)
     tensors = [tensor.name for target in plan for tensor in stored_tensors(target, form)]
     load_operators()
-    scripts = script_files(config.shape, quantization, tensors)
+    scripts = script_files(config.shape, quantization, vision, tensors)
     weight_bytes = sum(stored_bytes(target, form) for target in plan)
     name = options.name or folder.resolve().name
     names = {
-        "name": name, "dtype": dtype, "quantization": quantization, "source": folder.resolve().name,
-        "source_dtype": source_dtype.lower()
+        "name": name, "dtype": dtype, "quantization": quantization, "vision_quantization": vision,
+        "source": folder.resolve().name, "source_dtype": source_dtype.lower()
     }
     weights = dtype if quantization == "none" else quantization
     final = options.bundle.absolute()

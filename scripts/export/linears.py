@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linears of the decoder as weightless submodules, one class per stored form of packing.py."""
+"""The linears as weightless submodules, one class per stored form of packing.py."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ def declare(module: nn.Module, *names: str, dtype: torch.dtype = torch.float32) 
 
 
 class PackedLinear(nn.Module):
-    """x [T, k] -> [T, n] by a weight in the activations' type."""
+    """x [..., k] -> [..., n] by a weight in the activations' type."""
 
     n: Final[int]
 
@@ -29,7 +29,7 @@ class PackedLinear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """x [T, k] -> [T, n] by an 8-bit weight with one scale for each column."""
+    """x [..., k] -> [..., n] by an 8-bit weight with one scale for each column."""
 
     n: Final[int]
 
@@ -44,8 +44,8 @@ class Int8Linear(nn.Module):
 
 
 class Int4Linear(nn.Module):
-    """x [T, k] -> [T, n] by a 4-bit weight with a step and a minimum for each column and 128 values
-    of k."""
+    """x [..., k] -> [..., n] by a 4-bit weight with a step and a minimum for each column and 128
+    values of k."""
 
     n: Final[int]
 

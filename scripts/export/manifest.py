@@ -15,7 +15,7 @@ from .tokenizer_files import Tokenizer
 from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 _VERSIONS = dict(line.split() for line in Path(__file__).parents[2].joinpath("VERSION").open())
 EXPORTER_VERSION = _VERSIONS["cog-idefics"]
 
@@ -36,8 +36,8 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
                   files: Mapping[str, WrittenFile]) -> bytes:
-    """`names`: name, dtype and quantization (of the bundle), source (folder name) and
-    source_dtype."""
+    """`names`: name, dtype, quantization and vision_quantization (of the bundle), source (folder
+    name) and source_dtype."""
     manifest = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"], "created_with": {
             "cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
@@ -45,7 +45,8 @@ def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping
         }, "source": {
             "path": names["source"], "architecture": config.architecture,
             "dtype": names["source_dtype"]
-        }, "dtype": names["dtype"], "quantization": names["quantization"], "model": _model(config),
+        }, "dtype": names["dtype"], "quantization": names["quantization"],
+        "vision_quantization": names["vision_quantization"], "model": _model(config),
         "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
         "generation": config.generation,
         "files": {name: dataclasses.asdict(file)

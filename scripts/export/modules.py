@@ -64,6 +64,16 @@ class ModelShape:
         return self.num_layers // self.cross_layer_interval
 
 
+def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [M, H, Q, d], k, v [M, H, P, d] -> [M, Q, H·d]. On a CPU in f32: libtorch multiplies bf16
+    in plain loops where there is no instruction for it."""
+    if q.is_cuda:
+        mixed = F.scaled_dot_product_attention(q, k, v)
+    else:
+        mixed = F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+    return mixed.transpose(1, 2).flatten(2)
+
+
 class VisionLayer(nn.Module):
     """Pre-norm ViT block; docs/model.md#vision-tower. [M, P, E] -> [M, P, E]."""
 
@@ -71,27 +81,28 @@ class VisionLayer(nn.Module):
     eps: Final[float]
     quick_gelu: Final[bool]
 
-    def __init__(self, shape: VisionShape):
+    def __init__(self, shape: VisionShape, quantization: str):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.layer_norm_eps
         self.quick_gelu = shape.hidden_act == "quick_gelu"
-        declare(self, "norm1_weight", "norm1_bias", "qkv_weight", "qkv_bias", "out_weight",
-                "out_bias", "norm2_weight", "norm2_bias", "fc1_weight", "fc1_bias", "fc2_weight",
-                "fc2_bias")
+        linear, e = LINEARS[quantization], shape.embed_dim
+        declare(self, "norm1_weight", "norm1_bias", "qkv_bias", "out_bias", "norm2_weight",
+                "norm2_bias", "fc1_bias", "fc2_bias")
+        self.qkv, self.out = linear(3 * e), linear(e)
+        self.fc1, self.fc2 = linear(shape.intermediate_size), linear(e)
 
     def forward(self, x: Tensor) -> Tensor:
         m, p, e = x.shape
         y = F.layer_norm(x, [e], self.norm1_weight, self.norm1_bias, self.eps)
-        qkv = F.linear(y, self.qkv_weight, self.qkv_bias)
+        qkv = self.qkv(y) + self.qkv_bias
         q, k, v = qkv.view(m, p, 3, self.num_heads, e // self.num_heads).permute(2, 0, 3, 1,
                                                                                  4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, p, e)
-        x = x + F.linear(mixed, self.out_weight, self.out_bias)
+        x = x + (self.out(attend_all(q, k, v)) + self.out_bias)
         y = F.layer_norm(x, [e], self.norm2_weight, self.norm2_bias, self.eps)
-        y = F.linear(y, self.fc1_weight, self.fc1_bias)
+        y = self.fc1(y) + self.fc1_bias
         y = y * torch.sigmoid(1.702 * y) if self.quick_gelu else F.gelu(y)
-        return x + F.linear(y, self.fc2_weight, self.fc2_bias)
+        return x + (self.fc2(y) + self.fc2_bias)
 
 
 class PerceiverBlock(nn.Module):
@@ -102,14 +113,16 @@ class PerceiverBlock(nn.Module):
     head_dim: Final[int]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: PerceiverShape):
+    def __init__(self, shape: PerceiverShape, embed_dim: int, quantization: str):
         super().__init__()
         self.num_heads = shape.num_heads
         self.head_dim = shape.head_dim
         self.qk_norm = shape.qk_layer_norms
+        linear, inner = LINEARS[quantization], shape.num_heads * shape.head_dim
         declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight",
-                "latents_norm_bias", "q_weight", "kv_weight", "out_weight", "mlp_norm_weight",
-                "mlp_norm_bias", "fc_weight", "proj_weight")
+                "latents_norm_bias", "mlp_norm_weight", "mlp_norm_bias")
+        self.q, self.kv, self.out = linear(inner), linear(2 * inner), linear(embed_dim)
+        self.fc, self.proj = linear(4 * embed_dim), linear(embed_dim)
         if shape.qk_layer_norms:
             declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
 
@@ -119,17 +132,15 @@ class PerceiverBlock(nn.Module):
         h, d = self.num_heads, self.head_dim
         c = F.layer_norm(context, [e], self.context_norm_weight, self.context_norm_bias, 1e-5)
         y = F.layer_norm(latents, [e], self.latents_norm_weight, self.latents_norm_bias, 1e-5)
-        q = F.linear(y, self.q_weight).view(m, l, h, d).transpose(1, 2)
-        kv = F.linear(torch.cat([c, y], 1), self.kv_weight)
+        q = self.q(y).view(m, l, h, d).transpose(1, 2)
+        kv = self.kv(torch.cat([c, y], 1))
         k, v = kv.view(m, -1, 2, h, d).permute(2, 0, 3, 1, 4).unbind(0)
         if self.qk_norm:
             q = F.layer_norm(q, [d], self.q_norm_weight, self.q_norm_bias, 1e-5)
             k = F.layer_norm(k, [d], self.k_norm_weight, self.k_norm_bias, 1e-5)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(m, l, h * d)
-        latents = latents + F.linear(mixed, self.out_weight)
+        latents = latents + self.out(attend_all(q, k, v))
         y = F.layer_norm(latents, [e], self.mlp_norm_weight, self.mlp_norm_bias, 1e-5)
-        y = torch.relu(F.linear(y, self.fc_weight))
-        return latents + F.linear(y, self.proj_weight)
+        return latents + self.proj(torch.relu(self.fc(y)))
 
 
 class ImageKv(nn.Module):
@@ -140,20 +151,19 @@ class ImageKv(nn.Module):
     eps: Final[float]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
-        declare(self, "kv_weight")
+        self.kv = LINEARS[quantization](2 * shape.hidden_size)
         if shape.qk_layer_norms:
             declare(self, "k_norm")
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """[M, L, E] -> K, V [M, H, L, d]."""
         m, l, _ = latents.shape
-        kv = F.linear(latents, self.kv_weight)
-        k, v = kv.view(m, l, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = self.kv(latents).view(m, l, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         if self.qk_norm:
             k = torch.ops.idefics.rms_norm(k, self.k_norm, self.eps)
         return k.contiguous(), v.contiguous()
@@ -168,27 +178,35 @@ class Vision(nn.Module):
     eps: Final[float]
     use_resampler: Final[bool]
 
-    def __init__(self, shape: ModelShape):
+    def __init__(self, shape: ModelShape, quantization: str):
         super().__init__()
         vision = shape.vision
         self.patch_size = vision.patch_size
         self.eps = vision.layer_norm_eps
         self.use_resampler = shape.use_resampler
-        declare(self, "patch_embedding", "class_embedding", "position_embedding", "pre_norm_weight",
-                 "pre_norm_bias")
-        self.layers = nn.ModuleList([VisionLayer(vision) for _ in range(vision.num_layers)])
+        self.patch_embedding = LINEARS["none"](vision.embed_dim)  # small
+        declare(self, "class_embedding", "position_embedding", "pre_norm_weight", "pre_norm_bias")
+        self.layers = nn.ModuleList(
+            [VisionLayer(vision, quantization) for _ in range(vision.num_layers)])
         blocks = []
         if shape.use_resampler:
             declare(self, "latents", "final_norm_weight", "final_norm_bias")
-            blocks = [PerceiverBlock(shape.perceiver) for _ in range(shape.perceiver.depth)]
+            blocks = [
+                PerceiverBlock(shape.perceiver, vision.embed_dim, quantization)
+                for _ in range(shape.perceiver.depth)
+            ]
         self.blocks = nn.ModuleList(blocks)
-        self.cross = nn.ModuleList([ImageKv(shape) for _ in range(shape.num_cross_layers)])
+        self.cross = nn.ModuleList(
+            [ImageKv(shape, quantization) for _ in range(shape.num_cross_layers)])
 
     @torch.jit.export
     def embed(self, pixels: Tensor) -> Tensor:
         """pixels [M, 3, S, S] f32, normalised -> the first layer's input [M, P, E]."""
-        pixels = pixels.to(self.patch_embedding.dtype)
-        x = F.conv2d(pixels, self.patch_embedding, None, self.patch_size).flatten(2).transpose(1, 2)
+        m, c, s = pixels.size(0), pixels.size(1), self.patch_size
+        rows, columns = pixels.size(2) // s, pixels.size(3) // s
+        patches = pixels[:, :, :rows * s, :columns * s].reshape(m, c, rows, s, columns, s)
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(m, rows * columns, c * s * s)
+        x = self.patch_embedding(patches.to(self.class_embedding.dtype))
         e = x.size(2)
         cls = self.class_embedding.view(1, 1, e).expand(x.size(0), 1, e)
         x = torch.cat([cls, x], 1) + self.position_embedding
@@ -358,9 +376,10 @@ class Decoder(nn.Module):
         return self.lm_head(x).float()
 
 
-def script_modules(shape: ModelShape,
-                   quantization: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+def script_modules(shape: ModelShape, quantization: str,
+                   vision: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
     """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the
-    decoder's linears. REQUIRES: the idefics operators are loaded."""
-    return torch.jit.script(Vision(shape).eval()), torch.jit.script(
+    decoder's linears, `vision` ("none", "int8") of the other module's. REQUIRES: the idefics
+    operators are loaded."""
+    return torch.jit.script(Vision(shape, vision).eval()), torch.jit.script(
         Decoder(shape, quantization).eval())

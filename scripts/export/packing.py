@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The stored forms of the decoder's linears: columns in tiles of 64, plain, int8 or int4.
+"""The stored forms of the linears: columns in tiles of 64, plain, int8 or int4.
 
 Types and shapes are those of weights/linear_layout.h (a test compares them), what the numbers mean
 is in predictor/ops/packed_weight.h. Four bytes of neighbouring values of one column are a lane, and

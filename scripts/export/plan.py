@@ -6,6 +6,7 @@ Names on the left are attribute paths in modules.py, on the right those of
 docs/model.md#weight-names.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ class TargetTensor:
     shape: Shape
     parts: tuple[SourceTensor, ...]
     tanh: bool = False  # a gate: tanh of the stored alpha, in the bundle's dtype
-    linear: bool = False  # W [n, k] of a decoder's linear, stored as packing.py says
+    linear: bool = False  # W [n, k] of a linear, stored as packing.py says
     quantized: bool = False  # a linear that is stored in the width asked for
 
 
@@ -60,6 +61,13 @@ def _linear(target: TargetTensor, quantized: bool = True) -> TargetTensor:
     return replace(target, linear=True, quantized=quantized)
 
 
+def _biased_linear(target: str, source: str, weight: Shape) -> list[TargetTensor]:
+    return [
+        _linear(_one(target, f"{source}.weight", weight)),
+        _one(f"{target}_bias", f"{source}.bias", weight[:1])
+    ]
+
+
 def _weight_and_bias(target: str, source: str, weight: Shape) -> list[TargetTensor]:
     return [
         _one(f"{target}_weight", f"{source}.weight", weight),
@@ -73,12 +81,12 @@ def _vision_layer(shape: ModelShape, i: int) -> list[TargetTensor]:
     qkv = [f"{source}.self_attn.{part}_proj" for part in "qkv"]
     return [
         *_weight_and_bias(f"{to}.norm1", f"{source}.layer_norm1", (e,)),
-        _stack(f"{to}.qkv_weight", [f"{name}.weight" for name in qkv], (e, e)),
+        _linear(_stack(f"{to}.qkv", [f"{name}.weight" for name in qkv], (e, e))),
         _stack(f"{to}.qkv_bias", [f"{name}.bias" for name in qkv], (e,)),
-        *_weight_and_bias(f"{to}.out", f"{source}.self_attn.out_proj", (e, e)),
+        *_biased_linear(f"{to}.out", f"{source}.self_attn.out_proj", (e, e)),
         *_weight_and_bias(f"{to}.norm2", f"{source}.layer_norm2", (e,)),
-        *_weight_and_bias(f"{to}.fc1", f"{source}.mlp.fc1", (f, e)),
-        *_weight_and_bias(f"{to}.fc2", f"{source}.mlp.fc2", (e, f)),
+        *_biased_linear(f"{to}.fc1", f"{source}.mlp.fc1", (f, e)),
+        *_biased_linear(f"{to}.fc2", f"{source}.mlp.fc2", (e, f)),
     ]
 
 
@@ -91,18 +99,19 @@ def _perceiver_block(shape: ModelShape, i: int) -> list[TargetTensor]:
     tensors = [
         *_weight_and_bias(f"{to}.context_norm", f"{attention}.context_layer_norm", (e, )),
         *_weight_and_bias(f"{to}.latents_norm", f"{attention}.latents_layer_norm", (e, )),
-        _one(f"{to}.q_weight", f"{attention}.q_proj.weight", (inner, e)),
-        _stack(f"{to}.kv_weight", [f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"],
-               (inner, e)),
+        _linear(_one(f"{to}.q", f"{attention}.q_proj.weight", (inner, e))),
+        _linear(
+            _stack(f"{to}.kv", [f"{attention}.k_proj.weight", f"{attention}.v_proj.weight"],
+                   (inner, e))),
     ]
     if perceiver.qk_layer_norms:
         tensors += _weight_and_bias(f"{to}.q_norm", f"{attention}.q_layer_norm", (d,))
         tensors += _weight_and_bias(f"{to}.k_norm", f"{attention}.k_layer_norm", (d,))
     return tensors + [
-        _one(f"{to}.out_weight", f"{attention}.output_proj.weight", (e, inner)),
+        _linear(_one(f"{to}.out", f"{attention}.output_proj.weight", (e, inner))),
         *_weight_and_bias(f"{to}.mlp_norm", f"{mlp}.ln", (e,)),
-        _one(f"{to}.fc_weight", f"{mlp}.fc.weight", (4 * e, e)),
-        _one(f"{to}.proj_weight", f"{mlp}.c_proj.weight", (e, 4 * e)),
+        _linear(_one(f"{to}.fc", f"{mlp}.fc.weight", (4 * e, e))),
+        _linear(_one(f"{to}.proj", f"{mlp}.c_proj.weight", (e, 4 * e))),
     ]
 
 
@@ -110,8 +119,9 @@ def _image_kv(shape: ModelShape, i: int) -> list[TargetTensor]:
     source = f"model.gated_cross_attn_layers.{i}.cross_attn"
     sizes = (shape.hidden_size, shape.vision.embed_dim)
     tensors = [
-        _stack(f"vision.cross.{i}.kv_weight",
-               [f"{source}.k_proj.weight", f"{source}.v_proj.weight"], sizes)
+        _linear(
+            _stack(f"vision.cross.{i}.kv", [f"{source}.k_proj.weight", f"{source}.v_proj.weight"],
+                   sizes))
     ]
     if shape.qk_layer_norms:
         tensors.append(
@@ -122,9 +132,11 @@ def _image_kv(shape: ModelShape, i: int) -> list[TargetTensor]:
 def _vision(shape: ModelShape) -> list[TargetTensor]:
     vision, e, source = shape.vision, shape.vision.embed_dim, "model.vision_model"
     positions = (vision.image_size // vision.patch_size) ** 2 + 1
+    patch = (vision.num_channels, vision.patch_size, vision.patch_size)
+    patches = SourceTensor(f"{source}.embeddings.patch_embedding.weight", (e, *patch))
     tensors = [
-        _one("vision.patch_embedding", f"{source}.embeddings.patch_embedding.weight",
-             (e, vision.num_channels, vision.patch_size, vision.patch_size)),
+        _linear(TargetTensor("vision.patch_embedding", (e, math.prod(patch)), (patches, )),
+                quantized=False),
         _one("vision.class_embedding", f"{source}.embeddings.class_embedding", (e, )),
         _one("vision.position_embedding", f"{source}.embeddings.position_embedding.weight",
              (positions, e)), *_weight_and_bias("vision.pre_norm", f"{source}.pre_layrnorm", (e, )),

@@ -28,13 +28,14 @@ def load_operators() -> None:
                           f"{torch.__version__}") from None
 
 
-def script_files(shape: ModelShape, quantization: str, tensors: list[str]) -> dict[str, bytes]:
+def script_files(shape: ModelShape, quantization: str, vision: str,
+                 tensors: list[str]) -> dict[str, bytes]:
     """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES:
     load_operators()."""
     files: dict[str, bytes] = {}
     names = set()
     for prefix, module in zip(("vision", "decoder"),
-                              script_modules(shape, quantization),
+                              script_modules(shape, quantization, vision),
                               strict=True):
         names |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         buffer = io.BytesIO()

@@ -18,13 +18,15 @@ SAFETENSORS_NAMES = {
 
 @dataclass(frozen=True)
 class WeightForm:
-    """What --dtype and --weights ask for."""
+    """What --dtype, --weights and --vision ask for."""
     dtype: torch.dtype  # of the activations and of every weight that is not quantized
-    quantization: str  # "none", "int8", "int4"
+    quantization: str  # of the decoder's linears: "none", "int8", "int4"
+    vision: str = "none"  # of the linears of everything that looks at pictures: "none", "int8"
 
     def of(self, target: TargetTensor) -> LinearForm:
         """The form of packing.py. REQUIRES: target.linear."""
-        return linear_form(self.dtype, self.quantization if target.quantized else "none")
+        asked = self.vision if target.name.startswith("vision.") else self.quantization
+        return linear_form(self.dtype, asked if target.quantized else "none")
 
 
 @dataclass(frozen=True)

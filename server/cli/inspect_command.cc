@@ -201,8 +201,8 @@ void PrintTables(const Bundle& bundle, const InspectOptions& options, std::ostre
               {"format version", std::to_string(manifest.format_version)},
               {"made with", Join(manifest.created_with)},
               {"source", Join(manifest.source)},
-              {"type",
-               std::string(DTypeName(manifest.dtype)) + ", quantization " + manifest.quantization}},
+              {"type", std::string(DTypeName(manifest.dtype)) + ", quantization " +
+                           manifest.quantization + ", of vision " + manifest.vision_quantization}},
              out);
   PrintTable("model", ModelRows(manifest.model), out);
   PrintTable("special tokens", TokenRows(manifest.tokenizer), out);

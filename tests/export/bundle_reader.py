@@ -32,14 +32,19 @@ def check_files(bundle: Path) -> None:
 
 
 def linear(bundle: Path, name: str) -> torch.Tensor:
-    """W [n, k] of a decoder's linear, value by value as predictor/ops/packed_weight.h describes
-    it."""
+    """W [n, k] of a linear of the decoder, or of a layer or cross projection of the vision module,
+    value by value as predictor/ops/packed_weight.h describes it."""
     model, found = manifest(bundle)["model"], tensors(bundle)
     h, f = model["hidden_size"], model["intermediate_size"]
-    n, k = {
+    e, vision_f = model["vision"]["embed_dim"], model["vision"]["intermediate_size"]
+    sizes = {
         "qkv": (3 * h, h), "gate_up": (2 * f, h), "down": (h, f), "q": (h, h), "o": (h, h),
         "lm_head": (model["vocab_size"] + model["additional_vocab_size"], h)
-    }[name.rpartition(".")[2]]
+    } if name.startswith("decoder.") else {
+        "qkv": (3 * e, e), "out": (e, e), "fc1": (vision_f, e), "fc2": (e, vision_f),
+        "kv": (2 * h, e)
+    }
+    n, k = sizes[name.rpartition(".")[2]]
     weight, scale = found[f"{name}.weight"], found.get(f"{name}.scale")
     row, i = torch.arange(n)[:, None], torch.arange(k)[None, :]
     tile, column = row // 64, row % 64

@@ -146,14 +146,19 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     found = linear(bundle, "decoder.groups.1.layers.1.gate_up").float()
     assert (found - parts).norm() / parts.norm() < {"bf16": 1e-9, "int8": 0.008,
                                                     "int4": 0.096}[width]
-    # Not quantized: the head, the embedding, everything that looks at pictures.
+    # Not quantized: the head, the embedding, the patches of pictures.
     kept = torch.cat([source["lm_head.weight"], source["lm_head.additional_fc.weight"]])
     assert torch.equal(linear(bundle, "decoder.lm_head"), kept)
     quantized = {name for name, value in tensors(bundle).items() if value.dtype == torch.uint8}
-    assert len(quantized) == (0 if width == "bf16" else 2 * 4 + 4 * 4)
-    assert all(name.startswith("decoder.groups.") for name in quantized)
+    vision = {name for name in quantized if name.startswith("vision.")}
+    assert len(quantized - vision) == (0 if width == "bf16" else 2 * 4 + 4 * 4)
+    assert all(name.startswith("decoder.groups.") for name in quantized - vision)
+    model = manifest(bundle)["model"]
+    of_vision = 4 * model["vision"]["num_layers"] + 5 * model["perceiver"]["depth"] + 2
+    assert len(vision) == (0 if width == "bf16" else of_vision)
+    assert manifest(bundle)["vision_quantization"] == ("none" if width == "bf16" else "int8")
     assert manifest(bundle)["quantization"] == (width if width in QUANTIZED else "none")
-    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 3
+    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 4
 
 
 @pytest.mark.parametrize("width", ["f32", "bf16", "int8", "int4"])
@@ -173,6 +178,28 @@ def test_the_type_beside_quantized_weights_can_be_chosen(tiny, export):
     assert manifest(bundle)["dtype"] == "bf16"
     assert tensors(bundle)["decoder.embed"].dtype == torch.bfloat16
     assert tensors(bundle)["decoder.groups.0.layers.0.o.scale"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("weights, vision, stored",
+                         [("int8", "bf16", "none"), ("int4", None, "int8"),
+                          ("bf16", "int8", "int8"), ("bf16", None, "none")])
+def test_the_weights_that_look_at_pictures_have_a_form_of_their_own(make, export, weights, vision,
+                                                                    stored):
+    checkpoint = make("--dtype", "bf16", "--distribution", "normal")
+    bundle = export(checkpoint, weights=weights, vision=vision)
+    assert manifest(bundle)["vision_quantization"] == stored
+    source = load_file(checkpoint / "model.safetensors")
+    truth = source["model.vision_model.encoder.layers.1.mlp.fc2.weight"].float()
+    error = (linear(bundle, "vision.layers.1.fc2").float() - truth).norm() / truth.norm()
+    assert error < (0.008 if stored == "int8" else 1e-9)
+
+
+def test_another_type_for_vision_is_refused(tiny, tmp_path, command):
+    done = command(tiny, tmp_path / "bundle", "--weights", "int8", "--dtype", "bf16", "--vision",
+                   "f32")
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert "--vision f32 and the bundle's bf16 differ" in done.stderr
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_two_types_without_quantization_are_refused(tiny, tmp_path, command):

@@ -93,7 +93,7 @@ TEST_CASE("a weight too large to unpack at once is unpacked in parts", "[cuda_li
   CHECK(at::allclose(mine, at::linear(x, w), 1e-4, 1e-2));
 }
 
-TEST_CASE("linear_packed of CUDA takes W itself as well", "[cuda_linear]") {
+TEST_CASE("linear_packed and linear_int8 of CUDA take W itself as well", "[cuda_linear]") {
   at::manual_seed(kSeed);
   for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
     const at::Tensor x = at::randn({2, 3, 40}).to(type);
@@ -102,6 +102,7 @@ TEST_CASE("linear_packed of CUDA takes W itself as well", "[cuda_linear]") {
     CHECK(at::equal(mine, at::linear(x, w)));
     const at::Tensor padded = at::cat({w, at::zeros({70, 1}, w.options())}, 1);
     CHECK(at::equal(HostCudaOperators().linear_packed(x, padded, 70), mine));
+    CHECK(at::equal(HostCudaOperators().linear_int8(x, padded, at::ones({2, 64}), 70), mine));
   }
 }
 

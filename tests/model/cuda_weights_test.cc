@@ -45,6 +45,21 @@ TEST_CASE("unpacked weights are W, and only packed ones change", "[cuda_weights]
 
 at::Tensor WeightOf(const torch::jit::Module& linear) { return linear.attr("weight").toTensor(); }
 
+TEST_CASE("dequantized weights are W in the type asked for, and only int8 ones change",
+          "[cuda_weights]") {
+  torch::jit::Module layer("Layer");
+  const Quantized int8 = RandomInt8({70, 38});
+  const at::Tensor packed = Tiled(at::randn({70, 40}), 1).squeeze(3);
+  layer.register_module("fc1", Linear(70, int8.weight, int8.scale));
+  layer.register_module("patches", Linear(70, packed, {}));
+  DequantizeWeights(layer, at::kBFloat16);
+  const at::Tensor w = WeightOf(layer.attr("fc1").toModule());
+  CHECK(at::equal(w.narrow(1, 0, 38),
+                  DequantizeInt8(int8.weight, int8.scale, 70, 38).to(at::kBFloat16)));
+  CHECK(w.sizes() == at::IntArrayRef{70, 40});
+  CHECK(at::equal(WeightOf(layer.attr("patches").toModule()), packed));
+}
+
 TEST_CASE("fp8 takes the decoder's unquantized linears but lm_head", "[cuda_weights]") {
   torch::jit::Module layer("Layer"), decoder("Decoder");
   const at::Tensor qkv = Tiled(at::randn({70, 40}).to(at::kBFloat16), 2);

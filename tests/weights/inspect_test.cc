@@ -40,7 +40,8 @@ TEST_CASE("inspect prints config, tensors, types, sizes, hashes and memory", "[i
   for (const char* part :
        {"4 layers, width 64, 4 heads of 16, MLP 96", "<end_of_utterance>         322",
         "vision.a   bf16  [2, 2]  8", "decoder.c  f32   []      4", "bf16  1 tensors  8 B",
-        "bf16, quantization none", "KV cache     102.40 kB  1.02 kB a token, 100 tokens",
+        "bf16, quantization none, of vision none",
+        "KV cache     102.40 kB  1.02 kB a token, 100 tokens",
         "image cache  20.48 kB   2.05 kB an image, 10 images", "together     122.90 kB",
         "temperature     0.5", "do_sample       no", "bad_words_ids   321",
         "eos_token_id    2, 322  applied to prompts"}) {

@@ -13,6 +13,7 @@ namespace {
 BundleManifest Manifest(const char* quantization, const char* dtype = "bf16") {
   testing::Json json = testing::ValidManifest();
   json["quantization"] = quantization;
+  json["vision_quantization"] = std::string(quantization) == "none" ? "none" : "int8";
   json["dtype"] = dtype;
   json["model"]["intermediate_size"] = 130;
   return ParseManifest(json.dump()).value();
@@ -60,21 +61,39 @@ TEST_CASE("the head is not quantized and ends within a tile", "[linears]") {
   }
 }
 
+// Width 32, MLP 48, 2 layers, patches of 14 · 14 · 3; perceiver: 2 blocks, 2 heads of 24.
+TEST_CASE("every linear that looks at pictures has the shape of its width", "[linears]") {
+  const auto plain = VisionLinears(Manifest("none"));
+  CHECK(plain.size() == 1 + 2 * 4 + 2 * 5 + 2);
+  CHECK(Find(plain, "vision.patch_embedding.weight").shape == Shape{1, 294, 64, 2});
+  CHECK(Find(plain, "vision.layers.1.qkv.weight").shape == Shape{2, 16, 64, 2});
+  CHECK(Find(plain, "vision.blocks.0.kv.weight").shape == Shape{2, 16, 64, 2});
+  const auto int8 = VisionLinears(Manifest("int4"));
+  CHECK(int8.size() == 1 + 2 * (2 * 4 + 2 * 5 + 2));
+  CHECK(Find(int8, "vision.patch_embedding.weight").dtype == DType::kBF16);
+  CHECK(Find(int8, "vision.layers.0.fc2.weight").dtype == DType::kU8);
+  CHECK(Find(int8, "vision.layers.0.fc2.weight").shape == Shape{1, 12, 64, 4});
+  CHECK(Find(int8, "vision.blocks.1.out.weight").shape == Shape{1, 12, 64, 4});
+  CHECK(Find(int8, "vision.cross.1.kv.scale").shape == Shape{2, 64});
+}
+
 TEST_CASE("a linear of another shape or type is refused with both", "[linears]") {
   const BundleManifest manifest = Manifest("int8");
   std::vector<TensorView> tensors(1);
   tensors[0].name = kDown;
   tensors[0].dtype = DType::kU8;
   tensors[0].shape = {1, 33, 64, 4};
-  CHECK(CheckDecoderLinears(manifest, tensors).ok());
+  CHECK(CheckLinears(manifest, tensors).ok());
   tensors[0].shape = {1, 32, 64, 4};
-  CHECK(CheckDecoderLinears(manifest, tensors).message() ==
+  CHECK(CheckLinears(manifest, tensors).message() ==
         std::string("tensor ") + kDown +
             " is u8 [1, 32, 64, 4], bundle.json makes it u8 [1, 33, 64, 4]: export the checkpoint "
             "again");
   tensors[0].shape = {1, 33, 64, 4};
   tensors[0].dtype = DType::kI8;
-  CHECK_FALSE(CheckDecoderLinears(manifest, tensors).ok());
+  CHECK_FALSE(CheckLinears(manifest, tensors).ok());
+  tensors[0].name = "vision.layers.0.fc1.weight";
+  CHECK_FALSE(CheckLinears(manifest, tensors).ok());
 }
 
 }  // namespace

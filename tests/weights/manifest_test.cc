@@ -36,7 +36,7 @@ TEST_CASE("a manifest is read into typed values", "[manifest]") {
   const Result<BundleManifest> parsed = ParseManifest(ValidManifest().dump());
   REQUIRE(parsed.ok());
   const BundleManifest& manifest = *parsed;
-  CHECK(manifest.format_version == 3);
+  CHECK(manifest.format_version == 4);
   CHECK(manifest.name == "small");
   CHECK(manifest.dtype == DType::kBF16);
   CHECK(manifest.source.at("dtype") == "f32");
@@ -76,13 +76,13 @@ TEST_CASE("without a resampler an image brings every position and perceiver may 
 }
 
 TEST_CASE("another format version is refused before anything else is read", "[manifest]") {
-  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 4}};
+  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 5}};
   CHECK(Refusal(newer) ==
-        "bundle.json has format version 4, this program reads version 3: update the program or "
+        "bundle.json has format version 5, this program reads version 4: update the program or "
         "export the checkpoint again");
   const Json older = {{"format", "cog-idefics-bundle"}, {"format_version", 1}};
   CHECK(Refusal(older) ==
-        "bundle.json has format version 1, this program reads version 3: export the checkpoint "
+        "bundle.json has format version 1, this program reads version 4: export the checkpoint "
         "again");
 }
 
@@ -101,8 +101,8 @@ TEST_CASE("a manifest of another format is refused", "[manifest]") {
 TEST_CASE("every key is needed, and a missing one is named with its section", "[manifest]") {
   const std::pair<const char*, std::vector<const char*>> sections[] = {
       {"",
-       {"dtype", "name", "quantization", "created_with", "source", "model", "processor",
-        "tokenizer", "generation", "files"}},
+       {"dtype", "name", "quantization", "vision_quantization", "created_with", "source", "model",
+        "processor", "tokenizer", "generation", "files"}},
       {"/model",
        {"vocab_size", "additional_vocab_size", "hidden_size", "intermediate_size", "num_layers",
         "num_heads", "cross_layer_interval", "qk_layer_norms", "rms_norm_eps", "use_resampler",
@@ -141,6 +141,7 @@ TEST_CASE("values of a wrong type or out of range are named with what was expect
       {"/dtype", "i8"},
       {"/dtype", 16},
       {"/quantization", "int2"},
+      {"/vision_quantization", "int4"},
       {"/quantization", 8},
       {"/name", 3},
       {"/source/path", 3},

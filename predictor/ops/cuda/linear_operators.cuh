@@ -132,12 +132,14 @@ inline at::Tensor LinearFp8(const at::Tensor& x, const at::Tensor& weight, int64
 }
 
 // A weight of two dimensions is W [n, k] itself, for cuBLAS; columns beyond k are ignored.
+inline at::Tensor LinearByMatrix(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
+  TORCH_CHECK(weight.size(0) == n && weight.size(1) >= x.size(-1), "a linear of ", x.size(-1),
+              " to ", n, " numbers cannot take a weight of ", weight.sizes());
+  return at::linear(x, weight.narrow(1, 0, x.size(-1)));
+}
+
 inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n) {
-  if (weight.dim() == 2) {
-    TORCH_CHECK(weight.size(0) == n && weight.size(1) >= x.size(-1), "a linear of ", x.size(-1),
-                " to ", n, " numbers cannot take a weight of ", weight.sizes());
-    return at::linear(x, weight.narrow(1, 0, x.size(-1)));
-  }
+  if (weight.dim() == 2) return LinearByMatrix(x, weight, n);
   if (IsFp8(weight)) return LinearFp8(x, weight, n);
   if (x.scalar_type() == at::kFloat) return reference::LinearPacked(x, weight, n);
   return WithRows(x, n, "idefics::linear_packed", [&](const at::Tensor& rows, auto tag) {
@@ -156,6 +158,7 @@ inline at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, in
 
 inline at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                              int64_t n) {
+  if (weight.dim() == 2) return LinearByMatrix(x, weight, n);  // DequantizeWeights made it
   return WithRows(x, n, "idefics::linear_int8", [&](const at::Tensor& rows, auto tag) {
     using T = decltype(tag);
     CheckInt8(weight, scale, n, rows.size(1));
