@@ -7,9 +7,8 @@
 
 namespace idefics::defaults {
 
-constexpr int kMaxNumSeqs = 8;            // --max-num-seqs
 constexpr int kMaxSequenceTokens = 4096;  // --max-sequence-tokens
-constexpr int kImageCacheSlots = 32;      // --image-cache-slots
+constexpr int kLeastImageSlots = 32;      // where memory decides: --image-cache-slots 0
 constexpr int kMaxImages = 64;            // --max-images
 constexpr int64_t kMaxImageBytes = int64_t{100} << 20;
 constexpr int64_t kMaxImagePixels = 178956970;  // Pillow's limit

@@ -32,8 +32,6 @@ ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& 
   info.prompt_eos_token_ids = PromptEosTokenIds(manifest);
   info.question_eos_token_ids = QuestionEosTokenIds(manifest);
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
-  info.max_images = options.runner.image_cache_slots;
-  info.max_concurrency = options.engine.max_num_seqs;
   info.max_sequence_tokens = options.engine.max_sequence_tokens;
   return info;
 }
@@ -57,8 +55,8 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
   open.show_progress = options.show_progress;
   ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(options.bundle, open));
   TorchRunnerOptions runner_options = options.runner;
-  runner_options.max_kv_tokens =
-      int64_t{options.engine.max_num_seqs} * options.engine.max_sequence_tokens;
+  runner_options.max_num_seqs = options.engine.max_num_seqs;
+  runner_options.max_sequence_tokens = options.engine.max_sequence_tokens;
   EnginePredictorParts parts;
   ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(bundle));
   ASSIGN_OR_RETURN(auto runner, MakeTorchRunner(bundle, runner_options));
@@ -66,6 +64,7 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
   parts.processor = Processor(bundle.manifest());
   parts.image_limits = options.image_limits;
   parts.engine = std::make_unique<Engine>(std::move(runner), options.engine);
+  parts.info.max_concurrency = parts.engine->options().max_num_seqs;
   return std::unique_ptr<Predictor>(std::make_unique<EnginePredictor>(std::move(parts)));
 }
 

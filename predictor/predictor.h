@@ -19,7 +19,6 @@ struct ModelInfo {
   std::vector<int32_t> prompt_eos_token_ids;           // TokenDefaults::kPrompt
   std::vector<int32_t> question_eos_token_ids;         // TokenDefaults::kQuestion
   std::vector<std::vector<int32_t>> banned_words_ids;  // <image>, <fake_token_around_image>
-  int max_images = 0;                                  // of one request
   int max_concurrency = 1;                             // sequences the engine runs at once
   int max_sequence_tokens = 0;                         // prompt and new tokens of one sequence
   // False: a stand-in for a model. Its text is the answer as it is, and it counts no tokens.

@@ -32,8 +32,9 @@ InspectOptions InspectFlags(const CommandLine& command) {
   const int64_t kv_tokens = command.flags.Integer("kv-tokens");
   const int64_t max_tokens =
       command.flags.Integer("max-num-seqs") * command.flags.Integer("max-sequence-tokens");
-  options.kv_tokens = kv_tokens > 0 ? kv_tokens : max_tokens;
-  options.image_cache_slots = command.flags.Integer("image-cache-slots");
+  if (kv_tokens + max_tokens > 0) options.kv_tokens = kv_tokens > 0 ? kv_tokens : max_tokens;
+  const int64_t image_slots = command.flags.Integer("image-cache-slots");
+  if (image_slots > 0) options.image_cache_slots = image_slots;
   return options;
 }
 

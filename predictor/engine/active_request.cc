@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <random>
+#include <utility>
 
 namespace idefics {
 
@@ -37,7 +38,7 @@ TokenEvent ActiveChoice::TakeNewTokens(int index) {
   return event;
 }
 
-void ActiveRequest::MakeSearches(bool runner_samples) {
+void ActiveRequest::Begin(bool runner_samples) {
   SamplingParams sampling = request.sampling;
   choices.resize(sampling.num_choices);
   const uint64_t seed = sampling.seed ? *sampling.seed : std::random_device{}();
@@ -46,12 +47,43 @@ void ActiveRequest::MakeSearches(bool runner_samples) {
     choices[i].search = MakeTokenSearch(sampling, request.tokens);
   }
   samples_on_device = runner_samples && choices.front().search->can_sample_on_device();
+  const auto prompt = static_cast<int64_t>(request.tokens.size());
+  max_tokens = prompt + sampling.max_new_tokens;
+  token_image_slots.assign(prompt, -1);
+  images.resize(request.images.size());
+  for (int64_t t = 0; t < prompt; ++t) {
+    if (request.image_index[t] < 0) continue;
+    ImageUse& image = images.at(request.image_index[t]);
+    if (image.end == 0) image.begin = t;
+    image.end = t + 1;
+  }
 }
 
 void ActiveRequest::StartChoices() {
   for (size_t i = 0; i < choices.size(); ++i) {
     sequences.push_back({extents[i + 1], request.tokens.back()});
   }
+}
+
+void ActiveRequest::StartAgain() {
+  const std::vector<int32_t>& tokens = choices.front().search->new_tokens();
+  const int64_t prompt = max_tokens - request.sampling.max_new_tokens;
+  request.tokens.resize(prompt);
+  request.tokens.insert(request.tokens.end(), tokens.begin(), tokens.end());
+  const int32_t last_image = request.image_index.back();
+  request.image_index.resize(request.tokens.size(), last_image);
+  token_image_slots.resize(request.tokens.size(), -1);
+  if (last_image >= 0) images[last_image].end = static_cast<int64_t>(request.tokens.size());
+  sequences.clear();
+  prompt_done = 0;
+  length = 0;
+}
+
+// A decoded token sees what the last prompt token saw: docs/model.md#which-image-a-token-sees.
+bool ActiveRequest::Needs(size_t image) const {
+  const ImageUse& use = images[image];
+  return use.end > prompt_done ||
+         (use.end > 0 && std::cmp_equal(request.image_index.back(), image));
 }
 
 int ActiveRequest::num_places() const {

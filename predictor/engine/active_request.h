@@ -15,8 +15,8 @@ namespace idefics {
 // Sequences that run for a request at once.
 int NumPlaces(const SamplingParams& sampling);
 
-// KV slots of all extents of a request: of its one sequence, or of the prompt and of the own tokens
-// of each sequence.
+// KV slots that all extents of a request have at most: of its one sequence, or of the prompt and of
+// the own tokens of each sequence.
 std::vector<int64_t> ExtentSizes(const EngineRequest& request);
 
 constexpr int64_t kFreedExtent = -1;  // in the place of one of a choice that has ended
@@ -38,44 +38,62 @@ struct ActiveChoice {
   TokenEvent TakeNewTokens(int index);
 };
 
-// Its extents and pins are freed in Engine::Finish, those of a choice also in Engine::EndChoice,
-// and nowhere else.
+// The prompt tokens that see an image of the request, and its slot while it is pinned.
+struct ImageUse {
+  int64_t begin = 0;
+  int64_t end = 0;    // one behind the last; 0: no token sees it
+  int32_t slot = -1;  // of the image cache; -1: not pinned
+};
+
+// Its extents and pins are freed in Engine::Release, those of a choice also in Engine::EndChoice;
+// pins also when no further token sees the image.
 struct ActiveRequest {
+  // Of a request that was preempted, the prompt holds the new tokens of that time too.
   EngineRequest request;
   std::shared_ptr<RequestHandle> handle;
   std::vector<ActiveChoice> choices;
-  std::vector<int64_t> extents;            // first slots; as ExtentSizes
-  std::vector<int32_t> pinned_slots;       // of the image cache, one per image of the request
-  std::vector<int32_t> token_image_slots;  // per prompt token: the slot that it sees, -1 = none
+  std::vector<int64_t> extents;            // first slots; as ExtentSizes; none while it is preempted
+  std::vector<ImageUse> images;            // as request.images
+  std::vector<int32_t> token_image_slots;  // per prompt token that was planned: the slot that it
+                                           // sees, -1 = none
   // Empty until there is a token to decode. Of several choices one for each, in order.
   std::vector<Sequence> sequences;
+  int64_t max_tokens = 0;          // prompt and new ones of one sequence
   int64_t prompt_done = 0;         // prompt tokens in the arena, those of started steps included
   int64_t length = 0;              // all tokens of each sequence, counted likewise
   bool samples_on_device = false;  // false: the searches sample, from the logits
+  bool reserves_all = false;       // it gets the slots of max_tokens at once
+  bool ended = false;              // its last event was pushed
   int steps_in_flight = 0;         // the request is removed at 0 only
   int tokens_in_flight = 0;        // of each choice, sampled in these steps
 
   // REQUIRES: called once, at admission.
-  void MakeSearches(bool runner_samples);
+  void Begin(bool runner_samples);
   // The prompt but for its last token is in the arena, or will be when the next step runs.
   void StartChoices();
+  // What is in the arena is lost: all tokens so far run again as a prompt. REQUIRES: grows(), no
+  // step in flight.
+  void StartAgain();
 
   bool has_choices() const { return choices.size() > 1; }
   bool shares_prompt() const { return extents.size() > 1; }
-  bool finished() const { return extents.empty(); }
+  // It has one sequence, whose extent follows its length.
+  bool grows() const { return NumPlaces(request.sampling) == 1 && !reserves_all; }
+  bool finished() const { return ended; }
+  bool preempted() const { return !ended && extents.empty(); }
   bool has_ended(int choice) const {
     return finished() || (has_choices() && sequences.at(choice).ended);
   }
   // Tokens that all sequences read from the prompt's extent. Choices do not share the prompt's last
   // token: each runs it again, and samples its own first token from it.
-  int64_t shared_tokens() const {
-    if (!shares_prompt()) return 0;
-    return static_cast<int64_t>(request.tokens.size()) - (has_choices() ? 1 : 0);
-  }
+  int64_t shared_tokens() const { return shares_prompt() ? prefill_tokens() : 0; }
   // Prompt tokens that run before there are sequences.
   int64_t prefill_tokens() const {
     return static_cast<int64_t>(request.tokens.size()) - (has_choices() ? 1 : 0);
   }
+  bool prompt_is_done() const { return prompt_done == prefill_tokens(); }
+  // Whether a token that is still to run sees the image.
+  bool Needs(size_t image) const;
   int num_places() const;         // of sequences that run or will run
   size_t num_new_tokens() const;  // of each sequence that goes on. REQUIRES: there is one
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a request: Submit, admission, end. Steps (plan, start, collect, commit) are in
-// engine_step.cc.
+// The life of a request: Submit, admission, end. What it holds meanwhile is in engine_memory.cc,
+// steps (plan, start, collect, commit) in engine_step.cc.
 #include "predictor/engine/engine.h"
 
 #include <algorithm>
@@ -14,6 +14,12 @@ namespace idefics {
 namespace {
 
 Status Failed() { return Status::Internal("the engine ended in an exception; restart the server"); }
+
+EngineOptions Resolve(EngineOptions options, const RunnerLimits& limits) {
+  if (options.max_num_seqs == 0) options.max_num_seqs = limits.max_num_seqs;
+  if (options.max_prefill_chunk == 0) options.max_prefill_chunk = limits.max_prefill_chunk;
+  return options;
+}
 
 Status ShuttingDown() { return {ErrorCode::kCanceled, "the server is shutting down"}; }
 
@@ -31,7 +37,7 @@ void EndUnstarted(RequestHandle* handle, const Status& canceled) {
 Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options)
     : runner_(std::move(runner)),
       limits_(runner_->limits()),
-      options_(options),
+      options_(Resolve(options, limits_)),
       extents_(limits_.kv_tokens),
       images_(limits_.image_cache_slots),
       thread_([this] { Run(); }) {}
@@ -76,11 +82,6 @@ Status Engine::CheckRequest(const EngineRequest& request) const {
                             std::to_string(places) + ", the limit is " +
                             std::to_string(options_.max_num_seqs) + " (--max-num-seqs)");
   }
-  if (request.images.size() > static_cast<size_t>(limits_.image_cache_slots)) {
-    return Status::TooLarge("the prompt has " + std::to_string(request.images.size()) +
-                            " images, the limit is " + std::to_string(limits_.image_cache_slots) +
-                            " (--image-cache-slots)");
-  }
   return Status::Ok();
 }
 
@@ -106,8 +107,9 @@ EngineStats Engine::stats() const {
   const RequestHandle::Clock::duration began = stat_turn_began_;
   const std::chrono::duration<double> turn = RequestHandle::Clock::now().time_since_epoch() - began;
   return {
-      stat_running_,      stat_waiting_, stat_kv_tokens_, stat_image_hits_,
-      stat_image_misses_, stat_steps_,   stat_broken_,    began.count() == 0 ? 0 : turn.count()};
+      stat_running_,      stat_waiting_, stat_kv_tokens_,   stat_image_hits_,
+      stat_image_misses_, stat_steps_,   stat_preemptions_, stat_broken_,
+      began.count() == 0 ? 0 : turn.count()};
 }
 
 void Engine::PublishStats() {
@@ -118,6 +120,7 @@ void Engine::PublishStats() {
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
   stat_steps_ = steps_;
+  stat_preemptions_ = preemptions_;
   stat_broken_ = runner_->broken();
 }
 
@@ -202,7 +205,11 @@ void Engine::DropCanceled() {
 }
 
 // Admits in order of arrival: a large request at the front is not overtaken, so it cannot starve.
+// Those that were preempted came before all that wait.
 void Engine::AdmitWaiting() {
+  for (ActiveRequest& active : active_) {
+    if (active.preempted() && !Reserve(active)) return;
+  }
   while (true) {
     WaitingRequest next;
     {
@@ -228,24 +235,19 @@ void Engine::AdmitWaiting() {
   }
 }
 
-// Reserves sequences, KV extents and image slots: all of them or none.
 bool Engine::TryAdmit(WaitingRequest& waiting) {
   int places = NumPlaces(waiting.request.sampling);
   for (const ActiveRequest& active : active_) places += active.num_places();
   if (places > options_.max_num_seqs) return false;
   ActiveRequest active;
   active.request = std::move(waiting.request);
-  if (!AllocateExtents(active) || !PinImages(active)) {
-    FreeExtents(active);
+  active.Begin(limits_.samples_on_device);
+  if (!Reserve(active)) {
     waiting.request = std::move(active.request);
     return false;
   }
   active.handle = waiting.handle;
-  active.MakeSearches(limits_.samples_on_device);
   active.handle->set_admitted_at(RequestHandle::Clock::now());
-  for (const int32_t image : active.request.image_index) {
-    active.token_image_slots.push_back(image < 0 ? -1 : active.pinned_slots.at(image));
-  }
   active_.push_back(std::move(active));
   return true;
 }
@@ -263,72 +265,10 @@ bool Engine::EndChoice(ActiveRequest& active, int choice) {
                      [](const Sequence& other) { return other.ended; });
 }
 
-// Allocates all KV slots that the request will ever need. False where there is no room: the caller
-// frees what was allocated.
-bool Engine::AllocateExtents(ActiveRequest& active) {
-  for (const int64_t size : ExtentSizes(active.request)) {
-    const auto start = extents_.Allocate(size);
-    if (!start) return false;
-    active.extents.push_back(*start);
-  }
-  return true;
-}
-
-void Engine::FreeExtents(ActiveRequest& active) {
-  for (const int64_t extent : active.extents) {
-    if (extent != kFreedExtent) extents_.Free(extent);
-  }
-  active.extents.clear();
-}
-
-bool Engine::PinImages(ActiveRequest& active) {
-  std::vector<std::string> keys;
-  for (const EngineImage& image : active.request.images) keys.push_back(image.sha256);
-  auto slots = images_.PinAll(keys);
-  if (!slots) return false;
-  active.pinned_slots = std::move(*slots);
-  return true;
-}
-
-bool Engine::HasAllImages(const ActiveRequest& active) const {
-  return std::all_of(active.pinned_slots.begin(), active.pinned_slots.end(),
-                     [&](int32_t slot) { return images_.encoded(slot); });
-}
-
-// Encodes a part of the first image, in order of arrival of their requests, that is not in the
-// cache.
-void Engine::ContinueImages() {
-  const bool wait = in_flight_.empty() &&
-                    std::none_of(active_.begin(), active_.end(), [&](const ActiveRequest& active) {
-                      return !active.finished() && HasAllImages(active);
-                    });
-  for (ActiveRequest& active : active_) {
-    if (active.finished()) continue;
-    for (size_t i = 0; i < active.request.images.size(); ++i) {
-      const int32_t slot = active.pinned_slots[i];
-      if (images_.encoded(slot)) continue;
-      const EngineImage& image = active.request.images[i];
-      Status status;
-      if (encoding_.slot != slot || encoding_.sha256 != image.sha256) {
-        encoding_ = {image.sha256, slot};
-        status = runner_->BeginImage(image.pixels, slot);
-      }
-      const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
-      if (done.ok() && !*done) return;
-      encoding_ = {};
-      images_.SetEncoded(slot, done.ok());
-      if (!done.ok()) Finish(active, done.status());
-      return;
-    }
-    active.request.images.clear();  // the pixels are not needed any more
-  }
-}
-
 void Engine::Finish(ActiveRequest& active, const Status& status) {
   if (active.finished()) return;  // earlier; not removed yet
-  FreeExtents(active);
-  for (const int32_t slot : active.pinned_slots) images_.Unpin(slot);
-  active.pinned_slots.clear();
+  Release(active);
+  active.ended = true;
   active.sequences.clear();
   PublishStats();  // everything is free before anybody hears of the end
   // At most one choice has tokens that were not reported: the one that ends the request.

@@ -20,10 +20,11 @@
 namespace idefics {
 
 struct EngineOptions {
-  int max_num_seqs = defaults::kMaxNumSeqs;  // that run at once; each choice and each beam is one
-  int max_num_batched_tokens = 512;          // prompt tokens in a step without decode rows
+  int max_num_seqs = 0;  // that run at once; each choice and each beam is one; 0: the runner's
+  int max_num_batched_tokens = 512;  // prompt tokens in a step without decode rows
   int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
   int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
+  int kv_growth = 64;  // new tokens that a request has slots for at first, and gets more for at least
 };
 
 struct EngineStats {
@@ -33,6 +34,7 @@ struct EngineStats {
   int64_t image_hits = 0;    // images of admitted requests that were in the image cache
   int64_t image_misses = 0;  // images of admitted requests that were not
   int64_t steps = 0;
+  int64_t preemptions = 0;  // of running requests, which ran their tokens again later
   bool broken = false;  // the runner will never run again
   double turn_s = 0;    // since the engine thread began its current round of work; 0: it is idle
 };
@@ -81,8 +83,6 @@ class Engine {
   };
 
   Status CheckRequest(const EngineRequest& request) const;
-  bool AllocateExtents(ActiveRequest& active);
-  void FreeExtents(ActiveRequest& active);
   void Run();
   void Work();
   void Abandon() IDEFICS_EXCLUDES(mutex_);
@@ -90,12 +90,23 @@ class Engine {
   void DropCanceled() IDEFICS_EXCLUDES(mutex_);
   void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
   bool TryAdmit(WaitingRequest& waiting);
+  bool Reserve(ActiveRequest& active);
+  int64_t GrowthReserve() const;
+  void Release(ActiveRequest& active);
+  void MakeRoom();
+  bool NeedsRoom(const ActiveRequest& active) const;
+  bool Grow(ActiveRequest& active);
+  void Move(ActiveRequest& active, int64_t to);
+  void PreemptFor(const ActiveRequest& active);
   bool PinImages(ActiveRequest& active);
+  void UnpinImages(ActiveRequest& active);
   void ContinueImages();
-  bool HasAllImages(const ActiveRequest& active) const;
+  bool EncodePart(ActiveRequest& active, bool wait);
+  int64_t ReadyTokens(const ActiveRequest& active) const;
   void TakeStep();
   bool CanScheduleAsync() const;
   StepPlan Plan();
+  void StartChoices(ActiveRequest& active) const;
   void PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
   void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);
@@ -129,6 +140,7 @@ class Engine {
   std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
   StepOutput output_;                            // reused
   int64_t steps_ = 0;
+  int64_t preemptions_ = 0;
 
   Mutex mutex_;
   CondVar work_;
@@ -142,6 +154,7 @@ class Engine {
   std::atomic<int64_t> stat_image_hits_ = 0;
   std::atomic<int64_t> stat_image_misses_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;
+  std::atomic<int64_t> stat_preemptions_ = 0;
   std::atomic<bool> stat_broken_ = false;
   std::atomic<RequestHandle::Clock::duration>
       stat_turn_began_{};  // since the clock's epoch; 0: idle

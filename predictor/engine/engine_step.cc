@@ -24,6 +24,7 @@ Status NotFinite() {
 void Engine::TakeStep() {
   bool started = false;
   if (in_flight_.empty() || CanScheduleAsync()) {
+    MakeRoom();
     StepPlan plan = Plan();
     started = !plan.rows.empty();
     if (started) Start(std::move(plan));
@@ -48,9 +49,7 @@ Engine::StepPlan Engine::Plan() {
   StepPlan plan;
   for (ActiveRequest& active : active_) {
     if (active.finished()) continue;
-    if (active.prefill_tokens() == 0 && active.sequences.empty() && HasAllImages(active)) {
-      active.StartChoices();
-    }
+    if (active.sequences.empty() && active.has_choices()) StartChoices(active);
     if (active.sequences.empty()) continue;
     const size_t coming = active.num_new_tokens() + active.tokens_in_flight;
     const bool last_is_coming = active.tokens_in_flight > 0 &&
@@ -58,20 +57,32 @@ Engine::StepPlan Engine::Plan() {
     if (!last_is_coming) PlanDecode(active, &plan);
   }
   int64_t budget = options_.max_num_batched_tokens;
-  if (!plan.rows.empty()) {
-    budget =
-        options_.max_prefill_chunk > 0 ? options_.max_prefill_chunk : limits_.max_prefill_chunk;
-  }
+  if (!plan.rows.empty()) budget = options_.max_prefill_chunk;
   for (ActiveRequest& active : active_) {
-    if (active.finished() || !active.sequences.empty() || !HasAllImages(active)) continue;
-    if (budget > 0) PlanPrompt(active, &budget, &plan);
+    if (active.finished() || active.preempted() || !active.sequences.empty()) continue;
+    PlanPrompt(active, &budget, &plan);
   }
   return plan;
 }
 
+// The choices go on from the prompt once it is in the arena and the image that they see is encoded.
+void Engine::StartChoices(ActiveRequest& active) const {
+  if (!active.prompt_is_done() || ReadyTokens(active) == active.prompt_done) return;
+  const int32_t image = active.request.image_index.back();
+  active.token_image_slots.back() = image < 0 ? -1 : active.images[image].slot;
+  active.StartChoices();
+}
+
+// As many of its next tokens as the budget allows and have their images.
 void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) {
-  const int64_t count = std::min(*budget, active.prefill_tokens() - active.prompt_done);
+  const int64_t ready = std::min(ReadyTokens(active), active.prefill_tokens());
+  const int64_t count = std::min(*budget, ready - active.prompt_done);
+  if (count == 0) return;
   *budget -= count;
+  for (int64_t t = active.prompt_done; t < active.prompt_done + count; ++t) {
+    const int32_t image = active.request.image_index[t];
+    active.token_image_slots[t] = image < 0 ? -1 : active.images[image].slot;
+  }
   StepRow row;
   row.tokens = std::span(active.request.tokens).subspan(active.prompt_done, count);
   row.image_slots = std::span(active.token_image_slots).subspan(active.prompt_done, count);
@@ -155,9 +166,7 @@ void Engine::NoteStarted(const StepPart& part) {
   if (part.prompt_tokens > 0) {
     active.prompt_done += part.prompt_tokens;
     active.length = active.prompt_done;
-    if (active.has_choices() && active.prompt_done == active.prefill_tokens()) {
-      active.StartChoices();
-    }
+    UnpinImages(active);
   } else {
     ++active.length;
   }

@@ -2,7 +2,6 @@
 #include "predictor/engine/image_cache.h"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "common/check.h"
 
@@ -16,31 +15,7 @@ void ImageCache::Touch(int32_t slot) {
   recent_.splice(recent_.begin(), recent_, slots_[slot].recency);
 }
 
-std::optional<std::vector<int32_t>> ImageCache::PinAll(std::span<const std::string> sha256) {
-  std::unordered_set<int32_t> kept;
-  std::unordered_set<std::string> missing;
-  for (const std::string& key : sha256) {
-    const auto found = by_hash_.find(key);
-    if (found == by_hash_.end()) {
-      missing.insert(key);
-    } else {
-      kept.insert(found->second);
-    }
-  }
-  size_t reusable = 0;
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    if (slots_[i].pins == 0 && !kept.contains(static_cast<int32_t>(i))) ++reusable;
-  }
-  if (missing.size() > reusable) return std::nullopt;
-  for (const int32_t slot : kept) ++slots_[slot].pins;  // no missing image takes these
-  std::vector<int32_t> pinned;
-  for (const std::string& key : sha256) pinned.push_back(Pin(key));
-  for (const int32_t slot : kept) --slots_[slot].pins;
-  return pinned;
-}
-
-// REQUIRES: the image has a slot, or one is not pinned.
-int32_t ImageCache::Pin(const std::string& sha256) {
+std::optional<int32_t> ImageCache::Pin(const std::string& sha256) {
   if (const auto found = by_hash_.find(sha256); found != by_hash_.end()) {
     ++slots_[found->second].pins;
     ++hits_;
@@ -49,7 +24,7 @@ int32_t ImageCache::Pin(const std::string& sha256) {
   }
   const auto victim = std::find_if(recent_.rbegin(), recent_.rend(),
                                    [&](int32_t slot) { return slots_[slot].pins == 0; });
-  IDEFICS_CHECK(victim != recent_.rend());
+  if (victim == recent_.rend()) return std::nullopt;
   const int32_t slot = *victim;
   Slot& state = slots_[slot];
   if (!state.sha256.empty()) by_hash_.erase(state.sha256);

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <list>
 #include <optional>
-#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -19,9 +18,8 @@ class ImageCache {
  public:
   explicit ImageCache(int32_t slots);
 
-  // Pins a slot for each image and returns them, or pins none and returns nothing where too many
-  // slots are pinned already. Counts hits and misses where it succeeds.
-  std::optional<std::vector<int32_t>> PinAll(std::span<const std::string> sha256);
+  // Pins a slot for the image and counts a hit or a miss. Nothing: all slots are pinned, by others.
+  std::optional<int32_t> Pin(const std::string& sha256);
   void Unpin(int32_t slot);
   // The slot's K/V were written (true), or could not be (false: the slot forgets its image).
   void SetEncoded(int32_t slot, bool encoded);
@@ -38,7 +36,6 @@ class ImageCache {
     std::list<int32_t>::iterator recency;  // in recent_
   };
 
-  int32_t Pin(const std::string& sha256);
   void Touch(int32_t slot);
 
   std::vector<Slot> slots_;

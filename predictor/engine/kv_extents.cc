@@ -26,9 +26,37 @@ std::optional<int64_t> KvExtents::Allocate(int64_t tokens) {
 void KvExtents::Free(int64_t start) {
   const auto owned = allocated_.find(start);
   IDEFICS_CHECK(owned != allocated_.end());
-  int64_t tokens = owned->second;
+  const int64_t tokens = owned->second;
   allocated_.erase(owned);
   used_ -= tokens;
+  AddFree(start, tokens);
+}
+
+bool KvExtents::Resize(int64_t start, int64_t tokens) {
+  IDEFICS_CHECK_LT(0, tokens);
+  int64_t& size = allocated_.at(start);
+  if (tokens > size) {
+    const auto behind = free_.find(start + size);
+    const int64_t room = behind == free_.end() ? 0 : behind->second;
+    if (tokens > size + room) return false;
+    free_.erase(behind);
+    if (tokens < size + room) free_[start + tokens] = size + room - tokens;
+  } else if (tokens < size) {
+    AddFree(start + tokens, size - tokens);
+  }
+  used_ += tokens - size;
+  size = tokens;
+  return true;
+}
+
+int64_t KvExtents::RoomAt(int64_t start) const {
+  const int64_t size = allocated_.at(start);
+  const auto behind = free_.find(start + size);
+  return size + (behind == free_.end() ? 0 : behind->second);
+}
+
+// The slots are free from now on; grows them together with their neighbours.
+void KvExtents::AddFree(int64_t start, int64_t tokens) {
   auto next = free_.lower_bound(start);
   if (next != free_.begin()) {
     const auto previous = std::prev(next);

@@ -6,10 +6,13 @@
 #include <optional>
 #include <string>
 
+#include "common/defaults.h"
+
 namespace idefics {
 namespace {
 
 constexpr int64_t kMinTokens = 1024;
+constexpr uint64_t kMostImageSlots = 512;
 
 // The number that follows `name` in a file of "name number" lines; an empty name: the first word.
 std::optional<uint64_t> NumberIn(const std::filesystem::path& path, const std::string& name) {
@@ -36,8 +39,13 @@ uint64_t FreeHostBytes(const std::filesystem::path& root) {
   return std::min(system, *limit - std::min(*limit, used));
 }
 
-int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t max_tokens) {
-  const auto fit = static_cast<int64_t>(free_bytes / 2 / bytes_per_token);
+int32_t ImageSlotsThatFit(uint64_t free_bytes, uint64_t bytes_per_image) {
+  const uint64_t fit = std::min<uint64_t>(free_bytes / 16 / bytes_per_image, kMostImageSlots);
+  return std::max(static_cast<int32_t>(fit), defaults::kLeastImageSlots);
+}
+
+int64_t KvTokensThatFit(uint64_t bytes, uint64_t bytes_per_token, int64_t max_tokens) {
+  const auto fit = static_cast<int64_t>(bytes / bytes_per_token);
   return std::min(max_tokens, std::max(fit, kMinTokens));
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The size of the KV arena where no flag gives it (--kv-tokens 0).
+// The sizes of the KV arena and the image cache where no flag gives them (--kv-tokens 0,
+// --image-cache-slots 0).
 #pragma once
 
 #include <cstdint>
@@ -12,9 +13,17 @@ namespace idefics {
 // 0: unknown.
 uint64_t FreeHostBytes(const std::filesystem::path& root = "/");
 
-// Tokens that fit in half of the free memory (the rest is for activations, images and other
-// processes), at most `max_tokens`, because more could not be used. At least enough for a short
-// answer, so that a small machine fails by a real allocation and not by this estimate.
-int64_t KvTokensThatFit(uint64_t free_bytes, uint64_t bytes_per_token, int64_t max_tokens);
+// Of the free memory, what the KV arena and the image cache take together. The rest is for
+// activations, and on a host for other processes.
+constexpr double kHostShare = 0.5;
+constexpr double kDeviceShare = 0.8;
+
+// Images that fit in a sixteenth of the free memory, 512 at most. At least
+// defaults::kLeastImageSlots.
+int32_t ImageSlotsThatFit(uint64_t free_bytes, uint64_t bytes_per_image);
+
+// Tokens that fit in `bytes`, at most `max_tokens`, because more could not be used. At least enough
+// for a short answer, so that a small machine fails by a real allocation and not by this estimate.
+int64_t KvTokensThatFit(uint64_t bytes, uint64_t bytes_per_token, int64_t max_tokens);
 
 }  // namespace idefics

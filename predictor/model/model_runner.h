@@ -20,6 +20,7 @@ struct RunnerLimits {
   int64_t kv_tokens = 0;            // slots of the flat KV arena
   int32_t image_cache_slots = 0;    // images whose cross-attention K/V the runner holds
   int32_t image_size = 0;           // S: side of the square input image, pixels
+  int32_t max_num_seqs = 8;         // sequences of a step beyond which it gains nothing
   int32_t max_prefill_chunk = 512;  // prompt tokens that may run beside decode rows in one step
   bool samples_on_device = false;   // rows may carry DeviceSamplingParams
 };
@@ -50,7 +51,8 @@ struct StepRow {
   }
 };
 
-// Copies the first `tokens` slots of an extent to another one (beams that share a parent).
+// Copies the first `tokens` slots of an extent to another one, with the tokens that the runner
+// sampled or was given for them.
 struct KvCopy {
   int64_t from = 0;
   int64_t to = 0;
@@ -113,7 +115,8 @@ class ModelRunner {
     return Status::Ok();
   }
 
-  // REQUIRES: no destination is the source of another copy of the same call.
+  // Runs behind the steps that were started and before those that will be. REQUIRES: no destination
+  // overlaps a source of the same call.
   virtual Status CopyKv(std::span<const KvCopy> copies) = 0;
 
   // True after a failure that no later call can survive, such as a sticky CUDA error.

@@ -40,8 +40,7 @@ Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
   MadeTorchRunner made;
   make(bundle, options, &made);
   RETURN_IF_ERROR(made.status);
-  LogInfo("model on " + made.description + ", " + std::to_string(options.image_cache_slots) +
-          " images");
+  LogInfo("model on " + made.description);
   return std::move(made.runner);
 }
 

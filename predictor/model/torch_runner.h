@@ -24,8 +24,10 @@ struct TorchRunnerOptions {
   std::string device = "auto";  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
   int num_threads = 0;          // CPU threads of the model; 0: as many as are fastest
   int64_t kv_tokens = 0;        // slots of the KV arena; 0: as many as memory allows
-  int64_t max_kv_tokens = 0;    // of kv_tokens 0: more than this could not be in use at once
-  int32_t image_cache_slots = defaults::kImageCacheSlots;
+  int32_t image_cache_slots = 0;  // 0: as many as memory allows
+  // Of the engine: more tokens could not be in use at once.
+  int32_t max_num_seqs = 0;  // 0: as many as gain something
+  int32_t max_sequence_tokens = defaults::kMaxSequenceTokens;
   bool custom_ops = true;   // false: plain ATen operators, for comparison
   bool cuda_graphs = true;  // decode steps on CUDA from graphs; false: eagerly, for comparison
   AsyncScheduling async_scheduling = AsyncScheduling::kAuto;

@@ -106,6 +106,7 @@ Status ToyRunner::FinishStep(StepOutput* output) {
 Status ToyRunner::CopyKv(std::span<const KvCopy> copies) {
   for (const KvCopy& copy : copies) {
     std::copy_n(kv_.begin() + copy.from, copy.tokens, kv_.begin() + copy.to);
+    std::copy_n(tokens_.begin() + copy.from, copy.tokens, tokens_.begin() + copy.to);
   }
   return Status::Ok();
 }

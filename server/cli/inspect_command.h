@@ -15,9 +15,10 @@ struct InspectOptions {
   std::filesystem::path path;
   bool json = false;          // one JSON object instead of tables
   bool show_progress = true;  // a bar on stderr while hashing
-  // --kv-tokens and --image-cache-slots of the server whose memory is estimated.
+  // --kv-tokens and --image-cache-slots of the server whose memory is estimated; where it decides
+  // itself, it takes as many images or more.
   int64_t kv_tokens = 8192;
-  int64_t image_cache_slots = defaults::kImageCacheSlots;
+  int64_t image_cache_slots = defaults::kLeastImageSlots;
 };
 
 int RunInspect(const InspectOptions& options, std::ostream& out, std::ostream& err);

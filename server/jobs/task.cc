@@ -93,15 +93,10 @@ class ResponseObserver final : public GenerateObserver {
 
 }  // namespace
 
-// Two limits, each named by the flag that sets it.
 Status TaskRunner::CheckNumImages(size_t count) const {
-  const ModelInfo& info = predictor_.info();
-  const bool cache_is_smaller = info.max_images > 0 && info.max_images < limits_.max_images;
-  const int limit = cache_is_smaller ? info.max_images : limits_.max_images;
-  if (count <= static_cast<size_t>(limit)) return Status::Ok();
+  if (count <= static_cast<size_t>(limits_.max_images)) return Status::Ok();
   return Status::TooLarge("the prompt has " + std::to_string(count) + " images, the limit is " +
-                          std::to_string(limit) +
-                          (cache_is_smaller ? " (--image-cache-slots)" : " (--max-images)"));
+                          std::to_string(limits_.max_images) + " (--max-images)");
 }
 
 Status TaskRunner::FetchImages(GenerateRequest* request, const std::stop_token& stop) const {

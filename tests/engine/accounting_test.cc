@@ -11,30 +11,46 @@
 namespace idefics {
 namespace {
 
-TEST_CASE("extents never overlap and their sum is what is used", "[kv]") {
+TEST_CASE("extents never overlap and their sum is what is used, also when they grow and shrink",
+          "[kv]") {
   std::mt19937 random(3);
   KvExtents extents(1000);
   std::vector<bool> taken(1000, false);
   std::vector<std::pair<int64_t, int64_t>> owned;
   int64_t used = 0;
-  for (int i = 0; i < 5000; ++i) {
-    if (random() % 2 == 0 || owned.empty()) {
-      const int64_t tokens = 1 + static_cast<int64_t>(random() % 120);
+  const auto mark = [&](int64_t begin, int64_t end, bool value) {
+    for (int64_t t = begin; t < end; ++t) {
+      REQUIRE(taken.at(t) != value);
+      taken[t] = value;
+    }
+  };
+  for (int i = 0; i < 8000; ++i) {
+    const int64_t tokens = 1 + static_cast<int64_t>(random() % 120);
+    const size_t which = owned.empty() ? 0 : random() % owned.size();
+    const int kind = owned.empty() ? 0 : static_cast<int>(random() % 3);
+    if (kind == 0) {
       const auto start = extents.Allocate(tokens);
       if (!start) continue;
-      for (int64_t t = *start; t < *start + tokens; ++t) {
-        REQUIRE(!taken.at(t));
-        taken[t] = true;
-      }
+      mark(*start, *start + tokens, true);
       owned.emplace_back(*start, tokens);
       used += tokens;
+    } else if (kind == 1) {
+      auto& [start, size] = owned[which];
+      const int64_t room = extents.RoomAt(start);
+      const bool resized = extents.Resize(start, tokens);
+      REQUIRE(resized == (tokens <= room));
+      if (!resized) continue;
+      mark(start + tokens, start + size, false);
+      mark(start + size, start + tokens, true);
+      used += tokens - size;
+      size = tokens;
     } else {
-      const size_t which = random() % owned.size();
-      const auto [start, tokens] = owned[which];
+      const auto [start, size] = owned[which];
+      REQUIRE(extents.SizeOf(start) == size);
       extents.Free(start);
-      for (int64_t t = start; t < start + tokens; ++t) taken[t] = false;
+      mark(start, start + size, false);
+      used -= size;
       owned.erase(owned.begin() + static_cast<ptrdiff_t>(which));
-      used -= tokens;
     }
     REQUIRE(extents.used() == used);
   }
@@ -49,23 +65,19 @@ TEST_CASE("an arena without room gives nothing", "[kv]") {
   CHECK(extents.Allocate(4) == 6);
 }
 
-int32_t Pin(ImageCache& cache, const std::string& sha256) {
-  return cache.PinAll(std::vector{sha256}).value().front();
-}
-
 TEST_CASE("a pinned image is never evicted, the least recently used one goes first",
           "[image-cache]") {
   ImageCache cache(2);
-  const int32_t a = Pin(cache, "a");
+  const int32_t a = cache.Pin("a").value();
   cache.SetEncoded(a, true);
-  const int32_t b = Pin(cache, "b");
+  const int32_t b = cache.Pin("b").value();
   cache.SetEncoded(b, true);
-  CHECK(!cache.PinAll(std::vector<std::string>{"c"}).has_value());  // both pinned
+  CHECK(!cache.Pin("c").has_value());  // both pinned
   cache.Unpin(a);
   cache.Unpin(b);
-  CHECK(Pin(cache, "a") == a);  // a is now the more recent one
+  CHECK(cache.Pin("a") == a);  // a is now the more recent one
   CHECK(cache.encoded(a));
-  CHECK(Pin(cache, "c") == b);
+  CHECK(cache.Pin("c") == b);
   CHECK(!cache.encoded(b));
   CHECK(cache.hits() == 1);
   CHECK(cache.misses() == 3);
@@ -73,48 +85,30 @@ TEST_CASE("a pinned image is never evicted, the least recently used one goes fir
 
 TEST_CASE("an image that could not be encoded is forgotten", "[image-cache]") {
   ImageCache cache(1);
-  const int32_t slot = Pin(cache, "a");
+  const int32_t slot = cache.Pin("a").value();
   cache.SetEncoded(slot, false);
   cache.Unpin(slot);
-  CHECK(Pin(cache, "a") == slot);
+  CHECK(cache.Pin("a") == slot);
   CHECK(!cache.encoded(slot));
   CHECK(cache.hits() == 0);
 }
 
-TEST_CASE("the images of a request are pinned together or not at all", "[image-cache]") {
-  const std::vector<std::string> both{"b", "c"};
-  ImageCache cache(3);
-  const int32_t a = Pin(cache, "a");
-  const int32_t other = Pin(cache, "other");
-  const int32_t b = Pin(cache, "b");
+TEST_CASE("an image that finds no slot evicts nothing and counts nothing", "[image-cache]") {
+  ImageCache cache(2);
+  const int32_t a = cache.Pin("a").value();
+  const int32_t b = cache.Pin("b").value();
   cache.SetEncoded(b, true);
-  SECTION("what does not fit evicts nothing and counts nothing") {
-    for (int i = 0; i < 5; ++i) CHECK(!cache.PinAll(both).has_value());
-    CHECK(cache.hits() == 0);
-    CHECK(cache.misses() == 3);
-    cache.Unpin(a);
-    CHECK(cache.PinAll(both).has_value());
-    CHECK(cache.hits() == 1);
-    CHECK(cache.misses() == 4);
-  }
-  SECTION("an image that is there is not evicted by one that is not") {
-    cache.Unpin(b);
-    cache.Unpin(other);
-    CHECK(!cache.PinAll(std::vector<std::string>{"c", "d", "b"}).has_value());
-    cache.Unpin(a);
-    const auto slots = cache.PinAll(std::vector<std::string>{"c", "d", "b"});
-    REQUIRE(slots.has_value());
-    CHECK(slots->back() == b);
-    CHECK(cache.encoded(b));
-  }
-  SECTION("an image that is given twice takes one slot") {
-    cache.Unpin(a);
-    const auto slots = cache.PinAll(std::vector<std::string>{"c", "c"});
-    REQUIRE(slots.has_value());
-    CHECK(slots->front() == slots->back());
-    cache.Unpin(slots->front());
-    cache.Unpin(slots->front());
-  }
+  for (int i = 0; i < 5; ++i) CHECK(!cache.Pin("c").has_value());
+  CHECK(cache.misses() == 2);
+  CHECK(cache.Pin("b") == b);  // twice pinned
+  CHECK(cache.hits() == 1);
+  cache.Unpin(b);
+  CHECK(!cache.Pin("c").has_value());
+  cache.Unpin(b);
+  CHECK(cache.encoded(b));
+  CHECK(cache.Pin("c") == b);
+  CHECK(!cache.encoded(b));
+  CHECK(cache.Pin("a") == a);
 }
 
 }  // namespace

@@ -109,7 +109,9 @@ inline Outcome RunFromScratch(const EngineRequest& request) {
   while (!search->finished()) {
     std::vector<float> logits(sequences.size() * kToyVocab);
     for (size_t i = 0; i < sequences.size(); ++i) {
-      ToyRunner runner(ToyLimits());
+      RunnerLimits limits = ToyLimits();
+      limits.image_cache_slots = static_cast<int32_t>(request.images.size());
+      ToyRunner runner(limits);
       std::vector<int32_t> slots(request.image_index);
       slots.resize(sequences[i].size(), slots.back());
       for (size_t image = 0; image < request.images.size(); ++image) {

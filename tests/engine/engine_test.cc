@@ -277,11 +277,6 @@ TEST_CASE("a request that could never run is refused with the limit and its flag
     REQUIRE(!refused.ok());
     CHECK(refused.status().message().find("--kv-tokens") != std::string::npos);
   }
-  SECTION("too many images") {
-    EngineRequest request = ToyRequest(1, 10, 5);
-    for (int i = 0; i < 5; ++i) request.images.push_back(ToyImage(i));
-    CHECK(!toy.engine->Submit(std::move(request)).ok());
-  }
   SECTION("values out of range") {
     EngineRequest request = ToyRequest(1, 10, 5);
     SECTION("temperature") {

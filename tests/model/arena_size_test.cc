@@ -45,8 +45,14 @@ TEST_CASE("free memory is the system's or the container's, whichever is less", "
 
 TEST_CASE("this machine has free memory", "[arena]") { CHECK(FreeHostBytes() > (1 << 20)); }
 
-TEST_CASE("the arena takes half of what is free, not more than can be used", "[arena]") {
-  CHECK(KvTokensThatFit(4'000'000, 100, 50'000) == 20'000);
+TEST_CASE("the image cache takes a sixteenth of what is free, 32 to 512 slots", "[arena]") {
+  CHECK(ImageSlotsThatFit(0, 1000) == 32);
+  CHECK(ImageSlotsThatFit(1'600'000, 1000) == 100);
+  CHECK(ImageSlotsThatFit(uint64_t{1} << 62, 1000) == 512);
+}
+
+TEST_CASE("the arena takes what it is given, not more than can be used", "[arena]") {
+  CHECK(KvTokensThatFit(2'000'000, 100, 50'000) == 20'000);
   CHECK(KvTokensThatFit(4'000'000'000, 100, 50'000) == 50'000);
   CHECK(KvTokensThatFit(0, 100, 50'000) == 1024);
   CHECK(KvTokensThatFit(0, 100, 512) == 512);

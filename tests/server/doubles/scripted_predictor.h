@@ -19,7 +19,6 @@ class ScriptedPredictor final : public Predictor {
     info_.prompt_eos_token_ids = {99};
     info_.question_eos_token_ids = {2, 99};
     info_.banned_words_ids = {{98}, {97}};
-    info_.max_images = 8;
     info_.max_concurrency = 4;
   }
 

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a request holds while it runs: an extent of the KV arena, which grows with its answer, and
+// slots of the image cache, while its prompt needs them.
+#include <algorithm>
+#include <numeric>
+
+#include "common/check.h"
+#include "predictor/engine/engine.h"
+
+namespace idefics {
+namespace {
+
+// The extents of a request that begins, or begins again.
+std::vector<int64_t> FirstSizes(const ActiveRequest& active, int64_t growth) {
+  if (active.grows()) {
+    const auto tokens = static_cast<int64_t>(active.request.tokens.size());
+    return {std::min(active.max_tokens, tokens + growth)};
+  }
+  if (active.reserves_all) return {active.max_tokens};
+  return ExtentSizes(active.request);
+}
+
+}  // namespace
+
+// Allocates KV slots and pins the first image that a token sees: all of it or nothing.
+bool Engine::Reserve(ActiveRequest& active) {
+  const std::vector<int64_t> sizes = FirstSizes(active, options_.kv_growth);
+  const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  bool reserved = slots + GrowthReserve() <= limits_.kv_tokens - extents_.used();
+  for (size_t i = 0; reserved && i < sizes.size(); ++i) {
+    const auto start = extents_.Allocate(sizes[i]);
+    reserved = start.has_value();
+    if (start) active.extents.push_back(*start);
+  }
+  reserved = reserved && PinImages(active);
+  if (!reserved) Release(active);
+  return reserved;
+}
+
+// What stays free beside a request that begins, so that those who run can grow for a while before
+// one of them is preempted.
+int64_t Engine::GrowthReserve() const {
+  int64_t slots = 0;
+  for (const ActiveRequest& active : active_) {
+    if (!active.grows() || active.extents.empty()) continue;
+    slots += std::min<int64_t>(options_.kv_growth, active.max_tokens - extents_.SizeOf(active.extents.front()));
+  }
+  return std::min(slots, limits_.kv_tokens / 16);
+}
+
+void Engine::Release(ActiveRequest& active) {
+  for (const int64_t extent : active.extents) {
+    if (extent != kFreedExtent) extents_.Free(extent);
+  }
+  active.extents.clear();
+  for (ImageUse& image : active.images) {
+    if (image.slot >= 0) images_.Unpin(image.slot);
+    image.slot = -1;
+  }
+}
+
+// Makes every sequence's extent long enough for its next step. Where there is no room, the youngest
+// requests give theirs back, after what they have under way is seen.
+void Engine::MakeRoom() {
+  for (ActiveRequest& active : active_) {
+    while (NeedsRoom(active) && !Grow(active)) {
+      if (in_flight_.empty()) {
+        PreemptFor(active);
+      } else {
+        CollectAll();
+      }
+    }
+  }
+}
+
+bool Engine::NeedsRoom(const ActiveRequest& active) const {
+  if (active.finished() || active.sequences.empty() || !active.grows()) return false;
+  // The slot of the token that runs, and the one behind it, where a runner that samples stores the
+  // next one.
+  const int64_t needed = std::min(active.max_tokens, active.length + 2);
+  return extents_.SizeOf(active.extents.front()) < needed;
+}
+
+// Doubles the part of the extent that is not the prompt's, where it is or elsewhere; or makes it as
+// long as it can be.
+bool Engine::Grow(ActiveRequest& active) {
+  const int64_t start = active.extents.front();
+  const int64_t size = extents_.SizeOf(start);
+  const int64_t prompt = active.max_tokens - active.request.sampling.max_new_tokens;
+  const int64_t wanted = std::min(active.max_tokens, size + std::max<int64_t>(options_.kv_growth, size - prompt));
+  if (extents_.Resize(start, wanted)) return true;
+  if (const auto elsewhere = extents_.Allocate(wanted)) {
+    Move(active, *elsewhere);
+    return true;
+  }
+  const int64_t room = std::min(wanted, extents_.RoomAt(start));
+  return room > size && extents_.Resize(start, room);
+}
+
+// The copy comes behind the steps in flight, which write to the old extent, and before whatever its
+// next owner runs.
+void Engine::Move(ActiveRequest& active, int64_t to) {
+  int64_t& start = active.extents.front();
+  // The token behind the last one may be sampled already.
+  const int64_t tokens = std::min(extents_.SizeOf(start), active.length + 1);
+  const KvCopy copy{start, to, tokens};
+  const Status status = runner_->CopyKv(std::span(&copy, 1));
+  extents_.Free(start);
+  start = to;
+  active.sequences.front().kv_start = to;
+  if (!status.ok()) Finish(active, status);
+}
+
+// Ends what the youngest growing request holds, which is never older than `active`; it begins again
+// when there is room. REQUIRES: no step in flight; `active` grows and has an extent.
+void Engine::PreemptFor(const ActiveRequest& active) {
+  const auto youngest =
+      std::find_if(active_.rbegin(), active_.rend(), [](const ActiveRequest& other) {
+        return !other.extents.empty() && other.grows();
+      });
+  IDEFICS_CHECK(youngest != active_.rend());
+  Release(*youngest);
+  youngest->StartAgain();
+  // Nobody is left who could make room for it: it waits for all that it will ever need.
+  if (&*youngest == &active) youngest->reserves_all = true;
+  ++preemptions_;
+}
+
+// Pins the images that the prompt's next tokens see, in their order, while there are slots. False:
+// there is none for the first.
+bool Engine::PinImages(ActiveRequest& active) {
+  bool first = true;
+  for (size_t i = 0; i < active.images.size(); ++i) {
+    ImageUse& image = active.images[i];
+    if (!active.Needs(i)) continue;
+    if (image.slot < 0) {
+      const auto slot = images_.Pin(active.request.images[i].sha256);
+      if (!slot) return !first;
+      image.slot = *slot;
+    }
+    first = false;
+  }
+  return true;
+}
+
+// Those that no further token sees.
+void Engine::UnpinImages(ActiveRequest& active) {
+  for (size_t i = 0; i < active.images.size(); ++i) {
+    ImageUse& image = active.images[i];
+    if (image.slot < 0 || active.Needs(i)) continue;
+    images_.Unpin(image.slot);
+    image.slot = -1;
+  }
+}
+
+// Prompt tokens up to the first one whose image is not encoded.
+int64_t Engine::ReadyTokens(const ActiveRequest& active) const {
+  auto ready = static_cast<int64_t>(active.request.tokens.size());
+  for (size_t i = 0; i < active.images.size(); ++i) {
+    const ImageUse& image = active.images[i];
+    if (!active.Needs(i) || (image.slot >= 0 && images_.encoded(image.slot))) continue;
+    ready = std::min(ready, std::max(image.begin, active.prompt_done));
+  }
+  return ready;
+}
+
+// Encodes a part of the first image, in order of arrival of their requests, that is not in the
+// cache.
+void Engine::ContinueImages() {
+  const auto can_run = [&](const ActiveRequest& active) {
+    if (active.finished() || active.preempted()) return false;
+    return !active.sequences.empty() || ReadyTokens(active) > active.prompt_done;
+  };
+  const bool wait = in_flight_.empty() && std::none_of(active_.begin(), active_.end(), can_run);
+  for (ActiveRequest& active : active_) {
+    if (active.finished() || active.preempted() || !active.sequences.empty()) continue;
+    (void)PinImages(active);
+    if (EncodePart(active, wait)) return;
+  }
+}
+
+// False: all images that the request has pinned are encoded.
+bool Engine::EncodePart(ActiveRequest& active, bool wait) {
+  for (size_t i = 0; i < active.images.size(); ++i) {
+    const int32_t slot = active.images[i].slot;
+    if (slot < 0 || images_.encoded(slot)) continue;
+    const EngineImage& image = active.request.images[i];
+    Status status;
+    if (encoding_.slot != slot || encoding_.sha256 != image.sha256) {
+      encoding_ = {image.sha256, slot};
+      status = runner_->BeginImage(image.pixels, slot);
+    }
+    const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
+    if (done.ok() && !*done) return true;
+    encoding_ = {};
+    images_.SetEncoded(slot, done.ok());
+    if (!done.ok()) Finish(active, done.status());
+    return true;
+  }
+  return false;
+}
+
+}  // namespace idefics
