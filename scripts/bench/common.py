@@ -33,7 +33,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
 PICTURE = ROOT / "tests/assets/several.jpg"
 READ_AT_ONCE = 8 << 20
-RIVAL = "transformers bf16"
+RIVAL = "transformers"
+# What a CPU without AVX-512 would run, of ours and of libtorch and its libraries.
+AS_AVX2 = {"IDEFICS_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
+           "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 REPEATS = 3  # in one start of a program, so that a round is not one measurement
 
 
@@ -182,15 +185,14 @@ class Server:
 class Transformers:
     """The rival in a process of its own (transformers_worker.py), spoken to in lines of JSON."""
 
-    def __init__(self, checkpoint: Path):
-        self._process = subprocess.Popen([
-            sys.executable,
-            str(Path(__file__).with_name("transformers_worker.py")),
-            str(checkpoint)
-        ],
-                                         stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE,
-                                         text=True)
+    def __init__(self, checkpoint: Path, dtype: str = "bf16", env: dict[str, str] | None = None):
+        worker = Path(__file__).with_name("transformers_worker.py")
+        self._process = subprocess.Popen(
+            [sys.executable, str(worker), str(checkpoint), dtype],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            text=True)
         assert self._process.stdin is not None and self._process.stdout is not None
         self._jobs, self._answers = self._process.stdin, self._process.stdout
         self.info = self._read()

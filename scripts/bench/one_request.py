@@ -3,6 +3,7 @@
 (decode), of the first token of a prompt with a new picture, and of vision alone.
 
     one_request.py --bundle INT8 --bundle INT4 [--checkpoint FOLDER] [--rounds 5] [--only decode]
+                   [--rival-dtype f32] [--cpu avx2]
 
 Servers and rival run alone in memory, in turns; every round starts each of them once, its files in
 the page cache and the others' not. Decode of both: from the first token to the last, by the number
@@ -18,6 +19,7 @@ import statistics
 from pathlib import Path
 
 from common import (
+    AS_AVX2,
     REPEATS,
     RIVAL,
     Figure,
@@ -77,6 +79,7 @@ def picture_of_rival(rival: Transformers, prompt_tokens: int) -> Figures:
 def measure(options: argparse.Namespace) -> Samples:
     folders = [*options.bundle, *([options.checkpoint] if options.checkpoint else [])]
     samples: Samples = {}
+    env = AS_AVX2 if options.cpu == "avx2" else {}
 
     def add(name: str, figures: Figures) -> None:
         for key, value in figures.items():
@@ -87,7 +90,7 @@ def measure(options: argparse.Namespace) -> Samples:
     for number in range(options.rounds):  # noqa: B007 (add() names the round)
         for bundle in options.bundle:
             alone_in_cache(bundle, folders)
-            with running(Server(bundle, "--kv-tokens", "2048")) as server:
+            with running(Server(bundle, "--kv-tokens", "2048", env=env)) as server:
                 if "decode" in options.only:
                     add(bundle.name, decode_of_server(server, bundle, options.tokens))
                 if "picture" in options.only:
@@ -95,7 +98,7 @@ def measure(options: argparse.Namespace) -> Samples:
                 add(bundle.name, {"rss": server.peak_rss()})
         if options.checkpoint:
             alone_in_cache(options.checkpoint, folders)
-            with Transformers(options.checkpoint) as rival:
+            with Transformers(options.checkpoint, options.rival_dtype, env) as rival:
                 if "decode" in options.only:
                     add(RIVAL, {"decode": rival.decode_seconds(options.tokens)})
                 if "picture" in options.only:
@@ -157,6 +160,11 @@ def main() -> None:
                         type=int,
                         default=58,
                         help="of text beside the picture: 58 give about 64 tokens")
+    parser.add_argument("--rival-dtype", choices=("bf16", "f32"), default="bf16")
+    parser.add_argument("--cpu",
+                        choices=("", "avx2"),
+                        default="",
+                        help="both run what a CPU without AVX-512 would")
     parser.add_argument("--only", choices=KINDS, nargs="+", default=KINDS, help="all, unless named")
     options = parser.parse_args()
     heading("One request")

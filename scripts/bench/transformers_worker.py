@@ -2,11 +2,11 @@
 """Runs IDEFICS by transformers, on a GPU where there is one, one JSON job a line; the rival of the
 benchmarks.
 
-bf16, SDPA attention, inference mode, as many threads as the machine has CPUs, warmed up: what a
-careful user would run. Jobs: {"do": "decode", "new_tokens": N}, {"do": "prefill", "prompt_tokens":
-N, "images": N}, {"do": "vision"}. Answers: {"seconds": of one token, of the prompt's forward, of
-one picture}. The first line says versions and, of a GPU, the read speed in GB/s before the model is
-loaded.
+bf16 (or the type named behind the folder), SDPA attention, inference mode, as many threads as the
+machine has CPUs, warmed up: what a careful user would run. Jobs: {"do": "decode", "new_tokens": N},
+{"do": "prefill", "prompt_tokens": N, "images": N}, {"do": "vision"}. Answers: {"seconds": of one
+token, of the prompt's forward, of one picture}. The first line says versions and, of a GPU, the
+read speed in GB/s before the model is loaded.
 """
 
 import json
@@ -36,6 +36,7 @@ class Clock(BaseStreamer):
         pass
 
 
+DTYPES = {"bf16": torch.bfloat16, "f32": torch.float32}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -58,14 +59,15 @@ def read_bandwidth() -> float:
 
 
 class Worker:
-    def __init__(self, checkpoint: str):
+    def __init__(self, checkpoint: str, dtype: torch.dtype):
         torch.set_num_threads(os.cpu_count())
         torch.manual_seed(0)
         self._model = transformers.IdeficsForVisionText2Text.from_pretrained(
             checkpoint,
-            torch_dtype=torch.bfloat16,
+            torch_dtype=dtype,
             low_cpu_mem_usage=True,
             attn_implementation="sdpa").to(DEVICE).eval()
+        self._dtype = dtype
         self._size = self._model.config.vision_config.image_size
 
     def _inputs(self, prompt_tokens: int, images: int) -> dict[str, torch.Tensor]:
@@ -73,7 +75,7 @@ class Worker:
         # Without a picture the processor sends one of zeros that nothing sees.
         count = max(images, 1)
         mask = torch.full((1, prompt_tokens, count), int(images > 0))
-        pixels = torch.randn(1, count, 3, self._size, self._size, dtype=torch.bfloat16)
+        pixels = torch.randn(1, count, 3, self._size, self._size, dtype=self._dtype)
         return {"input_ids": ids.to(DEVICE), "attention_mask": torch.ones_like(ids, device=DEVICE),
                 "image_attention_mask": mask.to(DEVICE), "pixel_values": pixels.to(DEVICE)}
 
@@ -119,7 +121,7 @@ def main() -> None:
         torch.cuda.empty_cache()
     start = time.perf_counter()
     with torch.inference_mode():
-        worker = Worker(sys.argv[1])
+        worker = Worker(sys.argv[1], DTYPES[sys.argv[2]])
         facts["load_seconds"] = time.perf_counter() - start
         worker.prefill(4, 1)  # reads all weights, starts the threads
         worker.decode(8)
