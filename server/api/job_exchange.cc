@@ -18,33 +18,46 @@ bool IsShown(const JobEvent& event) {
   return std::holds_alternative<JobText>(event) || std::holds_alternative<JobChoiceEnded>(event);
 }
 
-// A cursor on the job's log.
-class JobStream {
+// A cursor on the job's log, and what is listening to it. The job is canceled where its client does
+// not stay to the end.
+class JobStream final : public BodySource {
  public:
-  JobStream(std::shared_ptr<Job> job, std::shared_ptr<StreamWriter> writer)
-      : job_(std::move(job)), writer_(std::move(writer)) {}
+  JobStream(JobQueue& queue, std::shared_ptr<Job> job, std::shared_ptr<StreamWriter> writer)
+      : queue_(queue), job_(std::move(job)), writer_(std::move(writer)) {}
+  ~JobStream() override {
+    if (listener_) job_->log().RemoveListener(*listener_);
+    if (!ended_) queue_.Cancel(job_);
+  }
 
   std::optional<Status> WaitForText();
-  bool WriteTo(BodyWriter& body);
+
+  Piece Next() override;
+  void WhenMore(std::function<void()> stir) override {
+    listener_ = job_->log().AddListener(std::move(stir));
+  }
 
  private:
+  JobQueue& queue_;
   const std::shared_ptr<Job> job_;
   const std::shared_ptr<StreamWriter> writer_;
+  std::optional<size_t> listener_;
   size_t cursor_ = 0;
-  EventLog::Batch first_;  // read while waiting for text
+  std::optional<EventLog::Batch> first_;  // read while waiting for text; until it is written
+  bool ended_ = false;
 };
 
 // A failure before there is something to send.
 std::optional<Status> JobStream::WaitForText() {
+  first_.emplace();
   for (;;) {
     EventLog::Batch batch = job_->log().Wait(&cursor_, kLongWait);
-    first_.skipped += batch.skipped;
+    first_->skipped += batch.skipped;
     bool shown = batch.skipped > 0;
     bool ended = false;
     for (JobEvent& event : batch.events) {
       shown = shown || IsShown(event);
       ended = ended || IsEnd(event);
-      first_.events.push_back(std::move(event));
+      first_->events.push_back(std::move(event));
     }
     if (shown) return std::nullopt;
     if (!ended) continue;
@@ -54,18 +67,19 @@ std::optional<Status> JobStream::WaitForText() {
   }
 }
 
-// False: the client left.
-bool JobStream::WriteTo(BodyWriter& body) {
-  std::string bytes = writer_->Begin(*job_);
-  EventLog::Batch batch = std::move(first_);
-  for (;;) {
-    writer_->Append(*job_, batch.events, batch.skipped, &bytes);
-    if (!bytes.empty() && !body.Write(bytes)) return false;
-    bytes.clear();
-    if (batch.skipped > 0 || (!batch.events.empty() && IsEnd(batch.events.back()))) return true;
-    if (body.PeerGone()) return false;
-    batch = job_->log().Wait(&cursor_, kLongWait);
+BodySource::Piece JobStream::Next() {
+  Piece piece;
+  EventLog::Batch batch;
+  if (first_) {
+    piece.bytes = writer_->Begin(*job_);
+    batch = *std::exchange(first_, std::nullopt);
+  } else {
+    batch = job_->log().Read(&cursor_);
   }
+  writer_->Append(*job_, batch.events, batch.skipped, &piece.bytes);
+  ended_ = batch.skipped > 0 || (!batch.events.empty() && IsEnd(batch.events.back()));
+  piece.is_last = ended_;
+  return piece;
 }
 
 }  // namespace
@@ -114,15 +128,13 @@ HttpResponse StreamJob(JobService& service, const JobService::Submitted& submitt
     job->log().WakeReaders();
   });
   if (submitted.has_slot) service.executor().Start(job);
-  auto stream = std::make_shared<JobStream>(job, writer);
+  auto stream = std::make_unique<JobStream>(service.queue(), job, writer);
   if (const auto failure = stream->WaitForText()) return writer->Fail(*failure);
   HttpResponse response;
   response.headers = {{"Content-Type", "text/event-stream; charset=utf-8"},
                       {"Cache-Control", "no-cache"},
                       {"X-Accel-Buffering", "no"}};
-  response.stream = [stream, &queue = service.queue(), job](BodyWriter& body) {
-    if (!stream->WriteTo(body)) queue.Cancel(job);
-  };
+  response.stream = std::move(stream);
   return response;
 }
 

@@ -7,12 +7,14 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "common/byte_budget.h"
 #include "common/status.h"
+#include "server/http/message.h"
 #include "server/http/request_head.h"
 
 namespace idefics {
@@ -22,10 +24,11 @@ class Connection {
   using Clock = std::chrono::steady_clock;
 
   // kParked: in the event loop, waiting for a head, or for the short body of `waiting`.
-  // kRunning: with a worker.  kWriting: in the event loop, with an answer that its peer has not
-  // taken yet.  kLingering: answered and shut for writing; what still arrives is dropped, so that
-  // the last answer is not lost to a reset.
-  enum class State { kParked, kRunning, kWriting, kLingering };
+  // kRunning: with a worker.  kWriting: in the event loop, with bytes of an answer that its peer
+  // has not taken yet.  kStreaming: in the event loop, until `stream` has more.  kLingering:
+  // answered and shut for writing; what still arrives is dropped, so that the last answer is not
+  // lost to a reset.
+  enum class State { kParked, kRunning, kWriting, kStreaming, kLingering };
 
   explicit Connection(int fd) : fd_(fd) {}
   ~Connection();
@@ -75,9 +78,12 @@ class Connection {
   size_t num_scanned = 0;              // bytes of unread() that hold no end of a head
   size_t num_blank_lines = 0;          // before the next head
   std::optional<RequestHead> waiting;  // of kParked: judged, its body is being read
-  bool keep_alive = false;             // of kWriting: what follows
+  bool keep_alive = false;             // of kWriting and kStreaming: what follows
+  std::atomic<bool> stirred{false};    // `stream` may have more than was written
   ByteBudget::Share memory;            // for its buffers, where they are not small
   std::function<void()> on_gone;       // of a running request; guarded by the event loop's lock
+  std::unique_ptr<BodySource> stream;  // of an answer that goes on; its last piece ends it
+  bool stream_chunked = true;
 
  private:
   void Append(const char* bytes, size_t count);

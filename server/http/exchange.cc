@@ -48,8 +48,7 @@ bool RunExchange(Connection& connection, const RequestHead& head, const Router& 
   const bool ends_by_closing = response.stream != nullptr && head.http_1_0;
   const bool keep_alive = head.keep_alive && body.finished() && !ends_by_closing &&
                           !response.close_connection && !options.draining;
-  return WriteResponse(std::move(response), head, {keep_alive, options.write_stall}, connection) &&
-         keep_alive;
+  return WriteResponse(std::move(response), head, keep_alive, connection) && keep_alive;
 }
 
 }  // namespace idefics

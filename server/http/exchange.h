@@ -3,7 +3,6 @@
 // HttpPeer and makes the response, which is written back.
 #pragma once
 
-#include <chrono>
 #include <functional>
 
 #include "server/http/body_reader.h"
@@ -15,15 +14,14 @@ namespace idefics {
 
 struct ExchangeOptions {
   BodyLimits body;
-  std::chrono::milliseconds write_stall{30'000};
   bool draining = false;  // the answer says Connection: close
   ByteBudget* memory = nullptr;
   // Calls `callback` once when the connection's peer is gone (message.h).
   std::function<void(Connection&, std::function<void()> callback)> watch_peer;
 };
 
-// Routes the request and writes the answer; what its peer does not take at once of one that is no
-// stream is kept in the connection. True: then the connection stands at the next request.
+// Routes the request and writes the answer; what its peer does not take at once is kept in the
+// connection, and so is a stream. True: then the connection stands at the next request.
 bool RunExchange(Connection& connection, const RequestHead& head, const Router& router,
                  const ExchangeOptions& options);
 

@@ -45,6 +45,7 @@ void HttpServer::Loop::Run() {
       }
     }
     TakeReturned();
+    TakeStirred();
     if (draining_ && listener_ >= 0) close(std::exchange(listener_, -1));
     if (Clock::now() >= next_sweep || draining_) {
       Sweep();
@@ -68,6 +69,7 @@ void HttpServer::Loop::HandleConnection(Connection& connection) {
   const State state = connection.state.load(std::memory_order_acquire);
   if (state == State::kRunning) return TellGone(connection);
   if (state == State::kWriting) return OnWritable(connection);
+  if (state == State::kStreaming) return Drop(connection.fd());  // its peer is gone
   const size_t wanted = connection.waiting
                             ? connection.waiting->content_length - connection.unread().size()
                             : options_.head.max_head_bytes;
@@ -86,16 +88,19 @@ void HttpServer::Loop::Drop(int fd) {
   if (found == connections_.end()) return;
   const State state = found->second->state.load(std::memory_order_acquire);
   if (state == State::kRunning) return;
+  Connections::node_type dropped;  // goes without the lock: what it streams may tell others of it
   {
     const MutexLock lock(hand_over_);
-    connections_.erase(found);
+    dropped = connections_.extract(found);
   }
-  if (state == State::kWriting) EndRequest();
+  dropped = {};
+  if (state == State::kWriting || state == State::kStreaming) EndRequest();
 }
 
 void HttpServer::Loop::OnWritable(Connection& connection) {
   if (!connection.Flush(kFlushBytes)) return Drop(connection.fd());
   if (connection.has_kept()) return Arm(connection.fd(), EPOLLOUT);
+  if (connection.stream) return GoOn(connection);
   EndRequest();
   if (!connection.keep_alive || draining_) return Linger(connection);
   if (connection.unread().empty()) return Park(connection);
@@ -290,6 +295,41 @@ void HttpServer::Loop::TakeReturned() {
   }
 }
 
+void HttpServer::Loop::TakeStirred() {
+  std::vector<int> stirred;
+  {
+    const MutexLock lock(mutex_);
+    stirred.swap(stirred_);
+  }
+  for (const int fd : stirred) {
+    const auto found = connections_.find(fd);
+    if (found == connections_.end()) continue;
+    bool waits = false;
+    {
+      const MutexLock lock(hand_over_);  // a worker that is about to wait for it
+      waits = found->second->state.load() == State::kStreaming;
+    }
+    if (waits) GoOn(*found->second);
+  }
+}
+
+// A worker makes the next piece of a stream. Without one it is tried again soon.
+void HttpServer::Loop::GoOn(Connection& connection) {
+  connection.state.store(State::kRunning, std::memory_order_release);
+  bool accepted = false;
+  try {
+    accepted = request_pool_->Run([this, &connection] {
+      if (Continue(connection)) EndRequest();
+    });
+  } catch (const std::bad_alloc&) {
+    accepted = false;
+  }
+  if (accepted) return;
+  connection.deadline = Clock::now();
+  connection.state.store(State::kStreaming, std::memory_order_release);
+  Arm(connection.fd(), EPOLLRDHUP);
+}
+
 // Whether a connection has come to its deadline.
 bool HttpServer::Loop::IsOver(Connection& connection, Clock::time_point now) {
   const State state = connection.state.load(std::memory_order_acquire);
@@ -304,6 +344,7 @@ bool HttpServer::Loop::IsOver(Connection& connection, Clock::time_point now) {
     return over;
   }
   if (state == State::kWriting) return now >= connection.deadline || break_all_;
+  if (state == State::kStreaming) return break_all_;
   if (state == State::kLingering) return now >= connection.deadline;
   if (break_all_) shutdown(connection.fd(), SHUT_RDWR);
   return false;
@@ -312,17 +353,20 @@ bool HttpServer::Loop::IsOver(Connection& connection, Clock::time_point now) {
 void HttpServer::Loop::Sweep() {
   PauseAccepting(false);
   const auto now = Clock::now();
-  int num_unfinished = 0;
+  std::vector<int> over;
+  std::vector<Connection*> silent;
   {
     const MutexLock lock(hand_over_);
-    std::erase_if(connections_, [&](const auto& entry) {
-      Connection& connection = *entry.second;
-      const bool over = IsOver(connection, now);
-      if (over && connection.state.load() == State::kWriting) ++num_unfinished;
-      return over;
-    });
+    for (const auto& [fd, connection] : connections_) {
+      if (IsOver(*connection, now)) {
+        over.push_back(fd);
+      } else if (connection->state.load() == State::kStreaming && now >= connection->deadline) {
+        silent.push_back(connection.get());
+      }
+    }
   }
-  for (; num_unfinished > 0; --num_unfinished) EndRequest();
+  for (Connection* connection : silent) GoOn(*connection);
+  for (const int fd : over) Drop(fd);
 }
 
 }  // namespace idefics

@@ -51,11 +51,16 @@ class HttpServer::Loop {
   void OnWritable(Connection& connection);
   void Drop(int fd);
   void TakeReturned();
+  void TakeStirred();
+  void GoOn(Connection& connection);
   void Sweep();
   bool IsOver(Connection& connection, Clock::time_point now);
 
   // A worker's thread, with a connection that is its own until it hands it back.
   bool Serve(Connection& connection, const RequestHead& head);
+  bool Continue(Connection& connection);
+  bool AwaitPeer(Connection& connection);
+  bool AwaitStream(Connection& connection);
   void GiveBack(Connection& connection, bool keep_alive);
   void WatchPeer(Connection& connection, std::function<void()> callback);
   void Return(Connection& connection);
@@ -69,6 +74,7 @@ class HttpServer::Loop {
   void Wake() const;
   void BeginRequest();
   void EndRequest();
+  void Stir(Connection& connection);  // any thread
 
   const HttpServerOptions options_;
   const Router& router_;
@@ -88,7 +94,9 @@ class HttpServer::Loop {
   CondVar ended_;
   // Connections that workers give back with bytes in their buffer.
   std::vector<int> returned_ IDEFICS_GUARDED_BY(mutex_);
-  // Requests with a worker, and answers that are being taken.
+  // Connections whose stream may have more.
+  std::vector<int> stirred_ IDEFICS_GUARDED_BY(mutex_);
+  // Requests with a worker, and answers that are being made or taken.
   int running_ IDEFICS_GUARDED_BY(mutex_) = 0;
   std::unique_ptr<WorkerPool> request_pool_;
   std::unique_ptr<WorkerPool> quick_pool_;

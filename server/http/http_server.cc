@@ -14,6 +14,7 @@
 #include "server/http/exchange.h"
 #include "server/http/http_loop.h"
 #include "server/http/listener.h"
+#include "server/http/response_writer.h"
 
 namespace idefics {
 namespace {
@@ -88,29 +89,75 @@ void HttpServer::Loop::EndRequest() {
   if (--running_ == 0) ended_.NotifyAll();
 }
 
-// `connection` is not touched after it is handed back. False: an answer of it is still to be taken,
-// and the loop ends the request.
+// `connection` is not touched after it is handed back. False: its answer goes on, and whoever sees
+// the end of that ends the request.
 bool HttpServer::Loop::Serve(Connection& connection, const RequestHead& head) {
   const ExchangeOptions exchange{
-      options_.body, options_.write_stall, draining_.load(), options_.memory,
+      options_.body, draining_.load(), options_.memory,
       [this](Connection& c, std::function<void()> callback) { WatchPeer(c, std::move(callback)); }};
-  bool keep_alive = false;
+  connection.keep_alive = false;
   try {
-    keep_alive = RunExchange(connection, head, router_, exchange);
-  } catch (...) {  // a stream that broke off: its peer sees no end of it
+    connection.keep_alive = RunExchange(connection, head, router_, exchange);
+    if (connection.stream) connection.stream->WhenMore([this, &connection] { Stir(connection); });
+  } catch (...) {
     LogCaught("A request's answer");
+    connection.stream.reset();
   }
-  if (connection.has_kept()) {
-    connection.keep_alive = keep_alive;
-    connection.deadline = Connection::WriteDeadline(connection.num_kept(), options_.write_stall);
-    if (connection.memory.GrowTo(connection.num_kept())) {
-      HandOver(connection, State::kWriting);
-      return false;
+  return Continue(connection);
+}
+
+// An answer goes on: with what its stream has, or else with what its peer takes. As Serve.
+bool HttpServer::Loop::Continue(Connection& connection) {
+  for (;;) {
+    connection.stirred = false;
+    try {
+      if (!WriteStream(connection)) {
+        connection.stream.reset();
+        connection.keep_alive = false;
+      }
+    } catch (...) {  // its peer sees no end of it
+      LogCaught("A stream");
+      connection.stream.reset();
+      connection.keep_alive = false;
     }
-    keep_alive = false;  // no memory to wait for its peer
+    if (connection.has_kept() && AwaitPeer(connection)) return false;
+    if (!connection.stream) break;
+    if (AwaitStream(connection)) return false;
   }
-  GiveBack(connection, keep_alive);
+  GiveBack(connection, connection.keep_alive);
   return true;
+}
+
+// False: there is no memory to wait for the peer, and the answer ends here.
+bool HttpServer::Loop::AwaitPeer(Connection& connection) {
+  if (!connection.memory.GrowTo(connection.num_kept())) {
+    connection.stream.reset();
+    connection.keep_alive = false;
+    return false;
+  }
+  connection.deadline = Connection::WriteDeadline(connection.num_kept(), options_.write_stall);
+  HandOver(connection, State::kWriting);
+  return true;
+}
+
+// False: there is more already. Stir's word is either seen here or by the loop afterwards.
+bool HttpServer::Loop::AwaitStream(Connection& connection) {
+  const MutexLock lock(hand_over_);
+  if (connection.stirred) return false;
+  connection.on_gone = nullptr;
+  connection.deadline = Clock::now() + connection.stream->patience();
+  connection.state.store(State::kStreaming, std::memory_order_release);
+  Arm(connection.fd(), EPOLLRDHUP);
+  return true;
+}
+
+void HttpServer::Loop::Stir(Connection& connection) {
+  if (connection.stirred.exchange(true)) return;
+  {
+    const MutexLock lock(mutex_);
+    stirred_.push_back(connection.fd());
+  }
+  Wake();
 }
 
 void HttpServer::Loop::GiveBack(Connection& connection, bool keep_alive) {

@@ -30,7 +30,7 @@ struct HttpServerOptions {
   // For a client to take an answer, or a piece of a stream, and a second for each 64 KiB of it.
   std::chrono::milliseconds write_stall{30'000};
   int max_connections = 20'000;
-  int max_request_threads = 4096;  // an event stream holds one
+  int max_request_threads = 4096;  // a request that waits for its job holds one
   int max_body_threads = 2048;     // of these: requests whose body has yet to come
   int max_quick_threads = 16;      // GET, HEAD and quick routes: never behind the others
   ByteBudget* memory = nullptr;    // for bodies and buffers; must outlive the server

@@ -3,8 +3,10 @@
 // seen here. A request belongs to the worker thread that runs its route.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,12 +52,26 @@ struct HttpRequest {
   const std::string* Header(std::string_view name) const { return FindHeader(headers, name); }
 };
 
-// Writes pieces of a streamed body. False: the client is gone, stop.
-class BodyWriter {
+// A body that comes to be in pieces. Called by one thread at a time, which it must not hold up, and
+// destroyed by any: before its last piece, the client has left.
+class BodySource {
  public:
-  virtual ~BodyWriter() = default;
-  virtual bool Write(std::string_view piece) = 0;
-  virtual bool PeerGone() const = 0;
+  struct Piece {
+    std::string bytes;
+    bool is_last = false;
+  };
+
+  virtual ~BodySource() = default;
+
+  // What there is now; often nothing.
+  virtual Piece Next() = 0;
+
+  // `stir` is to be called whenever there may be more, by any thread, until this is destroyed.
+  // Called once, before the first Next.
+  virtual void WhenMore(std::function<void()> stir) = 0;
+
+  // Next is called after so long, too.
+  virtual std::chrono::milliseconds patience() const { return std::chrono::hours(1); }
 };
 
 struct HttpResponse {
@@ -71,7 +87,7 @@ struct HttpResponse {
   int status = 200;
   HttpHeaders headers;
   std::string body;
-  std::function<void(BodyWriter&)> stream;  // set: the body is what this writes, `body` is unused
+  std::unique_ptr<BodySource> stream;  // set: the body is what this gives, `body` is unused
   bool close_connection = false;
 };
 

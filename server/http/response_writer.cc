@@ -36,44 +36,29 @@ std::string HeadBytes(const HttpResponse& response, const RequestHead& head, boo
   return out + "\r\n";
 }
 
-// Pieces of a streamed body, each a chunk; as they are for HTTP/1.0.
-class StreamWriter final : public BodyWriter {
- public:
-  StreamWriter(Connection& connection, bool chunked, std::chrono::milliseconds stall)
-      : connection_(connection), chunked_(chunked), stall_(stall) {}
-
-  bool Write(std::string_view piece) override {
-    if (!ok_ || piece.empty()) return ok_;
-    if (!chunked_) return ok_ = connection_.WriteAll(piece, stall_);
+// A piece of a streamed body: a chunk, or as it is for HTTP/1.0.
+std::string Framed(const BodySource::Piece& piece, bool chunked) {
+  if (!chunked) return piece.bytes;
+  std::string out;
+  if (!piece.bytes.empty()) {
     std::array<char, 16> size;
-    const auto end = std::to_chars(size.data(), size.data() + size.size(), piece.size(), 16).ptr;
-    std::string chunk(size.data(), end);
-    chunk += "\r\n";
-    chunk += piece;
-    chunk += "\r\n";
-    return ok_ = connection_.WriteAll(chunk, stall_);
+    const auto end =
+        std::to_chars(size.data(), size.data() + size.size(), piece.bytes.size(), 16).ptr;
+    out.assign(size.data(), end);
+    out += "\r\n";
+    out += piece.bytes;
+    out += "\r\n";
   }
-
-  bool PeerGone() const override { return !ok_ || connection_.PeerGone(); }
-
-  bool Finish() {
-    if (ok_ && chunked_) ok_ = connection_.WriteAll("0\r\n\r\n", stall_);
-    return ok_;
-  }
-
- private:
-  Connection& connection_;
-  const bool chunked_;
-  const std::chrono::milliseconds stall_;
-  bool ok_ = true;
-};
+  if (piece.is_last) out += "0\r\n\r\n";
+  return out;
+}
 
 }  // namespace
 
-bool WriteResponse(HttpResponse response, const RequestHead& head, const WriteOptions& options,
+bool WriteResponse(HttpResponse response, const RequestHead& head, bool keep_alive,
                    Connection& connection) {
   constexpr size_t kOnePacketBytes = 16 * 1024;
-  std::string bytes = HeadBytes(response, head, options.keep_alive);
+  std::string bytes = HeadBytes(response, head, keep_alive);
   const bool has_body = head.method != "HEAD";
   const bool together = has_body && !response.stream && response.body.size() <= kOnePacketBytes;
   if (together) bytes += response.body;
@@ -81,10 +66,19 @@ bool WriteResponse(HttpResponse response, const RequestHead& head, const WriteOp
     if (!connection.WriteOrKeep(std::move(bytes))) return false;
     return !has_body || together || connection.WriteOrKeep(std::move(response.body));
   }
-  if (!connection.WriteAll(bytes, options.stall)) return false;
-  StreamWriter writer(connection, !head.http_1_0, options.stall);
-  response.stream(writer);
-  return writer.Finish();
+  connection.stream = std::move(response.stream);
+  connection.stream_chunked = !head.http_1_0;
+  return connection.WriteOrKeep(std::move(bytes));
+}
+
+bool WriteStream(Connection& connection) {
+  while (connection.stream && !connection.has_kept()) {
+    const BodySource::Piece piece = connection.stream->Next();
+    if (piece.is_last) connection.stream.reset();
+    if (!piece.is_last && piece.bytes.empty()) return true;
+    if (!connection.WriteOrKeep(Framed(piece, connection.stream_chunked))) return false;
+  }
+  return true;
 }
 
 std::string RefusalBytes(int status, const std::string& message) {

@@ -3,7 +3,6 @@
 // or, for HTTP/1.0, ended by closing. Worker thread.
 #pragma once
 
-#include <chrono>
 #include <string>
 
 #include "server/http/connection.h"
@@ -12,15 +11,14 @@
 
 namespace idefics {
 
-struct WriteOptions {
-  bool keep_alive = true;                   // what the answer says of the connection
-  std::chrono::milliseconds stall{30'000};  // a peer that takes no byte for so long is given up
-};
-
-// What the peer does not take at once of an answer that is no stream is kept in the connection.
-// False: the peer is gone or was given up.
-bool WriteResponse(HttpResponse response, const RequestHead& head, const WriteOptions& options,
+// What the peer does not take at once is kept in the connection, and so is a streamed body.
+// `keep_alive`: what the answer says of the connection. False: the peer is gone.
+bool WriteResponse(HttpResponse response, const RequestHead& head, bool keep_alive,
                    Connection& connection);
+
+// Writes what the connection's stream has now, as far as the peer takes it; what it does not take
+// is kept, and ends the turn. False: the peer is gone.
+bool WriteStream(Connection& connection);
 
 // The bytes of a short plain-text answer that ends the connection.
 std::string RefusalBytes(int status, const std::string& message);

@@ -66,7 +66,7 @@ void EventLog::Append(Kind kind, size_t num_bytes) {
   record_bytes_ += records_.back().num_bytes;
   DropOld();
   changed_.NotifyAll();
-  if (listener_) listener_();
+  for (const auto& [number, listener] : listeners_) listener();
 }
 
 void EventLog::DropOld() {
@@ -263,9 +263,15 @@ void EventLog::WakeReaders() {
   changed_.NotifyAll();
 }
 
-void EventLog::SetListener(std::function<void()> listener) {
+size_t EventLog::AddListener(Listener listener) {
   const MutexLock lock(mutex_);
-  listener_ = std::move(listener);
+  listeners_[num_listeners_ever_] = std::move(listener);
+  return num_listeners_ever_++;
+}
+
+void EventLog::RemoveListener(size_t number) {
+  const MutexLock lock(mutex_);
+  listeners_.erase(number);
 }
 
 size_t EventLog::num_bytes() const {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -88,8 +89,11 @@ class EventLog {
   void WakeReaders() IDEFICS_EXCLUDES(mutex_);
 
   // Called after every event from now on, on the writer's thread with the log locked: must return
-  // at once and not call back.
-  void SetListener(std::function<void()> listener) IDEFICS_EXCLUDES(mutex_);
+  // at once and not call back. Returns its number.
+  using Listener = std::function<void()>;
+  size_t AddListener(Listener listener) IDEFICS_EXCLUDES(mutex_);
+  // It is not being called any more when this returns.
+  void RemoveListener(size_t number) IDEFICS_EXCLUDES(mutex_);
 
   // Roughly what keeping this costs.
   size_t num_bytes() const IDEFICS_EXCLUDES(mutex_);
@@ -122,7 +126,8 @@ class EventLog {
 
   mutable Mutex mutex_;
   mutable CondVar changed_;
-  std::function<void()> listener_ IDEFICS_GUARDED_BY(mutex_);
+  std::map<size_t, Listener> listeners_ IDEFICS_GUARDED_BY(mutex_);
+  size_t num_listeners_ever_ IDEFICS_GUARDED_BY(mutex_) = 0;
   size_t num_wakes_ IDEFICS_GUARDED_BY(mutex_) = 0;
 
   JobState state_ IDEFICS_GUARDED_BY(mutex_) = JobState::kStarting;

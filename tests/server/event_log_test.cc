@@ -150,14 +150,18 @@ TEST_CASE("waiting ends with the first event, a wake or the end of the job", "[j
   CHECK(log.WaitFinished(std::chrono::minutes(1)));
 }
 
-TEST_CASE("the listener is called once for every event", "[jobs]") {
+TEST_CASE("a listener is called once for every event until it is removed", "[jobs]") {
   EventLog log(16);
   int calls = 0;
-  log.SetListener([&] { ++calls; });
+  int all_calls = 0;
+  const size_t listener = log.AddListener([&] { ++calls; });
+  log.AddListener([&] { ++all_calls; });
   log.Start();
   log.AddText({"x"});
+  log.RemoveListener(listener);
   log.Finish(Status::Ok());
-  CHECK(calls == 3);
+  CHECK(calls == 2);
+  CHECK(all_calls == 3);
 }
 
 }  // namespace

@@ -33,10 +33,7 @@ TEST_CASE_METHOD(HttpFixture, "a stream that throws ends its connection and noth
                  "[http]") {
   router.Add("GET", "/broken", [](HttpRequest&) {
     HttpResponse response = HttpResponse::Text(200, "");
-    response.stream = [](BodyWriter& writer) {
-      writer.Write("one");
-      throw std::bad_alloc();
-    };
+    response.stream = std::make_unique<Pieces>(std::vector<std::string>{"one", ""});
     return response;
   });
   const std::string broken = Ask("GET /broken HTTP/1.1\r\nHost: x\r\n\r\n");

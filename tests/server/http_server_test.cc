@@ -2,9 +2,15 @@
 // The HTTP server over real loopback sockets: framing, limits, keep-alive, streaming, drain.
 #include "server/http/http_server.h"
 
+#include <algorithm>
+#include <array>
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "server/http/request_head.h"
 #include "tests/server/doubles/http_fixture.h"
@@ -165,6 +171,77 @@ TEST_CASE_METHOD(HttpFixture, "HEAD has no body, Range is ignored, HTTP/1.0 clos
   CHECK(HasStatus(Ask("GET /ok HTTP/1.1\r\nHost: x\r\nRange: junk\r\nConnection: close\r\n\r\n"),
                   200));
   CHECK(Ask("GET /ok HTTP/1.0\r\n\r\n").find("Connection: close") != std::string::npos);
+}
+
+// A stream that has something whenever it is told.
+struct Tap {
+  std::mutex mutex;
+  std::string bytes;
+  bool is_last = false;
+  std::function<void()> stir;
+  std::atomic<bool> closed{false};
+
+  void Give(const std::string& more, bool last = false) {
+    std::function<void()> wake;
+    {
+      const std::lock_guard lock(mutex);
+      bytes += more;
+      is_last = last;
+      wake = stir;
+    }
+    if (wake) wake();  // else it is read when it begins
+  }
+};
+
+class TapStream final : public BodySource {
+ public:
+  explicit TapStream(Tap& tap) : tap_(tap) {}
+  ~TapStream() override { tap_.closed = true; }
+  Piece Next() override {
+    const std::lock_guard lock(tap_.mutex);
+    return {std::exchange(tap_.bytes, ""), tap_.is_last};
+  }
+  void WhenMore(std::function<void()> stir) override {
+    const std::lock_guard lock(tap_.mutex);
+    tap_.stir = std::move(stir);
+  }
+
+ private:
+  Tap& tap_;
+};
+
+TEST_CASE_METHOD(HttpFixture, "a stream that waits holds no thread", "[http]") {
+  constexpr size_t kStreams = 8;
+  std::array<Tap, kStreams> taps;
+  std::atomic<size_t> next{0};
+  router.Add("POST", "/tap", [&](HttpRequest&) {
+    HttpResponse response = HttpResponse::Text(200, "");
+    response.stream = std::make_unique<TapStream>(taps[next++]);
+    return response;
+  });
+  options.max_request_threads = 2;
+  HttpServer small(options, router);
+  REQUIRE(small.Start().ok());
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (Tap& tap : taps) {
+    clients.push_back(std::make_unique<RawClient>(small.port()));
+    clients.back()->Send("POST /tap HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    CHECK(HasStatus(clients.back()->Receive("\r\n\r\n"), 200));
+    tap.Give("one;");
+    CHECK(clients.back()->Receive("one;\r\n").ends_with("4\r\none;\r\n"));
+  }
+  RawClient other(small.port());
+  other.Send("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab");
+  CHECK(other.Receive("size=2;").ends_with("size=2;"));
+
+  taps[0].Give("two;", /*last=*/true);
+  CHECK(clients[0]->Receive("0\r\n\r\n") == "4\r\ntwo;\r\n0\r\n\r\n");
+  clients[0]->Send("GET /ok HTTP/1.1\r\nHost: x\r\n\r\n");  // the connection goes on
+  CHECK(HasStatus(clients[0]->Receive("fine;"), 200));
+  clients[1].reset();  // its client leaves
+  while (!taps[1].closed) std::this_thread::yield();
+  small.Stop(milliseconds(0));  // breaks the others
+  CHECK(std::all_of(taps.begin(), taps.end(), [](const Tap& tap) { return tap.closed.load(); }));
 }
 
 TEST_CASE_METHOD(HttpFixture, "a stream is chunked, and plain for HTTP/1.0", "[http]") {

@@ -63,7 +63,7 @@ class WebhookFixture {
   void Watch(WebhookSender& sender, const std::shared_ptr<Job>& job) const {
     auto source = MakeWebhook(job, interval);
     if (source == nullptr) return;
-    job->log().SetListener([&sender] { sender.Wake(); });
+    job->log().AddListener([&sender] { sender.Wake(); });
     sender.Add(std::move(source));
   }
 

@@ -75,7 +75,7 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
 void Admission::WatchForWebhook(const std::shared_ptr<Job>& job) {
   auto source = MakeWebhook(job, options_.webhook_interval);
   if (source == nullptr) return;
-  job->log().SetListener([&webhooks = webhooks_] { webhooks.Wake(); });
+  job->log().AddListener([&webhooks = webhooks_] { webhooks.Wake(); });
   webhooks_.Add(std::move(source));
 }
 

@@ -121,8 +121,7 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
   }
   if (submitted.has_slot) service_.executor().Start(submitted.job);
   if (wants_stream) {
-    return streams_.Open(submitted.job, /*from_start=*/submitted.is_new, *request.peer,
-                         std::move(place));
+    return streams_.Open(submitted.job, /*from_start=*/submitted.is_new, std::move(place));
   }
   // Of a new one: as it was when it was received.
   return Shown(202, *submitted.job, submitted.is_new ? JobView() : submitted.job->log().View());

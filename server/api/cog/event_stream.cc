@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/api/cog/event_stream.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <utility>
 
 #include "server/api/cog/prediction_object.h"
@@ -13,7 +13,6 @@ namespace idefics {
 namespace {
 
 using nlohmann::json;
-using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
@@ -34,7 +33,7 @@ class Watcher {
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;
 
-  const Job& job() const { return *job_; }
+  Job& job() const { return *job_; }
 
   bool client_left = true;  // false: the stream came to an end of its own, "completed" or "lagged"
 
@@ -92,22 +91,52 @@ bool AppendEvents(const Job& job, const EventLog::Batch& batch, std::string* out
   return !batch.events.empty() && std::holds_alternative<JobFinished>(batch.events.back());
 }
 
-// True: to an end; false: the client left.
-bool WriteEvents(const Job& job, size_t cursor, BodyWriter& writer) {
-  auto last_write = steady_clock::now();
-  while (!writer.PeerGone()) {
-    const auto silence = duration_cast<milliseconds>(steady_clock::now() - last_write);
-    const auto patience = std::max(kKeepAliveTime - silence, milliseconds(0));
-    std::string bytes;
-    const bool last = AppendEvents(job, job.log().Wait(&cursor, patience), &bytes);
-    if (bytes.empty() && steady_clock::now() - last_write >= kKeepAliveTime) bytes = kSseKeepAlive;
-    if (bytes.empty()) continue;
-    if (!writer.Write(bytes)) return false;
-    if (last) return true;
-    last_write = steady_clock::now();
+class EventStream final : public BodySource {
+ public:
+  EventStream(JobQueue& queue, std::shared_ptr<Job> job, size_t cursor, EventStreams::Place place)
+      : watcher_(queue, std::move(job)), place_(std::move(place)), cursor_(cursor) {}
+  ~EventStream() override {
+    if (listener_) log().RemoveListener(*listener_);
   }
-  return false;
-}
+
+  Piece Next() override {
+    Piece piece;
+    piece.is_last = AppendEvents(watcher_.job(), log().Read(&cursor_), &piece.bytes);
+    const auto now = steady_clock::now();
+    if (piece.bytes.empty() && now >= last_piece_ + kKeepAliveTime) piece.bytes = kSseKeepAlive;
+    if (!piece.bytes.empty()) last_piece_ = now;
+    if (piece.is_last) watcher_.client_left = false;
+    return piece;
+  }
+
+  void WhenMore(std::function<void()> stir) override {
+    listener_ = log().AddListener(std::move(stir));
+  }
+
+  milliseconds patience() const override { return kKeepAliveTime; }
+
+ private:
+  EventLog& log() { return watcher_.job().log(); }
+
+  Watcher watcher_;
+  const EventStreams::Place place_;
+  std::optional<size_t> listener_;
+  size_t cursor_;
+  steady_clock::time_point last_piece_ = steady_clock::now();
+};
+
+// A stream of one piece.
+class LostStream final : public BodySource {
+ public:
+  explicit LostStream(size_t skipped) : skipped_(skipped) {}
+  Piece Next() override {
+    return {LostEvents("SSE stream replay truncated; events were dropped", skipped_), true};
+  }
+  void WhenMore(std::function<void()>) override {}
+
+ private:
+  const size_t skipped_;
+};
 
 }  // namespace
 
@@ -119,24 +148,16 @@ std::variant<EventStreams::Place, Rejection> EventStreams::TakePlace() {
   return Place(num_open_.get(), [num_open = num_open_](void*) { --*num_open; });
 }
 
-HttpResponse EventStreams::Open(const std::shared_ptr<Job>& job, bool from_start, HttpPeer& peer,
-                                Place place) {
+HttpResponse EventStreams::Open(const std::shared_ptr<Job>& job, bool from_start, Place place) {
   HttpResponse response;
   response.headers = {{"Content-Type", "text/event-stream"}, {"Cache-Control", "no-cache"}};
   size_t skipped = 0;
   const size_t first = from_start ? 0 : job->log().ReplayStart(&skipped);
   if (skipped > 0) {
-    response.stream = [skipped](BodyWriter& writer) {
-      writer.Write(LostEvents("SSE stream replay truncated; events were dropped", skipped));
-    };
-    return response;
+    response.stream = std::make_unique<LostStream>(skipped);
+  } else {
+    response.stream = std::make_unique<EventStream>(queue_, job, first, std::move(place));
   }
-  peer.WhenGone([job] { job->log().WakeReaders(); });
-  auto watcher = std::make_shared<Watcher>(queue_, job);
-  response.stream = [watcher = std::move(watcher), first,
-                     place = std::move(place)](BodyWriter& writer) {
-    watcher->client_left = !WriteEvents(watcher->job(), first, writer);
-  };
   return response;
 }
 

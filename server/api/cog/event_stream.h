@@ -25,7 +25,7 @@ class EventStreams {
   // `from_start`: all events (the request that created the job); else the history as far as it is
   // kept, then what follows. The last stream to go cancels a job that a stream created.
   // REQUIRES: `place` is not null.
-  HttpResponse Open(const std::shared_ptr<Job>& job, bool from_start, HttpPeer& peer, Place place);
+  HttpResponse Open(const std::shared_ptr<Job>& job, bool from_start, Place place);
 
  private:
   JobQueue& queue_;

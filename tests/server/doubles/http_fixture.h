@@ -65,6 +65,22 @@ inline HttpResponse EchoSize(HttpRequest& request) {
   return HttpResponse::Text(200, "size=" + std::to_string(body->size()) + ";");
 }
 
+// A stream of these, all there from the start; an empty one throws.
+class Pieces final : public BodySource {
+ public:
+  explicit Pieces(std::vector<std::string> pieces) : pieces_(std::move(pieces)) {}
+  Piece Next() override {
+    if (pieces_.at(next_).empty()) throw std::bad_alloc();
+    const bool is_last = next_ + 1 == pieces_.size();
+    return {pieces_[next_++], is_last};
+  }
+  void WhenMore(std::function<void()>) override {}
+
+ private:
+  const std::vector<std::string> pieces_;
+  size_t next_ = 0;
+};
+
 class HttpFixture {
  public:
   HttpFixture() {
@@ -75,10 +91,7 @@ class HttpFixture {
                [](HttpRequest&) -> HttpResponse { throw std::runtime_error("x"); });
     router.Add("GET", "/stream", [](HttpRequest&) {
       HttpResponse response = HttpResponse::Text(200, "");
-      response.stream = [](BodyWriter& writer) {
-        writer.Write("one ");
-        writer.Write("two");
-      };
+      response.stream = std::make_unique<Pieces>(std::vector<std::string>{"one ", "two"});
       return response;
     });
     router.Add("POST", "/wait", [this](HttpRequest& request) {
