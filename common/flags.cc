@@ -116,8 +116,9 @@ constexpr Flag kFlags[] = {
      kDecimal<defaults::kMaxBodyBytes>, 1, kMaxSize, "", kServe, "Longest request body."},
     {"memory-budget", "IDEFICS_MEMORY_BUDGET", FlagType::kInteger, "0", 0, kMaxSize, "", kServe,
      "Bytes that requests may make the server hold, over all of them: bodies, downloads, kept "
-     "predictions, answers under way; beyond them the answer is 503. 0 is a quarter of the memory "
-     "that is left at the start."},
+     "predictions, answers under way; beyond them the answer is 503. A quarter, 2 GiB at most, is "
+     "for images that are being decoded, which wait for it. 0 is a quarter of the memory that is "
+     "left at the start."},
     {"body-timeout", "IDEFICS_BODY_TIMEOUT", FlagType::kNumber, "60", 0.1, kMaxInt, "", kServe,
      "Seconds in which a whole request body must arrive."},
     {"allow-private-urls", "IDEFICS_ALLOW_PRIVATE_URLS", FlagType::kBool, "false", 0, 0, "", kBoth,

@@ -20,8 +20,8 @@ struct EnginePredictorParts {
   std::unique_ptr<Engine> engine;
   ProcessorConstants processor;
   ImageLimits image_limits;
-  // Two of the largest images at a time, or a dozen of 12 megapixels and more.
-  std::unique_ptr<DecodeMemory> decode_memory = std::make_unique<DecodeMemory>(int64_t{2} << 30);
+  std::unique_ptr<DecodeMemory> decode_memory =
+      std::make_unique<DecodeMemory>(DecodeMemory::kAmpleBytes);
 };
 
 class EnginePredictor : public Predictor {

@@ -63,6 +63,7 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
   parts.info = DescribeModel(bundle.manifest(), options);
   parts.processor = Processor(bundle.manifest());
   parts.image_limits = options.image_limits;
+  parts.decode_memory = std::make_unique<DecodeMemory>(options.decode_memory_bytes);
   parts.engine = std::make_unique<Engine>(std::move(runner), options.engine);
   parts.info.max_concurrency = parts.engine->options().max_num_seqs;
   return std::unique_ptr<Predictor>(std::make_unique<EnginePredictor>(std::move(parts)));

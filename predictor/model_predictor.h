@@ -7,6 +7,7 @@
 
 #include "predictor/engine/engine.h"
 #include "predictor/images/decode.h"
+#include "predictor/images/decode_memory.h"
 #include "predictor/model/torch_runner.h"
 #include "predictor/predictor.h"
 #include "weights/bundle.h"
@@ -18,6 +19,7 @@ struct PredictorOptions {
   TorchRunnerOptions runner;
   EngineOptions engine;
   ImageLimits image_limits;
+  int64_t decode_memory_bytes = DecodeMemory::kAmpleBytes;
   VerifyHashes verify_hashes = VerifyHashes::kChanged;
   bool show_progress = false;
 };

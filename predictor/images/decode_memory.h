@@ -16,6 +16,9 @@ namespace idefics {
 
 class DecodeMemory {
  public:
+  // Two of the largest images at a time, or a dozen of 12 megapixels and more.
+  static constexpr int64_t kAmpleBytes = int64_t{2} << 30;
+
   explicit DecodeMemory(int64_t limit) : limit_(limit) {}
   DecodeMemory(const DecodeMemory&) = delete;
   DecodeMemory& operator=(const DecodeMemory&) = delete;

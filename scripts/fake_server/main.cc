@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "scripts/fake_server/fake_predictor.h"
 #include "server/cli/command_line.h"
+#include "server/cli/memory_budget.h"
 #include "server/cli/serve.h"
 
 namespace idefics {
@@ -37,7 +38,7 @@ int Run(const CommandLine& command) {
   InitLog(ParseLogLevel(command.flags.Text("log-level")),
           command.flags.Text("log-format") == "console");
   for (const std::string& warning : command.warnings) LogWarning(warning);
-  return Serve(command.flags,
+  return Serve(command.flags, DivideMemory(command.flags.Integer("memory-budget")).requests,
                [options = FakeOptionsFromEnvironment()](
                    const std::stop_token& stop) -> Result<std::unique_ptr<Predictor>> {
                  RETURN_IF_ERROR(FakeSetup(options, stop));

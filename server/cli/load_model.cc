@@ -25,7 +25,8 @@ AsyncScheduling AsyncSchedulingFromFlag(const std::string& value) {
 }  // namespace
 #endif
 
-Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
+Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
+                                             [[maybe_unused]] int64_t decode_memory_bytes) {
   if (flags.Text("model").empty()) {
     return Status::InvalidInput(kNoModel);
   }
@@ -45,6 +46,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags) {
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");
+  options.decode_memory_bytes = decode_memory_bytes;
   options.verify_hashes = VerifyHashesFromFlag(flags.Text("verify-hashes"));
   // Bars would be no JSON among JSON lines.
   options.show_progress = flags.Text("log-format") == "console" || isatty(STDERR_FILENO) == 1;

@@ -6,6 +6,8 @@
 #include <limits>
 #include <string>
 
+#include "predictor/images/decode_memory.h"
+
 namespace idefics {
 namespace {
 
@@ -36,9 +38,7 @@ uint64_t LeftInGroup(const char* limit_file, const char* used_file) {
   return limit - std::min(limit, used);
 }
 
-}  // namespace
-
-uint64_t MemoryBudget(int64_t given) {
+uint64_t TotalBytes(int64_t given) {
   constexpr uint64_t kLeast = 256ULL << 20;
   if (given > 0) return static_cast<uint64_t>(given);
   const uint64_t left =
@@ -47,6 +47,14 @@ uint64_t MemoryBudget(int64_t given) {
                 LeftInGroup("/sys/fs/cgroup/memory/memory.limit_in_bytes",
                             "/sys/fs/cgroup/memory/memory.usage_in_bytes")});
   return std::max(kLeast, left / 4);
+}
+
+}  // namespace
+
+MemoryBudget DivideMemory(int64_t given) {
+  const uint64_t total = TotalBytes(given);
+  const uint64_t images = std::min<uint64_t>(DecodeMemory::kAmpleBytes, total / 4);
+  return {images, total - images};
 }
 
 }  // namespace idefics

@@ -6,8 +6,13 @@
 
 namespace idefics {
 
-// `given`, or where it is 0 a quarter of what this process can still get: the machine's available
-// memory, or what its cgroup has left. 256 MiB at least.
-uint64_t MemoryBudget(int64_t given);
+struct MemoryBudget {
+  uint64_t images = 0;    // that are being decoded; a quarter, at most DecodeMemory::kAmpleBytes
+  uint64_t requests = 0;  // the rest: bodies, what is made of them, files, kept jobs, answers
+};
+
+// Shares of `given`, or where it is 0 of a quarter of what this process can still get: the
+// machine's available memory, or what its cgroup has left; of 256 MiB at least.
+MemoryBudget DivideMemory(int64_t given);
 
 }  // namespace idefics

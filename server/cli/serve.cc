@@ -22,7 +22,6 @@
 #include "server/api/replicate/replicate_routes.h"
 #include "server/api/tgi/tgi_routes.h"
 #include "server/cli/fetch_flags.h"
-#include "server/cli/memory_budget.h"
 #include "server/cli/openai_flags.h"
 #include "server/cli/signals.h"
 #include "server/http/http_server.h"
@@ -83,12 +82,12 @@ TgiOptions TgiFlags(const FlagValues& flags) {
 // The object graph of one server, in the order of dependence.
 class Server {
  public:
-  Server(const FlagValues& flags, CorsPolicy cors, std::unique_ptr<ApiKeys> keys,
-         JobService::Loader loader, const StopSignals& signals)
+  Server(const FlagValues& flags, uint64_t memory_bytes, CorsPolicy cors,
+         std::unique_ptr<ApiKeys> keys, JobService::Loader loader, const StopSignals& signals)
       : flags_(flags),
         cors_(std::move(cors)),
         keys_(std::move(keys)),
-        memory_(MemoryBudget(flags.Integer("memory-budget"))),
+        memory_(memory_bytes),
         webhooks_(WebhookFlags(flags, &memory_)),
         service_(ServiceOptions(flags, memory_), std::move(loader),
                  std::make_unique<ImageFetcher>(FetchFlags(flags))),
@@ -216,7 +215,7 @@ class Server {
 
 }  // namespace
 
-int Serve(const FlagValues& flags, JobService::Loader loader) {
+int Serve(const FlagValues& flags, uint64_t memory_bytes, JobService::Loader loader) {
   StopSignals signals;
   auto keys = ApiKeys::Load(flags.Text("api-key"), flags.Text("api-key-file"));
   if (!keys.ok()) {
@@ -228,8 +227,8 @@ int Serve(const FlagValues& flags, JobService::Loader loader) {
     LogError(cors.status().message());
     return 1;
   }
-  Server server(flags, std::move(cors).value(), std::move(keys).value(), std::move(loader),
-                signals);
+  Server server(flags, memory_bytes, std::move(cors).value(), std::move(keys).value(),
+                std::move(loader), signals);
   const Status started = server.Start();
   if (!started.ok()) {
     LogError(started.message());

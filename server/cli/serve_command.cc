@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "server/cli/load_model.h"
+#include "server/cli/memory_budget.h"
 #include "server/cli/serve.h"
 
 namespace idefics {
@@ -14,7 +15,10 @@ int RunServe(const CommandLine& command) {
     std::fprintf(stderr, "idefics-server: %s.\n", kNoModel);
     return 2;
   }
-  return Serve(flags, [flags](const std::stop_token&) { return LoadModel(flags); });
+  const MemoryBudget memory = DivideMemory(flags.Integer("memory-budget"));
+  return Serve(flags, memory.requests, [flags, images = memory.images](const std::stop_token&) {
+    return LoadModel(flags, static_cast<int64_t>(images));
+  });
 }
 
 }  // namespace idefics

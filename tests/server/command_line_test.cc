@@ -6,7 +6,9 @@
 #include <fstream>
 #include <sstream>
 
+#include "predictor/images/decode_memory.h"
 #include "server/cli/cpu_report.h"
+#include "server/cli/memory_budget.h"
 #include "server/cli/predict_command.h"
 
 namespace idefics {
@@ -163,6 +165,17 @@ TEST_CASE("-i builds the input object", "[cli]") {
   CHECK((*items)["stop"] == nlohmann::json::array({"END"}));
   CHECK_FALSE(InputFromArguments({"txt=hi"}).ok());
   CHECK_FALSE(InputFromArguments({"text"}).ok());
+}
+
+TEST_CASE("images have a quarter of the memory, as far as they need it", "[cli]") {
+  const MemoryBudget small = DivideMemory(int64_t{1} << 20);
+  CHECK(small.images == 1 << 18);
+  CHECK(small.requests == 3 << 18);
+  const MemoryBudget large = DivideMemory(int64_t{100} << 30);
+  CHECK(large.images == DecodeMemory::kAmpleBytes);
+  CHECK(large.images + large.requests == uint64_t{100} << 30);
+  const MemoryBudget free = DivideMemory(0);
+  CHECK(free.images + free.requests >= 256 << 20);
 }
 
 }  // namespace

@@ -294,7 +294,7 @@ def announced(server, size):
 
 
 def test_bodies_beyond_the_budget_are_refused_before_they_are_read(start):
-    server = start("--memory-budget", "4000000")
+    server = start("--memory-budget", "6000000")
     server.wait_until("READY")
     assert announced(server, 2_000_000).startswith(b"HTTP/1.1 100")
     with connections(server, 1, post("/predictions", b" " * 3_000_000)[:-1]):
