@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # scripts/test.sh [-k NAME] [-L LABEL]: set-up, build and every test: style checks, C++ tests (ctest),
-# Python tests (pytest). The last line is "N passed, N failed" (and ", N skipped"); the exit status is
-# 0 when nothing failed.
+# Python tests (pytest), and each fuzz target for a while. The last line is "N passed, N failed" (and
+# ", N skipped"); the exit status is 0 when nothing failed.
 #   -k NAME   only what is called so: C++ test programs (ctest -R) and Python tests (pytest -k)
 #   -L LABEL  only C++ tests with this label (ctest -L), and Python tests of the folder tests/LABEL
-# With -k or -L only what is asked for is built and run, without the style checks. IDEFICS_PRESET names
-# the build (release).
+# With -k or -L only what is asked for is built and run, without style checks and fuzzing. IDEFICS_PRESET
+# names the build (release), IDEFICS_FUZZ_SECONDS how long a fuzz target runs (20).
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 
@@ -91,6 +91,12 @@ run_python() {
   done
 }
 
+run_fuzz() {
+  say "test: fuzz"
+  reports+=("$results/fuzz.xml")
+  "$ROOT/scripts/fuzz.sh" --junit "${reports[-1]}" || true
+}
+
 "$ROOT/scripts/setup.sh" --tests
 cd "$ROOT"
 if [ -z "$name$label" ]; then
@@ -116,5 +122,7 @@ mkdir -p "$results"
 [ -n "$name$label" ] || run_style
 [ ${#programs[@]} -eq 0 ] || run_cpp
 [ ${#folders[@]} -eq 0 ] || run_python "${folders[@]}"
+# Its build is one of its own; once is enough where several presets are tested.
+[ -n "$name$label" ] || [ "$preset" != release ] || run_fuzz
 say "test: $SECONDS s in all"
 exec python3 "$ROOT/scripts/count_tests.py" "${reports[@]}"
