@@ -161,10 +161,12 @@ def test_receiver_down(server):
 
 @case(149, "c", "100 log lines in a second are a few posts at 0.5 s")
 def test_throttle(server, hook):
+    begun = time.monotonic()
     begin(server, hook, "[logs=100,0.01]x", webhook_events_filter=["logs"])
     server.wait_status("READY")
+    seconds = time.monotonic() - begun
     no_more_posts(hook, 0.6)
-    assert 1 <= len(hook.posts) <= 4, hook.posts
+    assert 1 <= len(hook.posts) <= seconds / 0.5 + 2, (hook.posts, seconds)
 
 
 @case("149b",
