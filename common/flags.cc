@@ -45,14 +45,21 @@ constexpr Flag kFlags[] = {
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Threads of the model on a CPU; 0 takes all cores."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
-     "Sequences that the engine runs at once; each beam and each choice is one. 0: 32 on a CPU, 128 "
+     "Sequences that the engine runs at once; each beam and each choice is one. 0: 32 on a CPU, "
+     "128 "
      "on a GPU."},
     {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger,
      kDecimal<defaults::kMaxSequenceTokens>, 16, kMaxInt, "", kBoth,
      "Prompt and new tokens of one request."},
     {"kv-tokens", "IDEFICS_KV_TOKENS", FlagType::kInteger, "0", 0, kMaxSize, "", kBoth,
-     "Tokens in the KV cache, over all running sequences; 0 takes what memory allows, half of it on a "
+     "Tokens in the KV cache, over all running sequences; 0 takes what memory allows, half of it "
+     "on a "
      "CPU."},
+    {"prefix-cache", "IDEFICS_PREFIX_CACHE", FlagType::kChoice, "auto", 0, 0, "auto|true|false",
+     kBoth,
+     "Keep the KV cache of finished requests, while nobody needs the room, for prompts that begin "
+     "alike. "
+     "auto does so where tokens stay the same bit for bit: on a CPU."},
     {"image-cache-slots", "IDEFICS_IMAGE_CACHE_SLOTS", FlagType::kInteger, "0", 0, kMaxInt, "",
      kBoth, "Distinct images that the engine keeps encoded; 0: 32 to 512, as memory allows."},
     {"custom-ops", "IDEFICS_CUSTOM_OPS", FlagType::kBool, "true", 0, 0, "", kBoth,

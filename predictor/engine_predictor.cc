@@ -157,6 +157,7 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
   result.choices.resize(request.sampling.num_choices);
   const std::stop_callback cancel(stop, [&] { (*handle)->Cancel(); });
   Follow(**handle, sampling, observer, &result);
+  result.num_cached_tokens = (*handle)->cached_tokens();
   const auto admitted = (*handle)->admitted_at();
   if (admitted != Clock::time_point{}) {
     result.timings.queue_s = std::chrono::duration<double>(admitted - submitted).count();

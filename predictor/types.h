@@ -81,6 +81,8 @@ struct GenerateResult {
   std::vector<int32_t> prompt_token_ids;
   int num_images = 0;
   int num_image_tokens = 0;  // of prompt_token_ids: those of images, and those around images
+  int64_t num_cached_tokens =
+      0;  // of prompt_token_ids: the first ones, which were not computed again
   GenerateTimings timings;
 };
 

@@ -57,6 +57,24 @@ void ActiveRequest::Begin(bool runner_samples) {
     if (image.end == 0) image.begin = t;
     image.end = t + 1;
   }
+  for (int64_t t = 0; t < prompt; ++t) seen.Add(request.tokens[t], ImageOf(t));
+}
+
+// The image that the prompt token sees; empty: none.
+const std::string& ActiveRequest::ImageOf(int64_t token) const {
+  static const std::string kNone;
+  const int32_t image = request.image_index[token];
+  return image < 0 ? kNone : request.images.at(image).sha256;
+}
+
+void ActiveRequest::LearnTokens() {
+  if (NumPlaces(request.sampling) > 1) return;
+  const std::vector<int32_t>& tokens = choices.front().search->new_tokens();
+  const int64_t prompt = max_tokens - request.sampling.max_new_tokens;
+  const std::string& image = ImageOf(static_cast<int64_t>(request.tokens.size()) - 1);
+  for (auto i = static_cast<size_t>(seen.size() - prompt); i < tokens.size(); ++i) {
+    seen.Add(tokens[i], image);
+  }
 }
 
 void ActiveRequest::StartChoices() {
@@ -66,6 +84,7 @@ void ActiveRequest::StartChoices() {
 }
 
 void ActiveRequest::StartAgain() {
+  LearnTokens();
   const std::vector<int32_t>& tokens = choices.front().search->new_tokens();
   const int64_t prompt = max_tokens - request.sampling.max_new_tokens;
   request.tokens.resize(prompt);
@@ -77,6 +96,7 @@ void ActiveRequest::StartAgain() {
   sequences.clear();
   prompt_done = 0;
   length = 0;
+  computed = 0;
 }
 
 // A decoded token sees what the last prompt token saw: docs/model.md#which-image-a-token-sees.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "predictor/engine/prefix_cache.h"
 #include "predictor/engine/request.h"
 #include "predictor/engine/token_search.h"
 
@@ -52,17 +53,18 @@ struct ActiveRequest {
   EngineRequest request;
   std::shared_ptr<RequestHandle> handle;
   std::vector<ActiveChoice> choices;
-  std::vector<int64_t> extents;            // first slots; as ExtentSizes; none while it is preempted
-  std::vector<ImageUse> images;            // as request.images
+  std::vector<int64_t> extents;  // first slots; as ExtentSizes; none while it is preempted
+  std::vector<ImageUse> images;  // as request.images
   std::vector<int32_t> token_image_slots;  // per prompt token that was planned: the slot that it
                                            // sees, -1 = none
+  SeenTokens seen;  // the prompt, and new tokens of one sequence (LearnTokens)
   // Empty until there is a token to decode. Of several choices one for each, in order.
   std::vector<Sequence> sequences;
-  int64_t max_tokens = 0;          // prompt and new ones of one sequence
-  int64_t prompt_done = 0;         // prompt tokens in the arena, those of started steps included
-  int64_t length = 0;              // all tokens of each sequence, counted likewise
+  int64_t max_tokens = 0;   // prompt and new ones of one sequence
+  int64_t prompt_done = 0;  // prompt tokens in the arena, those of started steps included
+  int64_t length = 0;       // all tokens of each sequence, counted likewise
+  int64_t computed = 0;     // first slots of its first extent whose keys and values are final
   bool samples_on_device = false;  // false: the searches sample, from the logits
-  bool reserves_all = false;       // it gets the slots of max_tokens at once
   bool ended = false;              // its last event was pushed
   int steps_in_flight = 0;         // the request is removed at 0 only
   int tokens_in_flight = 0;        // of each choice, sampled in these steps
@@ -75,10 +77,13 @@ struct ActiveRequest {
   // step in flight.
   void StartAgain();
 
+  // Brings `seen` up to date.
+  void LearnTokens();
+
   bool has_choices() const { return choices.size() > 1; }
   bool shares_prompt() const { return extents.size() > 1; }
   // It has one sequence, whose extent follows its length.
-  bool grows() const { return NumPlaces(request.sampling) == 1 && !reserves_all; }
+  bool grows() const { return NumPlaces(request.sampling) == 1; }
   bool finished() const { return ended; }
   bool preempted() const { return !ended && extents.empty(); }
   bool has_ended(int choice) const {
@@ -94,6 +99,7 @@ struct ActiveRequest {
   bool prompt_is_done() const { return prompt_done == prefill_tokens(); }
   // Whether a token that is still to run sees the image.
   bool Needs(size_t image) const;
+  const std::string& ImageOf(int64_t token) const;
   int num_places() const;         // of sequences that run or will run
   size_t num_new_tokens() const;  // of each sequence that goes on. REQUIRES: there is one
 };

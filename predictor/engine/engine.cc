@@ -17,6 +17,7 @@ Status Failed() { return Status::Internal("the engine ended in an exception; res
 
 EngineOptions Resolve(EngineOptions options, const RunnerLimits& limits) {
   if (options.max_num_seqs == 0) options.max_num_seqs = limits.max_num_seqs;
+  if (!options.prefix_cache) options.prefix_cache = limits.exact_steps;
   if (options.max_prefill_chunk == 0) options.max_prefill_chunk = limits.max_prefill_chunk;
   return options;
 }
@@ -106,21 +107,32 @@ Result<std::shared_ptr<RequestHandle>> Engine::Submit(EngineRequest request) {
 EngineStats Engine::stats() const {
   const RequestHandle::Clock::duration began = stat_turn_began_;
   const std::chrono::duration<double> turn = RequestHandle::Clock::now().time_since_epoch() - began;
-  return {
-      stat_running_,      stat_waiting_, stat_kv_tokens_,   stat_image_hits_,
-      stat_image_misses_, stat_steps_,   stat_preemptions_, stat_broken_,
-      began.count() == 0 ? 0 : turn.count()};
+  EngineStats stats;
+  stats.running = stat_running_;
+  stats.waiting = stat_waiting_;
+  stats.kv_tokens_used = stat_kv_tokens_;
+  stats.kv_tokens_cached = stat_kv_cached_;
+  stats.prefix_tokens = stat_prefix_tokens_;
+  stats.image_hits = stat_image_hits_;
+  stats.image_misses = stat_image_misses_;
+  stats.steps = stat_steps_;
+  stats.preemptions = stat_preemptions_;
+  stats.broken = stat_broken_;
+  stats.turn_s = began.count() == 0 ? 0 : turn.count();
+  return stats;
 }
 
 void Engine::PublishStats() {
   stat_running_ = static_cast<int>(
       std::count_if(active_.begin(), active_.end(),
                     [](const ActiveRequest& active) { return !active.finished(); }));
-  stat_kv_tokens_ = extents_.used();
+  stat_kv_tokens_ = extents_.used() - cached_.tokens();
+  stat_kv_cached_ = cached_.tokens();
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
   stat_steps_ = steps_;
   stat_preemptions_ = preemptions_;
+  stat_prefix_tokens_ = prefix_tokens_;
   stat_broken_ = runner_->broken();
 }
 
@@ -247,6 +259,7 @@ bool Engine::TryAdmit(WaitingRequest& waiting) {
     return false;
   }
   active.handle = waiting.handle;
+  active.handle->set_cached_tokens(active.prompt_done);
   active.handle->set_admitted_at(RequestHandle::Clock::now());
   active_.push_back(std::move(active));
   return true;
@@ -267,6 +280,7 @@ bool Engine::EndChoice(ActiveRequest& active, int choice) {
 
 void Engine::Finish(ActiveRequest& active, const Status& status) {
   if (active.finished()) return;  // earlier; not removed yet
+  if (status.ok() || status.code() == ErrorCode::kCanceled) KeepPrefix(active);
   Release(active);
   active.ended = true;
   active.sequences.clear();

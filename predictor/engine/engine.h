@@ -7,6 +7,7 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "predictor/engine/active_request.h"
 #include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
+#include "predictor/engine/prefix_cache.h"
 #include "predictor/model/model_runner.h"
 
 namespace idefics {
@@ -24,19 +26,24 @@ struct EngineOptions {
   int max_num_batched_tokens = 512;  // prompt tokens in a step without decode rows
   int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
   int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
-  int kv_growth = 64;  // new tokens that a request has slots for at first, and gets more for at least
+  int kv_growth = 64;  // new tokens that a request has slots for at first, and at least gets more
+  // What was computed stays in the KV arena, for requests that begin alike, while nobody needs the
+  // room.
+  std::optional<bool> prefix_cache;  // nothing: where the runner's steps are exact
 };
 
 struct EngineStats {
   int running = 0;
   int waiting = 0;
-  int64_t kv_tokens_used = 0;
-  int64_t image_hits = 0;    // images of admitted requests that were in the image cache
-  int64_t image_misses = 0;  // images of admitted requests that were not
+  int64_t kv_tokens_used = 0;    // by running requests
+  int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
+  int64_t prefix_tokens = 0;     // that admitted requests found in the arena
+  int64_t image_hits = 0;        // images of admitted requests that were in the image cache
+  int64_t image_misses = 0;      // images of admitted requests that were not
   int64_t steps = 0;
   int64_t preemptions = 0;  // of running requests, which ran their tokens again later
-  bool broken = false;  // the runner will never run again
-  double turn_s = 0;    // since the engine thread began its current round of work; 0: it is idle
+  bool broken = false;      // the runner will never run again
+  double turn_s = 0;  // since the engine thread began its current round of work; 0: it is idle
 };
 
 class Engine {
@@ -61,6 +68,14 @@ class Engine {
   struct Encoding {
     std::string sha256;
     int32_t slot = -1;
+  };
+
+  // Where the first tokens of a request are in the arena already.
+  struct Reuse {
+    int64_t tokens = 0;
+    int64_t from = 0;                           // first slot
+    const PrefixCache::Entry* entry = nullptr;  // null: of a request that runs
+    bool adopted = false;                       // the extent itself goes on
   };
 
   struct WaitingRequest {
@@ -91,13 +106,17 @@ class Engine {
   void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
   bool TryAdmit(WaitingRequest& waiting);
   bool Reserve(ActiveRequest& active);
+  bool ReserveWith(ActiveRequest& active, Reuse reuse);
+  Reuse FindReuse(const ActiveRequest& active);
+  bool AllocateExtents(ActiveRequest& active, Reuse* reuse);
+  void KeepPrefix(ActiveRequest& active);
   int64_t GrowthReserve() const;
   void Release(ActiveRequest& active);
   void MakeRoom();
   bool NeedsRoom(const ActiveRequest& active) const;
   bool Grow(ActiveRequest& active);
   void Move(ActiveRequest& active, int64_t to);
-  void PreemptFor(const ActiveRequest& active);
+  void PreemptYoungest();
   bool PinImages(ActiveRequest& active);
   void UnpinImages(ActiveRequest& active);
   void ContinueImages();
@@ -114,6 +133,7 @@ class Engine {
   void StartInHalves(const StepPlan& plan);
   void NoteStarted(const StepPart& part);
   void CollectOldest();
+  static void NoteComputed(const StepPart& part);
   void CollectAll();
   void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
   void CommitLogits(ActiveRequest& active, std::span<const float> logits);
@@ -134,6 +154,7 @@ class Engine {
 
   // Engine thread only.
   KvExtents extents_;
+  PrefixCache cached_{&extents_};
   ImageCache images_;
   std::list<ActiveRequest> active_;
   Encoding encoding_;
@@ -141,6 +162,7 @@ class Engine {
   StepOutput output_;                            // reused
   int64_t steps_ = 0;
   int64_t preemptions_ = 0;
+  int64_t prefix_tokens_ = 0;
 
   Mutex mutex_;
   CondVar work_;
@@ -151,6 +173,8 @@ class Engine {
   std::atomic<int> stat_running_ = 0;
   std::atomic<int> stat_waiting_ = 0;
   std::atomic<int64_t> stat_kv_tokens_ = 0;
+  std::atomic<int64_t> stat_prefix_tokens_ = 0;
+  std::atomic<int64_t> stat_kv_cached_ = 0;
   std::atomic<int64_t> stat_image_hits_ = 0;
   std::atomic<int64_t> stat_image_misses_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;

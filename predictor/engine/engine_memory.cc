@@ -10,31 +10,102 @@
 namespace idefics {
 namespace {
 
+// A common beginning shorter than this is computed again.
+constexpr int64_t kLeastReused = 8;
+
 // The extents of a request that begins, or begins again.
 std::vector<int64_t> FirstSizes(const ActiveRequest& active, int64_t growth) {
   if (active.grows()) {
     const auto tokens = static_cast<int64_t>(active.request.tokens.size());
     return {std::min(active.max_tokens, tokens + growth)};
   }
-  if (active.reserves_all) return {active.max_tokens};
   return ExtentSizes(active.request);
 }
 
 }  // namespace
 
-// Allocates KV slots and pins the first image that a token sees: all of it or nothing.
+// Allocates KV slots, with those of its first tokens that are in the arena already, and pins the
+// first image that a further token sees: all of it or nothing.
 bool Engine::Reserve(ActiveRequest& active) {
   const std::vector<int64_t> sizes = FirstSizes(active, options_.kv_growth);
   const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-  bool reserved = slots + GrowthReserve() <= limits_.kv_tokens - extents_.used();
-  for (size_t i = 0; reserved && i < sizes.size(); ++i) {
-    const auto start = extents_.Allocate(sizes[i]);
-    reserved = start.has_value();
-    if (start) active.extents.push_back(*start);
+  // What is cached makes room for whoever needs it.
+  const int64_t available = limits_.kv_tokens - (extents_.used() - cached_.tokens());
+  if (slots + GrowthReserve() > available) return false;
+  const Reuse reuse = FindReuse(active);
+  return (reuse.tokens > 0 && ReserveWith(active, reuse)) || ReserveWith(active, {});
+}
+
+bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
+  active.prompt_done = active.length = active.computed = reuse.tokens;
+  bool reserved = AllocateExtents(active, &reuse);
+  const bool copies = reserved && reuse.tokens > 0 && !reuse.adopted;
+  if (reserved && !PinImages(active)) {
+    if (reuse.adopted) KeepPrefix(active);  // it came from there
+    reserved = false;
   }
-  reserved = reserved && PinImages(active);
-  if (!reserved) Release(active);
-  return reserved;
+  if (reserved && copies) {
+    const KvCopy copy{reuse.from, active.extents.front(), reuse.tokens};
+    reserved = runner_->CopyKv(std::span(&copy, 1)).ok();
+  }
+  if (reserved) {
+    prefix_tokens_ += reuse.tokens;
+    return true;
+  }
+  Release(active);
+  active.prompt_done = active.length = active.computed = 0;
+  return false;
+}
+
+// The longest beginning of the prompt in the arena, but for the last token, which runs so that
+// there are logits.
+Engine::Reuse Engine::FindReuse(const ActiveRequest& active) {
+  if (!*options_.prefix_cache) return {};
+  const int64_t limit = active.seen.size() - 1;
+  const PrefixCache::Match match = cached_.Find(active.seen, limit);
+  Reuse reuse{match.tokens, match.entry == nullptr ? 0 : match.entry->start, match.entry};
+  for (ActiveRequest& other : active_) {
+    const int64_t most = std::min(limit, other.computed);
+    if (other.extents.empty() || most <= reuse.tokens) continue;
+    other.LearnTokens();
+    const int64_t common = std::min(most, other.seen.CommonWith(active.seen));
+    if (common > reuse.tokens) reuse = {common, other.extents.front(), nullptr};
+  }
+  return reuse.tokens < kLeastReused ? Reuse{} : reuse;
+}
+
+// The caller releases what was allocated where it was not all. The extent of a cached prefix itself
+// goes on where the request begins with all of it, or where there is no other room.
+bool Engine::AllocateExtents(ActiveRequest& active, Reuse* reuse) {
+  const PrefixCache::Entry* const entry = reuse->entry;
+  const bool may_adopt = entry != nullptr && NumPlaces(active.request.sampling) == 1;
+  for (const int64_t size : FirstSizes(active, options_.kv_growth)) {
+    bool evicted = true;
+    for (bool allocated = false; !allocated;) {
+      const bool adopts = may_adopt && (entry->seen.size() == reuse->tokens || !evicted);
+      if (adopts && extents_.Resize(entry->start, size)) {
+        active.extents.push_back(entry->start);
+        cached_.HandOver(entry);
+        reuse->adopted = true;
+        return true;
+      }
+      if (!evicted) return false;
+      const auto start = extents_.Allocate(size);
+      if (start) active.extents.push_back(*start);
+      allocated = start.has_value();
+      if (!allocated) evicted = cached_.EvictOne(entry);
+    }
+  }
+  return true;
+}
+
+// What the request computed stays in the arena until somebody needs the room.
+void Engine::KeepPrefix(ActiveRequest& active) {
+  if (!*options_.prefix_cache || active.extents.empty()) return;
+  if (active.computed < kLeastReused) return;
+  active.LearnTokens();
+  cached_.Insert(active.seen.First(active.computed), active.extents.front());
+  active.extents.front() = kFreedExtent;
 }
 
 // What stays free beside a request that begins, so that those who run can grow for a while before
@@ -43,7 +114,8 @@ int64_t Engine::GrowthReserve() const {
   int64_t slots = 0;
   for (const ActiveRequest& active : active_) {
     if (!active.grows() || active.extents.empty()) continue;
-    slots += std::min<int64_t>(options_.kv_growth, active.max_tokens - extents_.SizeOf(active.extents.front()));
+    slots += std::min<int64_t>(options_.kv_growth,
+                               active.max_tokens - extents_.SizeOf(active.extents.front()));
   }
   return std::min(slots, limits_.kv_tokens / 16);
 }
@@ -59,13 +131,14 @@ void Engine::Release(ActiveRequest& active) {
   }
 }
 
-// Makes every sequence's extent long enough for its next step. Where there is no room, the youngest
-// requests give theirs back, after what they have under way is seen.
+// Makes every sequence's extent long enough for its next step. Where there is no room, cached
+// prefixes make some; then the youngest requests, after what they have under way is seen.
 void Engine::MakeRoom() {
   for (ActiveRequest& active : active_) {
     while (NeedsRoom(active) && !Grow(active)) {
+      if (cached_.EvictOne(nullptr)) continue;
       if (in_flight_.empty()) {
-        PreemptFor(active);
+        PreemptYoungest();
       } else {
         CollectAll();
       }
@@ -87,7 +160,8 @@ bool Engine::Grow(ActiveRequest& active) {
   const int64_t start = active.extents.front();
   const int64_t size = extents_.SizeOf(start);
   const int64_t prompt = active.max_tokens - active.request.sampling.max_new_tokens;
-  const int64_t wanted = std::min(active.max_tokens, size + std::max<int64_t>(options_.kv_growth, size - prompt));
+  const int64_t wanted =
+      std::min(active.max_tokens, size + std::max<int64_t>(options_.kv_growth, size - prompt));
   if (extents_.Resize(start, wanted)) return true;
   if (const auto elsewhere = extents_.Allocate(wanted)) {
     Move(active, *elsewhere);
@@ -111,18 +185,16 @@ void Engine::Move(ActiveRequest& active, int64_t to) {
   if (!status.ok()) Finish(active, status);
 }
 
-// Ends what the youngest growing request holds, which is never older than `active`; it begins again
-// when there is room. REQUIRES: no step in flight; `active` grows and has an extent.
-void Engine::PreemptFor(const ActiveRequest& active) {
-  const auto youngest =
-      std::find_if(active_.rbegin(), active_.rend(), [](const ActiveRequest& other) {
-        return !other.extents.empty() && other.grows();
-      });
+// Takes from the youngest request that grows what it holds; it begins again when there is room for
+// more than that. REQUIRES: no step in flight; a request grows and has an extent.
+void Engine::PreemptYoungest() {
+  const auto youngest = std::find_if(
+      active_.rbegin(), active_.rend(),
+      [](const ActiveRequest& other) { return !other.extents.empty() && other.grows(); });
   IDEFICS_CHECK(youngest != active_.rend());
+  KeepPrefix(*youngest);
   Release(*youngest);
   youngest->StartAgain();
-  // Nobody is left who could make room for it: it waits for all that it will ever need.
-  if (&*youngest == &active) youngest->reserves_all = true;
   ++preemptions_;
 }
 

@@ -176,6 +176,16 @@ void Engine::NoteStarted(const StepPart& part) {
   for (Sequence& sequence : active.sequences) sequence.last_token = kPlaceholderToken;
 }
 
+// Only what is collected is known to be right.
+void Engine::NoteComputed(const StepPart& part) {
+  ActiveRequest& active = *part.active;
+  if (part.prompt_tokens > 0) {
+    active.computed += part.prompt_tokens;
+  } else if (!active.shares_prompt()) {
+    ++active.computed;
+  }
+}
+
 void Engine::CollectAll() {
   while (!in_flight_.empty()) CollectOldest();
 }
@@ -188,7 +198,10 @@ void Engine::CollectOldest() {
     --part.active->steps_in_flight;
     if (part.wants_tokens && part.active->samples_on_device) --part.active->tokens_in_flight;
   }
-  if (status.ok()) return Commit(parts, output_);
+  if (status.ok()) {
+    for (const StepPart& part : parts) NoteComputed(part);
+    return Commit(parts, output_);
+  }
   LogError("a step of " + std::to_string(parts.size()) + " requests failed: " + status.message());
   for (const StepPart& part : parts) Finish(*part.active, status);
 }

@@ -53,9 +53,13 @@ class RequestHandle {
   // When the engine admitted the request; the clock's epoch before that.
   Clock::time_point admitted_at() const { return admitted_at_.load(); }
 
+  // Prompt tokens whose keys and values were in the arena when the engine admitted the request.
+  int64_t cached_tokens() const { return cached_tokens_; }
+
   // Engine thread.
   void Push(TokenEvent event) IDEFICS_EXCLUDES(mutex_);
   std::vector<int> TakeDroppedChoices() IDEFICS_EXCLUDES(mutex_);  // since the last call
+  void set_cached_tokens(int64_t count) { cached_tokens_ = count; }
   void set_admitted_at(Clock::time_point time) { admitted_at_ = time; }
 
  private:
@@ -65,6 +69,7 @@ class RequestHandle {
   std::vector<int> dropped_ IDEFICS_GUARDED_BY(mutex_);
   std::atomic<bool> any_dropped_ = false;
   std::atomic<bool> canceled_ = false;
+  std::atomic<int64_t> cached_tokens_ = 0;
   std::atomic<Clock::time_point> admitted_at_ = Clock::time_point{};
 };
 

@@ -22,7 +22,10 @@ struct RunnerLimits {
   int32_t image_size = 0;           // S: side of the square input image, pixels
   int32_t max_num_seqs = 8;         // sequences of a step beyond which it gains nothing
   int32_t max_prefill_chunk = 512;  // prompt tokens that may run beside decode rows in one step
-  bool samples_on_device = false;   // rows may carry DeviceSamplingParams
+  // A token's keys, values and logits are the same bit for bit in whatever steps it and the tokens
+  // before it ran.
+  bool exact_steps = true;
+  bool samples_on_device = false;  // rows may carry DeviceSamplingParams
 };
 
 // Stands for the token that the runner sampled for the same row in the step before, which may still

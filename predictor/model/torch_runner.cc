@@ -96,6 +96,7 @@ class TorchRunner : public ModelRunner {
     max_kv_tokens_ = int64_t{seqs} * options.max_sequence_tokens;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     if (device.is_cpu()) limits_.max_prefill_chunk = kPrefillChunkOnCpu;
+    limits_.exact_steps = device.is_cpu() && options.custom_ops;
     limits_.samples_on_device =
         SamplesOnDevice(options.async_scheduling, device, limits_.vocab_size);
   }
@@ -201,8 +202,7 @@ class TorchRunner : public ModelRunner {
           arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
         }
         if (!history_.defined()) continue;
-        history_.narrow(0, copy.to, copy.tokens)
-            .copy_(history_.narrow(0, copy.from, copy.tokens));
+        history_.narrow(0, copy.to, copy.tokens).copy_(history_.narrow(0, copy.from, copy.tokens));
       }
     });
   }

@@ -21,9 +21,9 @@ enum class AsyncScheduling { kAuto, kOn, kOff };
 enum class DecoderWeights { kAsInBundle, kFp8 };
 
 struct TorchRunnerOptions {
-  std::string device = "auto";  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
-  int num_threads = 0;          // CPU threads of the model; 0: as many as are fastest
-  int64_t kv_tokens = 0;        // slots of the KV arena; 0: as many as memory allows
+  std::string device = "auto";    // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
+  int num_threads = 0;            // CPU threads of the model; 0: as many as are fastest
+  int64_t kv_tokens = 0;          // slots of the KV arena; 0: as many as memory allows
   int32_t image_cache_slots = 0;  // 0: as many as memory allows
   // Of the engine: more tokens could not be in use at once.
   int32_t max_num_seqs = 0;  // 0: as many as gain something

@@ -51,7 +51,7 @@ Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
 }
 
 // Returns the hash of what the row's sequence has seen up to its last token.
-uint64_t ToyRunner::RunRow(const StepRow& row) {
+uint64_t ToyRunner::RunRow(const StepRow& row, StartedStep* step) {
   uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
   for (size_t t = 0; t < row.tokens.size(); ++t) {
     const int64_t slot = row.SlotOf(row.position + static_cast<int64_t>(t));
@@ -60,6 +60,7 @@ uint64_t ToyRunner::RunRow(const StepRow& row) {
     const uint64_t image = image_slot < 0 ? 0 : images_.at(image_slot);
     seen = Mix(seen ^ Mix(static_cast<uint64_t>(tokens_.at(slot)) + 1) ^ image);
     kv_.at(slot) = seen;
+    step->written.emplace_back(slot, seen);
   }
   return seen;
 }
@@ -71,10 +72,11 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
   max_rows_seen_ = std::max<int64_t>(max_rows_seen_, static_cast<int64_t>(rows.size()));
   if (observer_) observer_(rows);
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
-  StepOutput output;
+  StartedStep step;
+  StepOutput& output = step.output;
   std::vector<float> scores(limits_.vocab_size);
   for (const StepRow& row : rows) {
-    const uint64_t seen = RunRow(row);
+    const uint64_t seen = RunRow(row, &step);
     if (!row.wants_logits) continue;
     for (size_t v = 0; v < scores.size(); ++v) {
       scores[v] = static_cast<float>(Mix(seen + v) >> 40) / static_cast<float>(1 << 22);  // [0, 4)
@@ -90,23 +92,32 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
     output.sampled.push_back(SampleToken(*row.sampling, history, scores));
     tokens_.at(row.SlotOf(length)) = output.sampled.back();
   }
-  in_flight_.push_back(std::move(output));
+  in_flight_.push_back(std::move(step));
   max_in_flight_ = std::max<int64_t>(max_in_flight_, static_cast<int64_t>(in_flight_.size()));
   return Status::Ok();
 }
 
 Status ToyRunner::FinishStep(StepOutput* output) {
   IDEFICS_CHECK(!in_flight_.empty());
-  *output = std::move(in_flight_.front());
+  StartedStep step = std::move(in_flight_.front());
   in_flight_.pop_front();
   ++steps_finished_;
-  return late_fault_ ? late_fault_(steps_finished_) : Status::Ok();
+  const Status status = late_fault_ ? late_fault_(steps_finished_) : Status::Ok();
+  if (status.ok()) {
+    *output = std::move(step.output);
+    return status;
+  }
+  for (const auto& [slot, hash] : step.written) {
+    if (kv_[slot] == hash) kv_[slot] = ~hash;  // not where its next owner has written since
+  }
+  return status;
 }
 
 Status ToyRunner::CopyKv(std::span<const KvCopy> copies) {
   for (const KvCopy& copy : copies) {
     std::copy_n(kv_.begin() + copy.from, copy.tokens, kv_.begin() + copy.to);
     std::copy_n(tokens_.begin() + copy.from, copy.tokens, tokens_.begin() + copy.to);
+    slots_copied_ += copy.tokens;
   }
   return Status::Ok();
 }

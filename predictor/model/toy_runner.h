@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <utility>
 #include <vector>
 
 #include "predictor/model/model_runner.h"
@@ -30,7 +31,8 @@ class ToyRunner : public ModelRunner {
 
   // Called at the start of every step with its number; StartStep returns its failure.
   void set_fault(std::function<Status(int64_t step)> fault) { fault_ = std::move(fault); }
-  // Called at the end of every step; FinishStep returns its failure.
+  // Called at the end of every step; FinishStep returns its failure, and what the step wrote to the
+  // arena is spoilt.
   void set_late_fault(std::function<Status(int64_t step)> fault) { late_fault_ = std::move(fault); }
   // Called before every part of an image.
   void set_image_fault(std::function<Status(int32_t part)> fault) {
@@ -47,9 +49,15 @@ class ToyRunner : public ModelRunner {
   int64_t max_in_flight() const { return max_in_flight_; }
   int64_t images_encoded() const { return images_encoded_; }
   int64_t max_rows_seen() const { return max_rows_seen_; }
+  int64_t slots_copied() const { return slots_copied_; }
 
  private:
-  uint64_t RunRow(const StepRow& row);
+  struct StartedStep {
+    StepOutput output;
+    std::vector<std::pair<int64_t, uint64_t>> written;  // KV slots and their new hashes
+  };
+
+  uint64_t RunRow(const StepRow& row, StartedStep* step);
 
   bool broken_ = false;
   RunnerLimits limits_;
@@ -60,7 +68,7 @@ class ToyRunner : public ModelRunner {
   int32_t slot_ = -1;
   int32_t part_ = 0;
   uint64_t encoding_ = 0;  // hash of the image so far
-  std::deque<StepOutput> in_flight_;
+  std::deque<StartedStep> in_flight_;
   std::function<Status(int64_t)> fault_;
   std::function<Status(int64_t)> late_fault_;
   std::function<Status(int32_t)> image_fault_;
@@ -70,6 +78,7 @@ class ToyRunner : public ModelRunner {
   int64_t max_in_flight_ = 0;
   int64_t images_encoded_ = 0;
   int64_t max_rows_seen_ = 0;
+  int64_t slots_copied_ = 0;
 };
 
 }  // namespace idefics

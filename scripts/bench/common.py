@@ -98,12 +98,16 @@ def new_picture() -> str:
 class Server:
     """idefics-server with a bundle. Use as a context manager."""
 
-    def __init__(self, bundle: Path, *flags: str, env: dict[str, str] | None = None):
+    def __init__(self,
+                 bundle: Path,
+                 *flags: str,
+                 env: dict[str, str] | None = None,
+                 program: Path | None = None):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [
-            str(ROOT / "scripts/idefics-server"), "serve", "--model",
+            str(program or ROOT / "scripts/idefics-server"), "serve", "--model",
             str(bundle), "--host", "127.0.0.1", "--port",
             str(self.port), *flags
         ]

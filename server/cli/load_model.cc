@@ -22,6 +22,11 @@ AsyncScheduling AsyncSchedulingFromFlag(const std::string& value) {
   return value == "true" ? AsyncScheduling::kOn : AsyncScheduling::kOff;
 }
 
+std::optional<bool> PrefixCacheFromFlag(const std::string& value) {
+  if (value == "auto") return std::nullopt;
+  return value == "true";
+}
+
 }  // namespace
 #endif
 
@@ -44,6 +49,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
       flags.Text("weights") == "fp8" ? DecoderWeights::kFp8 : DecoderWeights::kAsInBundle;
   options.engine.max_num_seqs = static_cast<int>(flags.Integer("max-num-seqs"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
+  options.engine.prefix_cache = PrefixCacheFromFlag(flags.Text("prefix-cache"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");
   options.decode_memory_bytes = decode_memory_bytes;

@@ -28,7 +28,8 @@ const char* JobStateName(JobState state);  // "starting", "processing", …
 // What a job has cost.
 struct JobUsage {
   int64_t prompt_tokens = 0;  // of text and images, once for all answers
-  int64_t image_tokens = 0;   // of these: what stands for images
+  int64_t cached_tokens = 0;  // of these: what was not computed again
+  int64_t image_tokens = 0;   // of prompt_tokens: what stands for images
   int64_t completion_tokens = 0;
 };
 

@@ -6,6 +6,7 @@ namespace idefics {
 JobUsage UsageOf(const GenerateResult& result) {
   JobUsage usage;
   usage.prompt_tokens = static_cast<int64_t>(result.prompt_token_ids.size());
+  usage.cached_tokens = result.num_cached_tokens;
   usage.image_tokens = result.num_image_tokens;
   for (const Choice& choice : result.choices) {
     usage.completion_tokens += static_cast<int64_t>(choice.token_ids.size());

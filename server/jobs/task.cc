@@ -150,6 +150,7 @@ std::vector<Metric> MetricsOf(const TaskOutcome& outcome) {
   const double first_token_s = has_token ? SecondsBetween(clocks.received, clocks.first_token) : 0;
   std::vector<Metric> metrics = {
       {"input_token_count", static_cast<int64_t>(result.prompt_token_ids.size())},
+      {"cached_token_count", result.num_cached_tokens},
       {"output_token_count", static_cast<int64_t>(num_tokens)},
       {"image_count", int64_t{result.num_images}},
       {"fetch_time", Micros(outcome.fetch_s)},

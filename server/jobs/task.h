@@ -67,8 +67,9 @@ class TaskRunner {
   const TaskLimits limits_;
 };
 
-// input_token_count, output_token_count, image_count, fetch_time, preprocess_time, queue_time,
-// time_to_first_token, finish_reason (the first choice's), tokens_per_second; times in seconds.
+// input_token_count, cached_token_count (of these), output_token_count, image_count, fetch_time,
+// preprocess_time, queue_time, time_to_first_token, finish_reason (the first choice's),
+// tokens_per_second; times in seconds.
 std::vector<Metric> MetricsOf(const TaskOutcome& outcome);
 
 }  // namespace idefics

@@ -18,8 +18,7 @@ EngineRequest Endless(int seed, int length, int max_new_tokens, int image = -1) 
   return request;
 }
 
-// `count` images from `first` on, each seen by `tokens_each` tokens, then `rest` tokens that see the
-// last one.
+// `count` images from `first` on, each seen by `tokens_each` tokens of the prompt.
 EngineRequest ManyImages(int seed, int first, int count, int tokens_each, int max_new_tokens) {
   EngineRequest request = Endless(seed, count * tokens_each, max_new_tokens);
   for (int i = 0; i < count; ++i) request.images.push_back(ToyImage(first + i));
@@ -179,7 +178,8 @@ TEST_CASE("beams and choices hold all their slots from the first on and are neve
   CHECK(Collect(*older).tokens == RunFromScratch(grows).tokens);
 }
 
-TEST_CASE("a prompt with more images than slots runs piece by piece", "[memory][contract.pictures]") {
+TEST_CASE("a prompt with more images than slots runs piece by piece",
+          "[memory][contract.pictures]") {
   const bool samples_on_device = GENERATE(false, true);
   RunnerLimits limits = ToyLimits(samples_on_device);
   limits.image_cache_slots = GENERATE(1, 2, 5);

@@ -84,6 +84,14 @@ class Session {
  public:
   Session(Random& random, bool samples_on_device)
       : random_(random), toy_(Options(random), Limits(random, samples_on_device)) {
+    if (random() % 3 == 0) {
+      const int every = Between(random, 5, 40);
+      toy_.runner->set_late_fault([this, every](int64_t step) {
+        if (step % every != 0) return Status::Ok();
+        failed_ = true;
+        return Status::Internal("a fault");
+      });
+    }
     for (int i = 0; i < 3; ++i) {
       openings_.push_back(ToyRequest(static_cast<int>(random()), Between(random, 1, 40), 1,
                                      Between(random, -1, 4)));
@@ -113,6 +121,7 @@ class Session {
     options.max_num_batched_tokens = Between(random, 1, 50);
     options.max_prefill_chunk = Between(random, 1, 20);
     options.kv_growth = Between(random, 1, 12);
+    options.prefix_cache = random() % 4 != 0;
     return options;
   }
 
@@ -150,11 +159,11 @@ class Session {
     for (int i = 0; i < count; ++i) {
       const EngineRequest single = count == 1 ? sent.request : ChoiceAlone(sent.request, i);
       const Outcome alone = RunFromScratch(single);
-      if (sent.canceled && !outcomes[i].status.ok()) {
+      if ((sent.canceled || failed_) && !outcomes[i].status.ok()) {
         if (single.sampling.num_beams > 1) continue;  // the best of its beams may change
         REQUIRE(outcomes[i].tokens.size() <= alone.tokens.size());
-        REQUIRE(std::equal(outcomes[i].tokens.begin(), outcomes[i].tokens.end(),
-                           alone.tokens.begin()));
+        REQUIRE(
+            std::equal(outcomes[i].tokens.begin(), outcomes[i].tokens.end(), alone.tokens.begin()));
         continue;
       }
       REQUIRE(outcomes[i].status.ok());
@@ -175,7 +184,8 @@ class Session {
   Random& random_;
   std::vector<EngineRequest> openings_;
   std::vector<Sent> sent_;
-  ToyEngine toy_;
+  std::atomic<bool> failed_ = false;
+  ToyEngine toy_;  // last: its thread uses the one before
 };
 
 TEST_CASE("the tokens of a request do not depend on what the engine is short of",
@@ -183,14 +193,16 @@ TEST_CASE("the tokens of a request do not depend on what the engine is short of"
   const bool samples_on_device = GENERATE(false, true);
   CAPTURE(samples_on_device);
   Random random(11);
-  int64_t preemptions = 0;
+  int64_t preemptions = 0, prefix_tokens = 0;
   for (int i = 0; i < Schedules(); ++i) {
     CAPTURE(i);
     Session session(random, samples_on_device);
     session.Run();
     preemptions += session.stats().preemptions;
+    prefix_tokens += session.stats().prefix_tokens;
   }
   CHECK(preemptions > Schedules() / 100);
+  CHECK(prefix_tokens > Schedules());
 }
 
 }  // namespace

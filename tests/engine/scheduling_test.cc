@@ -192,8 +192,7 @@ TEST_CASE("an image that two requests wait for is encoded once", "[engine][contr
   CHECK(toy.engine->stats().image_hits == 1);
 }
 
-TEST_CASE("an image that waits for a slot is counted once",
-          "[engine][contract.images]") {
+TEST_CASE("an image that waits for a slot is counted once", "[engine][contract.images]") {
   constexpr int64_t kTries = 20;
   std::atomic<bool> queued = false, go_on = false;
   std::atomic<int64_t> started = 0;

@@ -54,7 +54,8 @@ json UsageObject(const JobUsage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", 0}, {"image_tokens", usage.image_tokens}}}};
+          {"prompt_tokens_details",
+           {{"cached_tokens", usage.cached_tokens}, {"image_tokens", usage.image_tokens}}}};
 }
 
 json AnswerWriter::TokenObject(int32_t id, float logprob) const {
@@ -131,6 +132,7 @@ json AnswerWriter::Whole(std::span<const JobView> views, std::span<const std::st
   for (size_t i = 0; i < views.size(); ++i) {
     const JobView& view = views[i];
     usage.prompt_tokens += view.usage.prompt_tokens;
+    usage.cached_tokens += view.usage.cached_tokens;
     usage.image_tokens += view.usage.image_tokens;
     usage.completion_tokens += view.usage.completion_tokens;
     std::vector<JobChoiceEnded> ends = view.choice_ends;
