@@ -26,7 +26,18 @@ def test_an_answer_has_openais_form(api, cat):
     assert "cat" in choice["message"]["content"]
     usage = body["usage"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
-    assert usage["prompt_tokens_details"] == {"cached_tokens": 0, "image_tokens": 3}
+    details = usage["prompt_tokens_details"]
+    assert set(details) == {"cached_tokens", "image_tokens"} and details["image_tokens"] == 3
+    assert 0 <= details["cached_tokens"] < usage["prompt_tokens"]
+
+
+def test_a_prompt_that_came_before_is_cached_but_for_its_last_token(api):
+    message = user("What did nobody ask before this test? Seventeen green umbrellas.")
+    first, again = (api.chat(message).json for _ in range(2))
+    assert again["choices"][0]["message"] == first["choices"][0]["message"]
+    cached = [answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+              for answer in (first, again)]
+    assert cached[0] < cached[1] == again["usage"]["prompt_tokens"] - 1
 
 
 def test_headers_name_the_request_and_its_time(api):
