@@ -60,6 +60,10 @@ constexpr Flag kFlags[] = {
      "Keep the KV cache of finished requests, while nobody needs the room, for prompts that begin "
      "alike. "
      "auto does so where tokens stay the same bit for bit: on a CPU."},
+    {"speculation", "IDEFICS_SPECULATION", FlagType::kBool, "true", 0, 0, "", kBoth,
+     "Where one or two sequences run on a CPU, guess tokens from what came before and verify "
+     "several in "
+     "a step; tokens stay the same."},
     {"image-cache-slots", "IDEFICS_IMAGE_CACHE_SLOTS", FlagType::kInteger, "0", 0, kMaxInt, "",
      kBoth, "Distinct images that the engine keeps encoded; 0: 32 to 512, as memory allows."},
     {"custom-ops", "IDEFICS_CUSTOM_OPS", FlagType::kBool, "true", 0, 0, "", kBoth,

@@ -83,6 +83,16 @@ void ActiveRequest::StartChoices() {
   }
 }
 
+void ActiveRequest::Guess(int64_t most) {
+  const std::vector<int32_t>& tokens = choices.front().search->new_tokens();
+  const auto prompt = static_cast<size_t>(max_tokens - request.sampling.max_new_tokens);
+  if (drafts.size() < prompt) drafts.Add(std::span(request.tokens).first(prompt));
+  drafts.Add(std::span(tokens).subspan(drafts.size() - prompt));
+  guess_tokens = drafts.Guess(most);
+  guess_tokens.insert(guess_tokens.begin(), tokens.back());
+  guess_image_slots.assign(guess_tokens.size(), token_image_slots.back());
+}
+
 void ActiveRequest::StartAgain() {
   LearnTokens();
   const std::vector<int32_t>& tokens = choices.front().search->new_tokens();

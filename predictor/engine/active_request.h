@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "predictor/engine/ngram_drafts.h"
 #include "predictor/engine/prefix_cache.h"
 #include "predictor/engine/request.h"
 #include "predictor/engine/token_search.h"
@@ -58,6 +59,9 @@ struct ActiveRequest {
   std::vector<int32_t> token_image_slots;  // per prompt token that was planned: the slot that it
                                            // sees, -1 = none
   SeenTokens seen;  // the prompt, and new tokens of one sequence (LearnTokens)
+  // The last token and the guesses behind it, in the step that is planned; and what they see.
+  std::vector<int32_t> guess_tokens, guess_image_slots;
+  NgramDrafts drafts;  // of one sequence whose tokens the host samples
   // Empty until there is a token to decode. Of several choices one for each, in order.
   std::vector<Sequence> sequences;
   int64_t max_tokens = 0;   // prompt and new ones of one sequence
@@ -79,6 +83,8 @@ struct ActiveRequest {
 
   // Brings `seen` up to date.
   void LearnTokens();
+  // Sets guess_tokens, with at most `most` guesses.
+  void Guess(int64_t most);
 
   bool has_choices() const { return choices.size() > 1; }
   bool shares_prompt() const { return extents.size() > 1; }

@@ -116,6 +116,7 @@ EngineStats Engine::stats() const {
   stats.image_hits = stat_image_hits_;
   stats.image_misses = stat_image_misses_;
   stats.steps = stat_steps_;
+  stats.guesses_right = stat_guesses_right_;
   stats.preemptions = stat_preemptions_;
   stats.broken = stat_broken_;
   stats.turn_s = began.count() == 0 ? 0 : turn.count();
@@ -131,6 +132,7 @@ void Engine::PublishStats() {
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
   stat_steps_ = steps_;
+  stat_guesses_right_ = guesses_right_;
   stat_preemptions_ = preemptions_;
   stat_prefix_tokens_ = prefix_tokens_;
   stat_broken_ = runner_->broken();

@@ -27,6 +27,7 @@ struct EngineOptions {
   int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
   int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
   int kv_growth = 64;  // new tokens that a request has slots for at first, and at least gets more
+  bool speculation = true;  // guesses are verified, where the host samples and steps are exact
   // What was computed stays in the KV arena, for requests that begin alike, while nobody needs the
   // room.
   std::optional<bool> prefix_cache;  // nothing: where the runner's steps are exact
@@ -41,8 +42,9 @@ struct EngineStats {
   int64_t image_hits = 0;        // images of admitted requests that were in the image cache
   int64_t image_misses = 0;      // images of admitted requests that were not
   int64_t steps = 0;
-  int64_t preemptions = 0;  // of running requests, which ran their tokens again later
-  bool broken = false;      // the runner will never run again
+  int64_t guesses_right = 0;  // tokens that took no step of their own
+  int64_t preemptions = 0;    // of running requests, which ran their tokens again later
+  bool broken = false;        // the runner will never run again
   double turn_s = 0;  // since the engine thread began its current round of work; 0: it is idle
 };
 
@@ -89,6 +91,7 @@ class Engine {
     size_t rows;
     int64_t prompt_tokens;  // 0: decode rows
     bool wants_tokens;
+    size_t guesses;            // behind the last token of a decode row
     std::vector<int> choices;  // of each decode row, where the request has several
   };
 
@@ -128,6 +131,8 @@ class Engine {
   void StartChoices(ActiveRequest& active) const;
   void PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
+  bool MayGuess(const ActiveRequest& active) const;
+  void PlanGuesses(ActiveRequest& active, StepPart* part, StepRow* row) const;
   void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);
   void Start(StepPlan plan);
   void StartInHalves(const StepPlan& plan);
@@ -137,6 +142,7 @@ class Engine {
   void CollectAll();
   void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
   void CommitLogits(ActiveRequest& active, std::span<const float> logits);
+  void CommitGuesses(ActiveRequest& active, std::span<const float> logits);
   void CommitChoiceLogits(ActiveRequest& active, const std::vector<int>& choices,
                           std::span<const float> logits);
   void CommitToken(ActiveRequest& active, int choice, int32_t token);
@@ -163,6 +169,7 @@ class Engine {
   int64_t steps_ = 0;
   int64_t preemptions_ = 0;
   int64_t prefix_tokens_ = 0;
+  int64_t guesses_right_ = 0;
 
   Mutex mutex_;
   CondVar work_;
@@ -179,6 +186,7 @@ class Engine {
   std::atomic<int64_t> stat_image_misses_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;
   std::atomic<int64_t> stat_preemptions_ = 0;
+  std::atomic<int64_t> stat_guesses_right_ = 0;
   std::atomic<bool> stat_broken_ = false;
   std::atomic<RequestHandle::Clock::duration>
       stat_turn_began_{};  // since the clock's epoch; 0: idle

@@ -92,11 +92,11 @@ void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) 
   row.wants_logits = is_last && !active.has_choices();
   if (row.wants_logits) PlanSampling(active, 0, &row);
   plan->rows.push_back(row);
-  plan->parts.push_back({&active, 1, count, row.wants_logits, {}});
+  plan->parts.push_back({&active, 1, count, row.wants_logits, 0, {}});
 }
 
 void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
-  StepPart part{&active, 0, 0, true, {}};
+  StepPart part{&active, 0, 0, true, 0, {}};
   for (size_t i = 0; i < active.sequences.size(); ++i) {
     const Sequence& sequence = active.sequences[i];
     if (sequence.ended) continue;
@@ -111,11 +111,33 @@ void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
       row.shared_tokens = static_cast<int32_t>(active.shared_tokens());
     }
     PlanSampling(active, active.has_choices() ? i : 0, &row);
+    if (MayGuess(active)) PlanGuesses(active, &part, &row);
     plan->rows.push_back(row);
     ++part.rows;
     if (active.has_choices()) part.choices.push_back(static_cast<int>(i));
   }
   plan->parts.push_back(std::move(part));
+}
+
+// Beside more than one other sequence, arithmetic bounds a step: each guess costs as much as a
+// token.
+bool Engine::MayGuess(const ActiveRequest& active) const {
+  constexpr int kMostSequences = 2;
+  if (!options_.speculation || !limits_.exact_steps || active.samples_on_device) return false;
+  if (NumPlaces(active.request.sampling) > 1) return false;
+  int places = 0;
+  for (const ActiveRequest& other : active_) places += other.num_places();
+  return places <= kMostSequences;
+}
+
+// As many guesses as there are slots and tokens left for.
+void Engine::PlanGuesses(ActiveRequest& active, StepPart* part, StepRow* row) const {
+  const int64_t slots = extents_.SizeOf(active.extents.front()) - active.length - 1;
+  active.Guess(std::min(slots, active.max_tokens - active.length - 2));
+  part->guesses = active.guess_tokens.size() - 1;
+  row->tokens = active.guess_tokens;
+  row->image_slots = active.guess_image_slots;
+  row->num_logits = static_cast<int32_t>(active.guess_tokens.size());
 }
 
 void Engine::PlanSampling(ActiveRequest& active, size_t choice, StepRow* row) {
@@ -212,19 +234,22 @@ void Engine::Commit(const std::vector<StepPart>& parts, const StepOutput& output
   auto sampled = output.sampled.begin();
   for (const StepPart& part : parts) {
     if (!part.wants_tokens) continue;
-    const std::span<const int32_t> tokens(sampled, part.rows);
-    sampled += static_cast<ptrdiff_t>(part.rows);
+    const size_t count = part.rows + part.guesses;
+    const std::span<const int32_t> tokens(sampled, count);
+    sampled += static_cast<ptrdiff_t>(count);
     if (part.active->samples_on_device) {
-      for (size_t r = 0; r < part.rows; ++r) {
+      for (size_t r = 0; r < count; ++r) {
         CommitToken(*part.active, part.choices.empty() ? 0 : part.choices[r], tokens[r]);
       }
       continue;
     }
-    const auto own = logits.first(part.rows * vocab);
-    logits = logits.subspan(part.rows * vocab);
+    const auto own = logits.first(count * vocab);
+    logits = logits.subspan(count * vocab);
     if (part.active->finished()) continue;
     if (!AllFinite(own)) {
       Finish(*part.active, NotFinite());
+    } else if (part.guesses > 0) {
+      CommitGuesses(*part.active, own);
     } else if (part.choices.empty()) {
       CommitLogits(*part.active, own);
     } else {
@@ -273,6 +298,28 @@ void Engine::CommitLogits(ActiveRequest& active, std::span<const float> logits) 
   if (search.finished()) return Finish(active, Status::Ok());
   if (const Status status = ReorderSequences(active, step); !status.ok())
     return Finish(active, status);
+  Report(active, 0);
+}
+
+// logits: after the last token and after each guess behind it. Every right guess makes the next
+// logits those of its sequence; what was run behind the first wrong one is written over.
+void Engine::CommitGuesses(ActiveRequest& active, std::span<const float> logits) {
+  const std::vector<int32_t> tokens = active.guess_tokens;
+  TokenSearch& search = *active.choices.front().search;
+  size_t right = 0;
+  for (bool goes_on = true; goes_on;) {
+    const auto row = logits.subspan(right * limits_.vocab_size, limits_.vocab_size);
+    const SearchStep step = search.Advance(row, limits_.vocab_size);
+    goes_on =
+        !search.finished() && right + 1 < tokens.size() && step.tokens[0] == tokens[right + 1];
+    right += goes_on ? 1 : 0;
+  }
+  active.length += static_cast<int64_t>(right);
+  active.computed += static_cast<int64_t>(right);
+  active.drafts.Learn(tokens.size() - 1, right);
+  guesses_right_ += static_cast<int64_t>(right);
+  if (search.finished()) return Finish(active, Status::Ok());
+  active.sequences.front().last_token = search.new_tokens().back();
   Report(active, 0);
 }
 

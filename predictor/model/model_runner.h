@@ -43,9 +43,11 @@ struct StepRow {
   int64_t shared_start = 0;
   int32_t shared_tokens = 0;
   bool wants_logits = true;  // false: a prompt chunk that is not the last
+  // After how many of its last tokens, where it wants logits.
+  int32_t num_logits = 1;
   // How the runner samples the sequence's next token, which it stores in the KV slot that follows
   // the row's last one; null: the row's logits come to the host. REQUIRES: the runner samples on
-  // the device and the row wants logits.
+  // the device and the row wants one token's logits.
   const DeviceSamplingParams* sampling = nullptr;
 
   // Arena slot of the sequence's token at `at`.
@@ -64,9 +66,10 @@ struct KvCopy {
 
 // The result of a step.
 struct StepOutput {
-  // For each row that wants logits: its sampled token, kNotFinite, or kNoToken without `sampling`.
+  // For each token whose logits are wanted: the one sampled after it, kNotFinite, or kNoToken
+  // without `sampling`.
   std::vector<int32_t> sampled;
-  // [rows that want logits and are not sampled on the device, vocab_size], in row order.
+  // [tokens whose logits are wanted and not sampled on the device, vocab_size], in row order.
   std::vector<float> logits;
 };
 

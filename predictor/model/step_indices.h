@@ -16,7 +16,7 @@
 
 namespace idefics {
 
-// T tokens of R rows, S of which want logits.
+// T tokens of R rows; the logits of S tokens are wanted.
 struct StepIndices {
   std::vector<int32_t> tokens, positions, kv_slots, image_slots;  // [T]
   std::vector<int32_t> row_starts{0};                             // [R + 1]
@@ -24,7 +24,7 @@ struct StepIndices {
   std::vector<int32_t> kv_lengths;       // [R, 2]: shared keys, all keys
   std::vector<int32_t> sample_rows;      // [S]: indices into the tokens
   std::vector<int32_t> sampling_params;  // [S, kDeviceSamplingWords]
-  std::vector<int64_t> host_rows;        // of the S rows, those whose logits the host wants
+  std::vector<int64_t> host_rows;        // of the S tokens, those whose logits the host wants
 
   explicit StepIndices(std::span<const StepRow> rows) {
     for (const StepRow& row : rows) {
@@ -40,14 +40,16 @@ struct StepIndices {
       kv_starts.push_back(static_cast<int32_t>(row.kv_start));
       kv_lengths.push_back(row.shared_tokens);
       kv_lengths.push_back(row.position + count);
-      if (row.wants_logits) AddSample(row);
+      for (int32_t last = row.wants_logits ? row.num_logits : 0; last > 0; --last) {
+        AddSample(row, row_starts.back() - last);
+      }
     }
   }
 
   size_t rows() const { return row_starts.size() - 1; }
 
  private:
-  void AddSample(const StepRow& row) {
+  void AddSample(const StepRow& row, int32_t token) {
     DeviceSamplingParams params;
     if (row.sampling != nullptr) {
       params = *row.sampling;
@@ -58,7 +60,7 @@ struct StepIndices {
     } else {
       host_rows.push_back(static_cast<int64_t>(sample_rows.size()));
     }
-    sample_rows.push_back(row_starts.back() - 1);
+    sample_rows.push_back(token);
     const size_t end = sampling_params.size();
     sampling_params.resize(end + kDeviceSamplingWords);
     std::memcpy(sampling_params.data() + end, &params, sizeof(params));

@@ -50,8 +50,9 @@ Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
   return true;
 }
 
-// Returns the hash of what the row's sequence has seen up to its last token.
-uint64_t ToyRunner::RunRow(const StepRow& row, StartedStep* step) {
+// Returns the hash of what the row's sequence has seen up to each of its tokens.
+std::vector<uint64_t> ToyRunner::RunRow(const StepRow& row, StartedStep* step) {
+  std::vector<uint64_t> hashes;
   uint64_t seen = row.position == 0 ? 0 : kv_.at(row.SlotOf(row.position - 1));
   for (size_t t = 0; t < row.tokens.size(); ++t) {
     const int64_t slot = row.SlotOf(row.position + static_cast<int64_t>(t));
@@ -61,8 +62,16 @@ uint64_t ToyRunner::RunRow(const StepRow& row, StartedStep* step) {
     seen = Mix(seen ^ Mix(static_cast<uint64_t>(tokens_.at(slot)) + 1) ^ image);
     kv_.at(slot) = seen;
     step->written.emplace_back(slot, seen);
+    hashes.push_back(seen);
   }
-  return seen;
+  return hashes;
+}
+
+void ToyRunner::AddScores(uint64_t seen, std::vector<float>* scores) const {
+  for (int32_t v = 0; v < limits_.vocab_size; ++v) {
+    const auto mixed = Mix(seen + static_cast<uint64_t>(v)) >> 40;
+    scores->push_back(static_cast<float>(mixed) / static_cast<float>(1 << 22));  // [0, 4)
+  }
 }
 
 // Work is done in the order of the calls, so all of it can be done at the start.
@@ -74,18 +83,18 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
   StartedStep step;
   StepOutput& output = step.output;
-  std::vector<float> scores(limits_.vocab_size);
   for (const StepRow& row : rows) {
-    const uint64_t seen = RunRow(row, &step);
+    const std::vector<uint64_t> seen = RunRow(row, &step);
     if (!row.wants_logits) continue;
-    for (size_t v = 0; v < scores.size(); ++v) {
-      scores[v] = static_cast<float>(Mix(seen + v) >> 40) / static_cast<float>(1 << 22);  // [0, 4)
-    }
     if (row.sampling == nullptr) {
-      output.logits.insert(output.logits.end(), scores.begin(), scores.end());
-      output.sampled.push_back(kNoToken);
+      for (auto last = seen.end() - row.num_logits; last != seen.end(); ++last) {
+        AddScores(*last, &output.logits);
+        output.sampled.push_back(kNoToken);
+      }
       continue;
     }
+    std::vector<float> scores;
+    AddScores(seen.back(), &scores);
     const int64_t length = row.position + static_cast<int64_t>(row.tokens.size());
     std::vector<int32_t> history;
     for (int64_t at = 0; at < length; ++at) history.push_back(tokens_.at(row.SlotOf(at)));

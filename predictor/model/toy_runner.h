@@ -57,7 +57,8 @@ class ToyRunner : public ModelRunner {
     std::vector<std::pair<int64_t, uint64_t>> written;  // KV slots and their new hashes
   };
 
-  uint64_t RunRow(const StepRow& row, StartedStep* step);
+  std::vector<uint64_t> RunRow(const StepRow& row, StartedStep* step);
+  void AddScores(uint64_t seen, std::vector<float>* scores) const;
 
   bool broken_ = false;
   RunnerLimits limits_;

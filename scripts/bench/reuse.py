@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not computed twice: time to the first token of a few-shot prompt and of the fifth turn of
-a dialogue with and without the prefix cache, and captions a second.
+a dialogue with and without the prefix cache, decoding with and without guesses, captions a second.
 
-    reuse.py --bundle BUNDLE [--before PROGRAM] [--rounds 5] [--only shots,dialogue,captions]
+    reuse.py --bundle BUNDLE [--before PROGRAM] [--rounds 5] [--only shots,dialogue,decode,captions]
 
-Two servers run at once and take turns: one with `--prefix-cache false`, or another program's
-(`--before`, the idefics-server of an earlier commit), and one as it is by default.
+Two servers run at once and take turns: one with `--prefix-cache false --no-speculation`, or another
+program's (`--before`, the idefics-server of an earlier commit), and one as it is by default.
 """
 
 import contextlib
@@ -49,7 +49,7 @@ def few_shot(pictures: Sequence[str], question: int) -> list[str]:
 
 
 def first_token(server: Server, prompt: Sequence[str]) -> float:
-    return server.ask(prompt, 2).first
+    return server.ask(prompt, 8).first
 
 
 def in_turns(servers: dict[str, Server], rounds: int,
@@ -88,6 +88,24 @@ def measure_dialogue(servers: dict[str, Server], rounds: int) -> list[list[objec
                 in_turns(servers, rounds, lambda server: dialogue(server, next(seeds))))
 
 
+def measure_decode(servers: dict[str, Server], rounds: int) -> list[list[object]]:
+    """Text that repeats itself, as the model's own does when it may not end, and random text."""
+    seeds = itertools.count()
+
+    def repeated(server: Server) -> float:
+        return server.ask([f"Make a list, please. {next(seeds)} A cat, a dog, a"],
+                          120).seconds_per_token
+
+    def at_random(server: Server) -> float:
+        return server.ask(["Tell me a story"], 120, decoding_strategy="Top P Sampling",
+                          temperature=5.0, seed=next(seeds)).seconds_per_token
+
+    return [
+        *rows("decode of text that repeats itself, s a token", in_turns(servers, rounds, repeated)),
+        *rows("decode of random text, s a token", in_turns(servers, rounds, at_random))
+    ]
+
+
 def captions(server: Server, pictures: Sequence[str], clients: int = 8) -> float:
     """A second. Each client takes the next picture."""
     waiting = list(pictures)
@@ -120,7 +138,8 @@ def rows(name: str, measured: dict[str, list[float]]) -> list[list[object]]:
 
 
 MEASURES: dict[str, Callable[[dict[str, Server], int], list[list[object]]]] = {
-    "shots": measure_shots, "dialogue": measure_dialogue, "captions": measure_captions
+    "shots": measure_shots, "dialogue": measure_dialogue, "decode": measure_decode,
+    "captions": measure_captions
 }
 
 
@@ -133,7 +152,7 @@ def main() -> None:
     for bundle in options.bundle:
         alone_in_cache(bundle, options.bundle)
         before = Server(bundle, program=options.before) if options.before else Server(
-            bundle, "--prefix-cache", "false")
+            bundle, "--prefix-cache", "false", "--no-speculation")
         with running(before), running(Server(bundle)) as now:
             servers = dict(zip(NAMES, (before, now), strict=True))
             print(f"\n{bundle.name}\n")

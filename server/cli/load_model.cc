@@ -49,6 +49,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
       flags.Text("weights") == "fp8" ? DecoderWeights::kFp8 : DecoderWeights::kAsInBundle;
   options.engine.max_num_seqs = static_cast<int>(flags.Integer("max-num-seqs"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
+  options.engine.speculation = flags.Bool("speculation");
   options.engine.prefix_cache = PrefixCacheFromFlag(flags.Text("prefix-cache"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");

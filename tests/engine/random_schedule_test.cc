@@ -48,6 +48,11 @@ void ChooseSampling(Random& random, int max_new_tokens, SamplingParams* sampling
   *sampling = {};
   sampling->max_new_tokens = max_new_tokens;
   if (random() % 2 == 0) sampling->eos_token_ids = {7};
+  if (random() % 3 == 0) {  // few tokens: it repeats itself, and the next ones are guessed
+    for (int32_t token = 0; token < kToyVocab; ++token) {
+      if (token % 16 != 7) sampling->logit_bias.emplace_back(token, -100.0F);
+    }
+  }
   switch (random() % 8) {
     case 0:
       sampling->num_beams = Between(random, 2, 3);
@@ -193,16 +198,18 @@ TEST_CASE("the tokens of a request do not depend on what the engine is short of"
   const bool samples_on_device = GENERATE(false, true);
   CAPTURE(samples_on_device);
   Random random(11);
-  int64_t preemptions = 0, prefix_tokens = 0;
+  int64_t preemptions = 0, prefix_tokens = 0, guesses_right = 0;
   for (int i = 0; i < Schedules(); ++i) {
     CAPTURE(i);
     Session session(random, samples_on_device);
     session.Run();
     preemptions += session.stats().preemptions;
     prefix_tokens += session.stats().prefix_tokens;
+    guesses_right += session.stats().guesses_right;
   }
   CHECK(preemptions > Schedules() / 100);
   CHECK(prefix_tokens > Schedules());
+  CHECK(guesses_right > Schedules() / 10);
 }
 
 }  // namespace

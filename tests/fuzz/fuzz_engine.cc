@@ -55,14 +55,14 @@ struct Operation {
 EngineRequest ReadRequest(Input& input) {
   const int seed = input.Number(0, 15);
   const int length = input.Number(1, 24);
-  EngineRequest request = ToyRequest(seed, length, input.Number(1, 10), input.Number(-1, 4));
+  EngineRequest request = ToyRequest(seed, length, input.Number(1, 30), input.Number(-1, 4));
   if (!request.images.empty() && input.Number(0, 3) == 0) {
     request.images.push_back(ToyImage(5));
     for (int32_t& index : request.image_index) index = std::max(index, 0);
     request.image_index.back() = 1;
   }
   SamplingParams& sampling = request.sampling;
-  switch (input.Number(0, 4)) {
+  switch (input.Number(0, 5)) {
     case 0:
       sampling.num_beams = input.Number(2, 5);
       sampling.length_penalty = input.Number(-2, 2);
@@ -83,6 +83,11 @@ EngineRequest ReadRequest(Input& input) {
       sampling.min_new_tokens = input.Number(0, 10);
       sampling.repetition_penalty = input.Number(1, 20) / 10.0;
       sampling.num_logprobs = input.Number(0, 3);
+      break;
+    case 4:  // few tokens: it repeats itself
+      for (int32_t token = 0; token < kToyVocab; ++token) {
+        if (token % 16 != 7) sampling.logit_bias.emplace_back(token, -100.0F);
+      }
       break;
     default:
       break;
@@ -134,7 +139,10 @@ class Session {
     options.max_num_seqs = input.Number(1, 5);
     options.max_num_batched_tokens = input.Number(1, 16);
     options.max_prefill_chunk = input.Number(0, 8);
-    options.max_sequence_tokens = input.Number(8, 40);
+    options.max_sequence_tokens = input.Number(8, 60);
+    options.kv_growth = input.Number(1, 16);
+    options.prefix_cache = input.Number(0, 3) > 0;
+    options.speculation = input.Number(0, 3) > 0;
     return options;
   }
 

@@ -74,7 +74,7 @@ def predict(model, folder, lines, *flags):
 
 
 @pytest.mark.parametrize("weights", ["f32", "int8"])
-def test_reuse_preemption_and_moves_change_no_token_and_no_log_probability(
+def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probability(
         ours, pictures, weights, tmp_path):
     model = bundle_of(ours, weights)
     prompts = [line for seed in range(3) for line in conversation(pictures, seed)]
@@ -84,10 +84,13 @@ def test_reuse_preemption_and_moves_change_no_token_and_no_log_probability(
         if i % 3 == 1:
             line |= {"decoding_strategy": "Top P Sampling", "temperature": 1.5, "seed": i}
         lines.append(line)
-    alone = predict(model, tmp_path / "alone", lines, "--prefix-cache", "false", "--max-num-seqs",
-                    "1", "--details")
+    alone = predict(model, tmp_path / "alone", lines, "--details", "--max-num-seqs", "1",
+                    "--prefix-cache", "false", "--no-speculation")
     assert not any(answer["metrics"]["cached_token_count"] for answer in alone)
     for name, flags in {
+            "guessed, cache off": [
+                "--details", "--max-num-seqs", "1", "--prefix-cache", "false"
+            ],
             "warm": ["--details", "--max-num-seqs", "1"],
             "together": ["--details", "--max-num-seqs", "8"],
             "short of room": ["--details", "--kv-tokens", "600"],

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guessed tokens: fewer steps where an answer repeats what came before, the same tokens always.
+#include "predictor/engine/ngram_drafts.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <thread>
+
+#include "tests/engine/engine_fixture.h"
+
+namespace idefics {
+namespace {
+
+TEST_CASE("what followed the same three tokens is guessed, as far as it is worth", "[drafts]") {
+  NgramDrafts drafts;
+  drafts.Add(std::vector<int32_t>{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1, 2});
+  CHECK(drafts.Guess(9).empty());  // these three never came
+  drafts.Add(std::vector<int32_t>{3});
+  CHECK(drafts.Guess(9) == std::vector<int32_t>{4});
+  CHECK(drafts.Guess(0).empty());
+  for (int i = 0; i < 20; ++i) drafts.Learn(1, 1);
+  CHECK(drafts.Guess(9) == std::vector<int32_t>{4, 5, 6, 7, 8, 9, 10});
+  CHECK(drafts.Guess(2) == std::vector<int32_t>{4, 5});
+  SECTION("the last time counts") {
+    drafts.Add(std::vector<int32_t>{44, 45, 1, 2, 3});
+    CHECK(drafts.Guess(2) == std::vector<int32_t>{44, 45});
+  }
+  SECTION("wrong guesses end them, but for one now and then") {
+    for (int i = 0; i < 20; ++i) drafts.Learn(3, 0);
+    int guesses = 0;
+    for (int i = 0; i < 320; ++i) guesses += static_cast<int>(drafts.Guess(9).size());
+    CHECK(guesses == 10);
+  }
+}
+
+// Prefers the token that followed when the last one came before: its answers repeat themselves.
+EngineRequest Repeating(int seed, int max_new_tokens) {
+  EngineRequest request = ToyRequest(seed, 20, max_new_tokens);
+  request.sampling.eos_token_ids = {};
+  for (int32_t token = 0; token < kToyVocab; ++token) {
+    if (token % 16 != 3) request.sampling.logit_bias.emplace_back(token, -100.0F);
+  }
+  return request;
+}
+
+TEST_CASE("guesses change no token, greedy or sampled, and save steps where text repeats",
+          "[drafts][contract.drafts]") {
+  int64_t right = 0;
+  for (int seed = 0; seed < 200; ++seed) {
+    EngineRequest request = Repeating(seed, 1 + seed);
+    request.sampling.do_sample = seed % 2 == 1;
+    request.sampling.seed = seed;
+    if (seed % 5 == 0) request.sampling.num_logprobs = 2;
+    if (seed % 7 == 0) request.sampling.repetition_penalty = 1.2;
+    if (seed % 3 == 0) request.sampling.eos_token_ids = {19};
+    ToyEngine toy;
+    const Outcome outcome = Collect(**toy.engine->Submit(request));
+    const Outcome alone = RunFromScratch(request);
+    REQUIRE(outcome.tokens == alone.tokens);
+    REQUIRE(outcome.reason == alone.reason);
+    while (toy.engine->stats().running > 0) std::this_thread::yield();
+    const EngineStats stats = toy.engine->stats();
+    right += stats.guesses_right;
+    REQUIRE(stats.steps == static_cast<int64_t>(outcome.tokens.size()) - stats.guesses_right);
+  }
+  CHECK(right > 300);
+}
+
+TEST_CASE("nothing is guessed beside two others, for beams, or where it is switched off",
+          "[drafts][contract.drafts]") {
+  EngineOptions options;
+  EngineRequest request = Repeating(3, 60);
+  size_t together = 1;
+  SECTION("beside two others") { together = 3; }
+  SECTION("for beams") { request.sampling.num_beams = 2; }
+  SECTION("switched off") { options.speculation = false; }
+  ToyEngine toy(options);
+  std::atomic<bool> submitted = false;
+  toy.runner->set_observer([&](std::span<const StepRow> rows) {
+    while (!submitted) std::this_thread::yield();
+    for (const StepRow& row : rows) CHECK((row.position == 0 || row.tokens.size() == 1));
+  });
+  std::vector<std::shared_ptr<RequestHandle>> handles;
+  for (size_t i = 0; i < together; ++i) handles.push_back(*toy.engine->Submit(request));
+  submitted = true;
+  for (const auto& handle : handles) {
+    CHECK(Collect(*handle).tokens == RunFromScratch(request).tokens);
+  }
+  CHECK(toy.engine->stats().guesses_right == 0);
+}
+
+}  // namespace
+}  // namespace idefics
