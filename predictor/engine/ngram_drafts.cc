@@ -8,7 +8,7 @@ namespace idefics {
 namespace {
 
 // What one more token costs a step on a CPU, as a part of a step of one token
-// (docs/performance.md).
+// (docs/performance.md#on-a-cpu).
 constexpr double kCost = 0.2;
 constexpr double kMemory = 0.8;  // of the chance, from one guess to the next
 constexpr int kPause = 32;       // steps after which a guess is tried again
