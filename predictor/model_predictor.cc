@@ -26,6 +26,12 @@ Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const Bundle& bundle) {
   return Tokenizer::Create(model, std::move(special));
 }
 
+// The checkpoint of weights/demo: by its name, and smaller than what else could be called so.
+bool IsDemo(const BundleManifest& manifest) {
+  constexpr int64_t kMostHidden = 512;
+  return manifest.name == "demo" && manifest.model.hidden_size <= kMostHidden;
+}
+
 ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& options) {
   const TokenizerConfig& tokenizer = manifest.tokenizer;
   ModelInfo info;
@@ -33,6 +39,7 @@ ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& 
   info.question_eos_token_ids = QuestionEosTokenIds(manifest);
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
   info.max_sequence_tokens = options.engine.max_sequence_tokens;
+  info.is_demo = IsDemo(manifest);
   return info;
 }
 

@@ -21,6 +21,7 @@ struct ModelInfo {
   std::vector<std::vector<int32_t>> banned_words_ids;  // <image>, <fake_token_around_image>
   int max_concurrency = 1;                             // sequences the engine runs at once
   int max_sequence_tokens = 0;                         // prompt and new tokens of one sequence
+  bool is_demo = false;  // the model of weights/demo, which knows drawn scenes only
   // False: a stand-in for a model. Its text is the answer as it is, and it counts no tokens.
   bool is_model = true;
 };

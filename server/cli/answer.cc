@@ -6,6 +6,7 @@
 
 #include "server/api/cog/input_parser.h"
 #include "server/api/cog/prediction_object.h"
+#include "server/api/metrics_object.h"
 
 namespace idefics {
 namespace {

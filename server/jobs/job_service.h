@@ -59,6 +59,8 @@ class JobService {
   // REQUIRES: the phase is kReady.
   const Predictor& predictor() const { return *predictor_; }
 
+  const TaskLimits& limits() const { return options_.limits; }
+
   SetupState& setup() { return setup_; }
   const SetupState& setup() const { return setup_; }
   JobQueue& queue() { return queue_; }

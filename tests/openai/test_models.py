@@ -17,7 +17,9 @@ def test_models_are_listed(api):
     answer = api.ask("GET", "/v1/models")
     assert answer.status == 200 and answer.json["object"] == "list"
     [card] = answer.json["data"]
-    assert set(card) == {"id", "object", "created", "owned_by", "max_model_len"}
+    assert set(card) == {"id", "object", "created", "owned_by", "max_model_len", "meta"}
+    assert card["meta"] == {"kind": "instruct", "demo": True, "max_images": 64,
+                            "max_sequence_tokens": card["max_model_len"]}
     assert card["object"] == "model" and card["max_model_len"] > 0
     assert api.ask("GET", f"/v1/models/{card['id']}").json == card
     assert api.ask("GET", "/v1/models").json == answer.json  # `created` does not move

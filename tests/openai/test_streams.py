@@ -48,6 +48,11 @@ def test_usage_comes_last_where_it_is_asked_for(api, question):
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"] == api.chat(question).json["usage"]
     assert all(chunk["usage"] is None for chunk in chunks[:-1])
+    metrics = chunks[-1]["metrics"]  # Cog's, as in a prediction
+    assert metrics["output_token_count"] == chunks[-1]["usage"]["completion_tokens"]
+    assert metrics["image_count"] == 1 and metrics["predict_time"] > 0
+    assert metrics["time_to_first_token"] > 0 and metrics["finish_reason"] == "eos"
+    assert all("metrics" not in chunk for chunk in chunks[:-1])
 
 
 def test_continuous_usage_counts_on(api, question):

@@ -7,6 +7,7 @@
 
 #include "server/api/cog/prediction_object.h"
 #include "server/api/json_body.h"
+#include "server/api/metrics_object.h"
 #include "server/http/sse.h"
 
 namespace idefics {

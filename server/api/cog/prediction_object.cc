@@ -6,24 +6,13 @@
 #include "common/check.h"
 #include "common/rfc3339.h"
 #include "common/utf8.h"
+#include "server/api/metrics_object.h"
 #include "server/fetch/data_uri.h"
 
 namespace idefics {
 namespace {
 
 using nlohmann::json;
-
-// "time.load" = 1 -> {"time": {"load": 1}}; only events keep the dots.
-void SetNested(std::string_view name, const json& value, json* object) {
-  if (!object->is_object()) *object = json::object();
-  const size_t dot = name.find('.');
-  json& member = (*object)[std::string(name.substr(0, dot))];
-  if (dot == std::string_view::npos) {
-    member = value;
-  } else {
-    SetNested(name.substr(dot + 1), value, &member);
-  }
-}
 
 // What a client reads of a failure. Internal ones may name files or devices: those go to the log.
 std::string ClientMessage(const Status& failure) {
@@ -81,23 +70,14 @@ json ShortenDataUris(const json& input) {
   return shortened;
 }
 
-json MetricJson(const MetricValue& value) {
-  return std::visit([](const auto& plain) { return json(plain); }, value);
-}
-
 json PredictionObject(const Job& job, const JobView& view) {
   const CogContext* context = CogContextOf(job);
   IDEFICS_CHECK(context != nullptr);
-  json metrics = json::object();
-  for (const Metric& metric : view.metrics) {
-    SetNested(metric.name, MetricJson(metric.value), &metrics);
-  }
-  if (IsTerminal(view.state)) metrics["predict_time"] = view.run_s;
   json object = {{"id", job.id()},
                  {"status", JobStateName(view.state)},
                  {"input", context->echo},
                  {"logs", view.logs},
-                 {"metrics", std::move(metrics)},
+                 {"metrics", MetricsObject(view)},
                  {"created_at", context->created_at.value_or(Rfc3339(job.received_at()))}};
   if (view.started_at) object["started_at"] = Rfc3339(*view.started_at);
   if (view.completed_at) object["completed_at"] = Rfc3339(*view.completed_at);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "server/api/json_body.h"
+#include "server/api/metrics_object.h"
 #include "server/api/openai/openai_error.h"
 
 namespace idefics {
@@ -44,7 +45,9 @@ void CompletionStream::AppendEnd(const JobView& end, std::string* out) {
   if (end.state != JobState::kSucceeded) {
     AppendData(ErrorObject(FailureOf(EndOf(end), wanted_)), out);
   } else if (wanted_.include_usage) {
-    AppendData(writer_.UsageChunk(end.usage), out);
+    json chunk = writer_.UsageChunk(end.usage);
+    chunk["metrics"] = MetricsObject(end);
+    AppendData(chunk, out);
   }
   *out += "data: [DONE]\n\n";
 }

@@ -117,11 +117,19 @@ void OpenAiRoutes::AddTo(Router& router) {
 }
 
 json OpenAiRoutes::Card(const std::string& name) const {
+  const Predictor& predictor = service_.predictor();
+  const ModelInfo& info = predictor.info();
+  const bool instruct = predictor.tokenizer()->special().end_of_utterance >= 0;
+  const json meta = {{"kind", instruct ? "instruct" : "base"},
+                     {"demo", info.is_demo},
+                     {"max_images", service_.limits().max_images},
+                     {"max_sequence_tokens", info.max_sequence_tokens}};
   return {{"id", name},
           {"object", "model"},
           {"created", started_at_},
           {"owned_by", "cog-idefics"},
-          {"max_model_len", service_.predictor().info().max_sequence_tokens}};
+          {"max_model_len", info.max_sequence_tokens},
+          {"meta", meta}};
 }
 
 HttpResponse OpenAiRoutes::Models() const {
