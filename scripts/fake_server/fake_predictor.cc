@@ -3,8 +3,12 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <fstream>
+#include <sstream>
 #include <utility>
 
+#include "common/defaults.h"
+#include "predictor/text/sentencepiece_model.h"
 #include "scripts/fake_server/fake_run.h"
 
 namespace idefics {
@@ -31,6 +35,18 @@ class KeepingObserver final : public GenerateObserver {
   std::vector<Choice>& choices_;
 };
 
+// With the tokens that instruct checkpoints add to such a vocabulary.
+Result<std::unique_ptr<Tokenizer>> LoadTokenizer(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream content;
+  content << in.rdbuf();
+  if (!in) return Status::InvalidInput("FAKE_TOKENIZER: " + path + " cannot be read");
+  const std::string bytes = std::move(content).str();
+  ASSIGN_OR_RETURN(const auto vocabulary, SentencePieceModel::Load(bytes));
+  return Tokenizer::Create(bytes,
+                           SpecialTokens::Released(vocabulary->num_pieces(), /*instruct=*/true));
+}
+
 }  // namespace
 
 FakeOptions FakeOptionsFromEnvironment() {
@@ -42,18 +58,27 @@ FakeOptions FakeOptionsFromEnvironment() {
   options.setup_delay_s = FakeSeconds(read("FAKE_SETUP_DELAY"));
   options.setup_fail = read("FAKE_SETUP_FAIL");
   options.health = read("FAKE_HEALTH");
+  options.tokenizer = read("FAKE_TOKENIZER");
   return options;
 }
 
-Status FakeSetup(const FakeOptions& options, const std::stop_token& stop) {
+Result<std::unique_ptr<Predictor>> LoadFake(const FakeOptions& options,
+                                            const std::stop_token& stop) {
   if (options.setup_delay_s > 0 && !FakeSleep(options.setup_delay_s, stop)) {
-    return {ErrorCode::kCanceled, "canceled"};
+    return Status(ErrorCode::kCanceled, "canceled");
   }
-  return options.setup_fail.empty() ? Status::Ok() : Status::InvalidInput(options.setup_fail);
+  if (!options.setup_fail.empty()) return Status::InvalidInput(options.setup_fail);
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (!options.tokenizer.empty()) {
+    ASSIGN_OR_RETURN(tokenizer, LoadTokenizer(options.tokenizer));
+  }
+  return std::unique_ptr<Predictor>(std::make_unique<FakePredictor>(options, std::move(tokenizer)));
 }
 
-FakePredictor::FakePredictor(FakeOptions options) : options_(std::move(options)) {
+FakePredictor::FakePredictor(FakeOptions options, std::unique_ptr<Tokenizer> tokenizer)
+    : options_(std::move(options)), tokenizer_(std::move(tokenizer)) {
   info_.max_concurrency = 1;
+  info_.max_sequence_tokens = defaults::kMaxSequenceTokens;
   info_.is_model = false;
 }
 

@@ -5,10 +5,12 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <stop_token>
 #include <string>
 
 #include "predictor/predictor.h"
+#include "predictor/text/tokenizer.h"
 
 namespace idefics {
 
@@ -16,25 +18,30 @@ struct FakeOptions {
   double setup_delay_s = 0;
   std::string setup_fail;  // not empty: set-up fails with this
   std::string health;      // "", "false", "raise", "hang"
+  std::string tokenizer;   // file of a tokenizer.model: OpenAI's API answers too
 };
 
-// FAKE_SETUP_DELAY, FAKE_SETUP_FAIL, FAKE_HEALTH.
+// FAKE_SETUP_DELAY, FAKE_SETUP_FAIL, FAKE_HEALTH, FAKE_TOKENIZER.
 FakeOptions FakeOptionsFromEnvironment();
 
 // What loading a model is to a real one.
-Status FakeSetup(const FakeOptions& options, const std::stop_token& stop);
+Result<std::unique_ptr<Predictor>> LoadFake(const FakeOptions& options,
+                                            const std::stop_token& stop);
 
 class FakePredictor final : public Predictor {
  public:
-  explicit FakePredictor(FakeOptions options);
+  // `tokenizer`: nullptr is none.
+  FakePredictor(FakeOptions options, std::unique_ptr<Tokenizer> tokenizer);
 
   const ModelInfo& info() const override { return info_; }
   GenerateResult Generate(const GenerateRequest& request, std::stop_token stop,
                           GenerateObserver& observer) override;
+  const Tokenizer* tokenizer() const override { return tokenizer_.get(); }
   PredictorHealth health() const override;
 
  private:
   const FakeOptions options_;
+  const std::unique_ptr<Tokenizer> tokenizer_;
   ModelInfo info_;
   std::atomic<bool> crashed_{false};
 };

@@ -62,7 +62,18 @@ struct ImageSize {
   int64_t height = 0;
 };
 
-// What the client wrote: `text`, or the texts of `prompt`.
+// A dialogue's last question: "User: a\nAssistant: b\nUser: c\nAssistant:" -> "c". A text that is
+// no dialogue stays as it is.
+std::string LastQuestion(const std::string& text) {
+  constexpr std::string_view kUser = "User:";
+  const size_t user = text.rfind(kUser);
+  if (user == std::string::npos) return text;
+  const size_t begin = user + kUser.size() + (text.compare(user + kUser.size(), 1, " ") == 0);
+  const size_t end = text.find(kEndOfUtteranceLiteral, begin);
+  return text.substr(begin, end == std::string::npos ? end : end - begin);
+}
+
+// What the client wrote: `text`, the texts of `prompt`, or what a chat asks last.
 std::string TextOf(const GenerateRequest& request) {
   if (request.token_defaults == TokenDefaults::kQuestion) {
     constexpr size_t kPrefixBytes = sizeof("User: ") - 1;
@@ -72,7 +83,7 @@ std::string TextOf(const GenerateRequest& request) {
   for (const PromptPiece& piece : request.prompt) {
     if (const auto* part = std::get_if<PromptText>(&piece)) text += part->text;
   }
-  return text;
+  return request.token_defaults == TokenDefaults::kNone ? LastQuestion(text) : text;
 }
 
 std::optional<MetricValue> ParseMetric(const std::string& text) {
@@ -251,8 +262,7 @@ Result<std::vector<ImageSize>> DecodeImages(const GenerateRequest& request) {
   for (const PromptPiece& piece : request.prompt) {
     const auto* image = std::get_if<PromptImage>(&piece);
     if (image == nullptr) continue;
-    const Result<DecodedImage> decoded =
-        DecodeImage(*image->file, ImagePolicy::kAlphaOverWhite, ImageLimits());
+    const Result<DecodedImage> decoded = DecodeImage(*image->file, image->policy, ImageLimits());
     if (!decoded.ok()) return decoded.status().WithItem(static_cast<int>(sizes.size()));
     sizes.push_back({decoded->rgb.width, decoded->rgb.height});
   }

@@ -39,10 +39,8 @@ int Run(const CommandLine& command) {
           command.flags.Text("log-format") == "console");
   for (const std::string& warning : command.warnings) LogWarning(warning);
   return Serve(command.flags, DivideMemory(command.flags.Integer("memory-budget")).requests,
-               [options = FakeOptionsFromEnvironment()](
-                   const std::stop_token& stop) -> Result<std::unique_ptr<Predictor>> {
-                 RETURN_IF_ERROR(FakeSetup(options, stop));
-                 return std::unique_ptr<Predictor>(std::make_unique<FakePredictor>(options));
+               [options = FakeOptionsFromEnvironment()](const std::stop_token& stop) {
+                 return LoadFake(options, stop);
                });
 }
 
