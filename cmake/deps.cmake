@@ -41,7 +41,8 @@ target_include_directories(deps_opencv SYSTEM INTERFACE ${OPENCV_INCLUDE_DIR})
 target_link_libraries(deps_opencv INTERFACE opencv_core)
 
 # libjpeg-turbo 2.1, libpng 1.6 with zlib, libtiff 4.5, giflib 5.2, libwebp 1.2, libavif 0.11 (Debian):
-# the codecs that Pillow itself stands on, for equal pixels. Only in predictor/images.
+# the codecs that Pillow itself stands on, for equal pixels. Only in predictor/images; zlib also in
+# server/playground/embed.cc, a program of the build that compresses the playground's files.
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)
 find_package(ZLIB REQUIRED)

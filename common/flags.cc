@@ -92,6 +92,12 @@ constexpr Flag kFlags[] = {
      "More keys, a line NAME:KEY each; read again on SIGHUP."},
     {"cors-origins", "IDEFICS_CORS_ORIGINS", FlagType::kString, "", 0, 0, "", kServe,
      "Origins, separated by commas, whose pages may use this server from a browser; * is any."},
+    {"playground", "IDEFICS_PLAYGROUND", FlagType::kBool, "true", 0, 0, "", kServe,
+     "Serve a page for people at /playground; --no-playground leaves it out."},
+    {"playground-dir", "IDEFICS_PLAYGROUND_DIR", FlagType::kString, "", 0, 0, "", kServe,
+     "Folder to read that page's files from whenever they are asked for, for work on it; none: "
+     "they "
+     "are part of the program."},
     {"served-model-name", "IDEFICS_SERVED_MODEL_NAME", FlagType::kString, "", 0, 0, "", kBoth,
      "Names, separated by commas, that the model has in OpenAI's API; the first is shown in "
      "answers, and * takes any name of a request. None: the bundle's folder."},

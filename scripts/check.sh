@@ -38,7 +38,7 @@ check_format() {
     *" 14."*) ;;
     *) echo "skipped: clang-format 14 is not installed" && return 77 ;;
   esac
-  mapfile -t sources < <(files '*.cc' '*.h' '*.cu' '*.cuh')
+  mapfile -t sources < <(files '*.cc' '*.h' '*.cu' '*.cuh' '*.js')
   [ "$fix" = no ] || clang-format -i "${sources[@]}"
   clang-format --dry-run -Werror "${sources[@]}" ||
     { echo "not formatted: run scripts/check.sh --fix" && return 1; }

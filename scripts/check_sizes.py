@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks sizes of our C++, Python, shell and CMake: files, functions, parameters, lines.
+"""Checks sizes of our C++, Python, shell, CMake and page: files, functions, parameters, lines.
 
 A file may have 400 lines (600 with a first comment that says "Long because"), a header 200, a
 function 60 lines (a table: any, with such a comment before it) and in C++ 6 parameters, a line 130
@@ -16,7 +16,7 @@ import sys
 
 FILE_LINES, LONG_FILE_LINES, HEADER_LINES = 400, 600, 200
 FUNCTION_LINES, PARAMETERS, COLUMNS = 60, 6, 130
-SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".py", ".sh", ".cmake")
+SUFFIXES = (".h", ".cc", ".cu", ".cuh", ".py", ".sh", ".cmake", ".js", ".css", ".html")
 NOT_FUNCTIONS = {"if", "for", "while", "switch", "catch", "return", "sizeof", "alignas", "decltype",
                  "noexcept", "requires"}
 

@@ -7,6 +7,7 @@
   train_demo.py eval --checkpoint DIR      write, answer and score in one go
   train_demo.py score DIR ANSWERS          score given answers
   train_demo.py assets                     pictures and answers for the README and the tests
+  train_demo.py gallery                    scenes for the playground
 """
 import argparse
 import json
@@ -91,6 +92,12 @@ def assets(options) -> None:
     make(options.checkpoint, os.path.abspath(options.folder), os.path.join(options.work, "assets"))
 
 
+def gallery(options) -> None:
+    """The scenes on the playground's start page."""
+    from demo.gallery import make
+    make(options.checkpoint, os.path.abspath(options.folder), os.path.join(options.work, "gallery"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -128,6 +135,11 @@ def main() -> None:
     p.add_argument("--folder", default=os.path.join(ROOT, "tests", "assets"))
     p.add_argument("--work", default=DEFAULT_WORK)
     p.set_defaults(run=assets)
+    p = commands.add_parser("gallery")
+    p.add_argument("--checkpoint", default=os.path.join(ROOT, "weights", "demo"))
+    p.add_argument("--folder", default=os.path.join(ROOT, "server", "playground", "page"))
+    p.add_argument("--work", default=DEFAULT_WORK)
+    p.set_defaults(run=gallery)
     options = parser.parse_args()
     options.run(options)
 

@@ -25,6 +25,7 @@
 #include "server/cli/openai_flags.h"
 #include "server/cli/signals.h"
 #include "server/http/http_server.h"
+#include "server/playground/playground_routes.h"
 
 namespace idefics {
 namespace {
@@ -95,13 +96,19 @@ class Server {
         cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),
         replicate_routes_(admission_),
         openai_routes_(service_, OpenAiOptionsFromFlags(flags)),
-        tgi_routes_(service_, TgiFlags(flags)) {
+        tgi_routes_(service_, TgiFlags(flags)),
+        has_playground_(flags.Bool("playground")),
+        playground_(flags.Text("playground-dir")) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
     tgi_routes_.AddTo(router_);
+    if (has_playground_) playground_.AddTo(router_);
     router_.SetGuard([this](const HttpRequest& request) -> std::optional<HttpResponse> {
       if (auto answer = cors_.Preflight(request)) return answer;
+      if (has_playground_) {
+        if (auto answer = playground_.Welcome(request)) return answer;
+      }
       return CheckKey(request);
     });
     router_.SetFinish([this](const HttpRequest& request, HttpResponse* response) {
@@ -182,8 +189,9 @@ class Server {
   }
 
   std::optional<HttpResponse> CheckKey(const HttpRequest& request) const {
-    // Probes have no keys.
-    const bool open = request.path == "/health" || request.path == "/health-check";
+    // Probes have no keys, and a browser needs the page to be given one.
+    const bool open = request.path == "/health" || request.path == "/health-check" ||
+                      (has_playground_ && PlaygroundRoutes::Owns(request.path));
     if (open || keys_->Allows(request)) return std::nullopt;
     return KeyRefusal(request);
   }
@@ -207,6 +215,8 @@ class Server {
   ReplicateRoutes replicate_routes_;
   OpenAiRoutes openai_routes_;
   TgiRoutes tgi_routes_;
+  const bool has_playground_;
+  const PlaygroundRoutes playground_;
   Router router_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> setup_ended_{false};
