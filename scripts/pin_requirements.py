@@ -24,7 +24,9 @@ BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0
         "protobuf==7.36.2")
 # What the tests compare with (the oracles), and what runs them.
 ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={COG}",
-          "pytest==9.2.0", "requests==2.34.2", "openai==3.57.0")
+          "pytest==9.2.0", "requests==2.34.2", "openai==3.57.0",
+          # Drives Debian's chromium, and says what assistive technology will stumble over.
+          "playwright==1.65.2", "axe-playwright-python==0.1.8")
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
 # nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built

@@ -33,7 +33,11 @@ announce() {
     sleep 0.1
   done
   say "
-READY on $url after $SECONDS s (Ctrl-C ends it). Try, in another terminal:
+READY on $url after $SECONDS s (Ctrl-C ends it). Open
+
+  $url/playground/
+
+in a browser, or try, in another terminal:
 "
   if [ "${demo:-no}" = yes ]; then
     local picture="data:image/jpeg;base64,'\"\$(base64 -w0 '$ROOT/tests/assets/several.jpg')\"'"

@@ -179,6 +179,15 @@ install_catch2() {
   rm -rf "$CACHE/scratch"
 }
 
+# The playground's tests drive it. Where it is not to be had they say that they are skipped.
+setup_browser() {
+  command -v chromium >/dev/null && return 0
+  [ "$(apt-cache policy chromium 2>/dev/null | sed -n 's/^ *Candidate: //p')" != '(none)' ] || return 0
+  # Ubuntu's package of that name is a snap, which no test can drive.
+  grep -q '^ID=debian' /etc/os-release || return 0
+  setup_packages chromium
+}
+
 everything() {
   local packages=("${PACKAGES[@]}")
   [ "$with_tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
@@ -189,6 +198,7 @@ everything() {
   [ "$with_cuda" = no ] || [ -n "$(cuda_toolkit)" ] ||
     step "fetching the CUDA 13.0 compiler" 20 install_cuda
   [ "$with_tests" = yes ] || return 0
+  setup_browser
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
     make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"
