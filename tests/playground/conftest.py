@@ -15,7 +15,8 @@ import pytest
 from servers import Server
 
 CHROMIUM = shutil.which("chromium")
-PATIENCE_MS = 60_000  # for what comes at once on an idle machine
+# For what comes at once on an idle machine; less to see tests fail quickly.
+PATIENCE_MS = int(os.environ.get("IDEFICS_PATIENCE_MS") or 60_000)
 SCREENSHOTS = os.environ.get("IDEFICS_SCREENSHOTS")  # a folder: the states of docs/playground.md
 
 try:
