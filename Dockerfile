@@ -56,10 +56,10 @@ COPY --from=build /opt/libtorch /opt/libtorch
 COPY --from=build /out/local /usr/local
 COPY --from=build /out/src /src
 COPY --from=build /out/pins /tmp/pins
-COPY docker/python docker/pip /usr/local/bin/
+COPY docker/python docker/pip docker/serve /usr/local/bin/
 COPY docker/sbom.sh /tmp/
 COPY LICENSE cog.yaml run.py /src/
-RUN chmod 755 /usr/local/bin/python /usr/local/bin/pip \
+RUN chmod 755 /usr/local/bin/python /usr/local/bin/pip /usr/local/bin/serve \
     && ln -s python /usr/local/bin/python3 && ln -s pip /usr/local/bin/pip3 \
     && find /opt/libtorch /usr/local/lib -name '*.so*' -printf '%h\n' | sort -u \
       >/etc/ld.so.conf.d/idefics.conf \

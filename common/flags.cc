@@ -125,10 +125,19 @@ constexpr Flag kFlags[] = {
     {"stall-timeout", "IDEFICS_STALL_TIMEOUT", FlagType::kNumber, "300", 0, kMaxInt, "", kServe,
      "Seconds without progress of an engine that has work, after which health is UNHEALTHY; 0 is "
      "never."},
+    {"queue-timeout", "IDEFICS_QUEUE_TIMEOUT", FlagType::kNumber, "0", 0, kMaxInt, "", kServe,
+     "Seconds that a prediction may wait for a slot, after which it fails with 503 and "
+     "Retry-After; 0 is no limit."},
+    {"request-timeout", "IDEFICS_REQUEST_TIMEOUT", FlagType::kNumber, "0", 0, kMaxInt, "", kServe,
+     "Seconds from a prediction's arrival to its end, after which it is cancelled and fails; 0 is "
+     "no limit."},
     {"await-explicit-shutdown", "IDEFICS_AWAIT_EXPLICIT_SHUTDOWN", FlagType::kBool, "false", 0, 0,
      "", kServe, "Ignore SIGTERM; end on POST /shutdown or SIGINT."},
+    {"drain-delay", "IDEFICS_DRAIN_DELAY", FlagType::kNumber, "0", 0, kMaxInt, "", kServe,
+     "Seconds of normal service after a stop was asked for, in which only /readyz says no: time "
+     "for load balancers to look elsewhere."},
     {"drain-timeout", "IDEFICS_DRAIN_TIMEOUT", FlagType::kNumber, "30", 0, kMaxInt, "", kServe,
-     "Seconds that running predictions have to end after a stop was asked for."},
+     "Seconds that running predictions then have to end; new ones get 503."},
     {"max-body-bytes", "IDEFICS_MAX_BODY_BYTES", FlagType::kInteger,
      kDecimal<defaults::kMaxBodyBytes>, 1, kMaxSize, "", kServe, "Longest request body."},
     {"memory-budget", "IDEFICS_MEMORY_BUDGET", FlagType::kInteger, "0", 0, kMaxSize, "", kServe,

@@ -19,6 +19,8 @@
 #include "server/api/cog/cog_routes.h"
 #include "server/api/cog/health.h"
 #include "server/api/openai/openai_routes.h"
+#include "server/api/probes/invocations.h"
+#include "server/api/probes/probe_routes.h"
 #include "server/api/replicate/replicate_routes.h"
 #include "server/api/tgi/tgi_routes.h"
 #include "server/cli/fetch_flags.h"
@@ -41,6 +43,8 @@ JobServiceOptions ServiceOptions(const FlagValues& flags, const ByteBudget& memo
   options.max_concurrency = static_cast<int>(flags.Integer("max-concurrency"));
   options.max_queued = static_cast<int>(flags.Integer("queue"));
   options.stall_s = flags.Number("stall-timeout");
+  options.queue_time = flags.Seconds("queue-timeout");
+  options.request_time = flags.Seconds("request-timeout");
   options.replay_capacity = static_cast<size_t>(flags.Integer("stream-history"));
   options.limits.max_images = static_cast<int>(flags.Integer("max-images"));
   return options;
@@ -98,12 +102,15 @@ class Server {
         openai_routes_(service_, OpenAiOptionsFromFlags(flags)),
         tgi_routes_(service_, TgiFlags(flags)),
         has_playground_(flags.Bool("playground")),
-        playground_(flags.Text("playground-dir")) {
+        playground_(flags.Text("playground-dir")),
+        probes_(service_, OpenAiOptionsFromFlags(flags).served_models.front()) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
     tgi_routes_.AddTo(router_);
     if (has_playground_) playground_.AddTo(router_);
+    probes_.AddTo(router_);
+    AddInvocations(router_);
     router_.SetGuard([this](const HttpRequest& request) -> std::optional<HttpResponse> {
       if (auto answer = cors_.Preflight(request)) return answer;
       if (has_playground_) {
@@ -160,20 +167,29 @@ class Server {
     if (mallinfo2().fordblks > kKeptBytes) malloc_trim(0);
   }
 
-  // Blocks until running predictions have ended, at most --drain-timeout and a little.
+  // Ends what has taken too long. A few times a second.
+  void EndOverdue() { service_.EndOverdue(); }
+
+  // Blocks until running predictions have ended, at most --drain-delay, --drain-timeout and a
+  // little. The port stays open for probes, refusals and whoever asks for a prediction's end.
   void Drain() {
     setup_thread_.request_stop();
+    service_.Leave();
+    RemoveReadinessFile();
+    http_->EndConnections();
+    std::this_thread::sleep_for(flags_.Seconds("drain-delay"));
     const milliseconds time = flags_.Seconds("drain-timeout");
-    std::thread close([&] {
-      if (service_.queue().Drain(time)) return;
+    const auto end = steady_clock::now() + time;
+    if (!service_.queue().Drain(time)) {
       LogError("Stopped although predictions did not end when they were canceled.");
       std::fflush(nullptr);
       std::_Exit(1);
-    });
-    constexpr auto kAnswerTime = std::chrono::seconds(6);  // canceled ones still answer
-    http_->Stop(time + kAnswerTime);
-    close.join();
-    if (!webhooks_.Drain(time)) LogWarning("Some webhooks were not delivered before the stop.");
+    }
+    constexpr auto kLeast = milliseconds(6000);  // canceled ones still answer, and post their end
+    const auto left =
+        std::max(kLeast, std::chrono::duration_cast<milliseconds>(end - steady_clock::now()));
+    http_->Stop(left);
+    if (!webhooks_.Drain(left)) LogWarning("Some webhooks were not delivered before the stop.");
     // A model that is still loading cannot be interrupted, and nothing of it needs to be saved.
     if (!setup_ended_) {
       std::fflush(nullptr);
@@ -190,7 +206,7 @@ class Server {
 
   std::optional<HttpResponse> CheckKey(const HttpRequest& request) const {
     // Probes have no keys, and a browser needs the page to be given one.
-    const bool open = request.path == "/health" || request.path == "/health-check" ||
+    const bool open = ProbeRoutes::IsProbe(request.path) ||
                       (has_playground_ && PlaygroundRoutes::Owns(request.path));
     if (open || keys_->Allows(request)) return std::nullopt;
     return KeyRefusal(request);
@@ -217,6 +233,7 @@ class Server {
   TgiRoutes tgi_routes_;
   const bool has_playground_;
   const PlaygroundRoutes playground_;
+  ProbeRoutes probes_;
   Router router_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> setup_ended_{false};
@@ -249,6 +266,7 @@ int Serve(const FlagValues& flags, uint64_t memory_bytes, JobService::Loader loa
     const Event event = signals.Wait(kTick);
     server.CheckSetupTime();
     server.TrimMemory();
+    server.EndOverdue();
     if (event == Event::kReload) server.ReloadKeys();
     if (event == Event::kNone || event == Event::kReload) continue;
     if (event == Event::kTerminate && flags.Bool("await-explicit-shutdown")) {

@@ -24,6 +24,7 @@ class HttpServer::Loop {
   ~Loop();
 
   Status Start();
+  void EndConnections() { ending_ = true; }
   void Stop(std::chrono::milliseconds grace);
   int port() const { return port_; }
   bool on_loopback() const { return loopback_; }
@@ -85,6 +86,7 @@ class HttpServer::Loop {
   bool loopback_ = false;          // it listens there only
   bool accepting_paused_ = false;  // loop thread
   Connections connections_;        // loop thread
+  std::atomic<bool> ending_{false};
   std::atomic<bool> draining_{false};
   std::atomic<bool> stop_{false};
   std::atomic<bool> break_all_{false};

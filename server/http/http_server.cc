@@ -93,7 +93,7 @@ void HttpServer::Loop::EndRequest() {
 // the end of that ends the request.
 bool HttpServer::Loop::Serve(Connection& connection, const RequestHead& head) {
   const ExchangeOptions exchange{
-      options_.body, draining_.load(), options_.memory,
+      options_.body, ending_ || draining_, options_.memory,
       [this](Connection& c, std::function<void()> callback) { WatchPeer(c, std::move(callback)); }};
   connection.keep_alive = false;
   try {
@@ -224,6 +224,7 @@ HttpServer::~HttpServer() = default;
 Status HttpServer::Start() { return loop_->Start(); }
 int HttpServer::port() const { return loop_->port(); }
 bool HttpServer::on_loopback() const { return loop_->on_loopback(); }
+void HttpServer::EndConnections() { loop_->EndConnections(); }
 void HttpServer::Stop(std::chrono::milliseconds grace) { loop_->Stop(grace); }
 
 }  // namespace idefics

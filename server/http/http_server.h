@@ -52,6 +52,10 @@ class HttpServer {
   // Nobody but this machine reaches it.
   bool on_loopback() const;
 
+  // From now on each answer ends its connection, so that clients look for another server; all else
+  // goes on. Any thread.
+  void EndConnections();
+
   // Refuses new connections, closes idle ones, lets running requests end for at most `grace`, then
   // breaks the rest. Idempotent.
   void Stop(std::chrono::milliseconds grace);

@@ -66,6 +66,10 @@ HttpResponse Router::Answer(HttpRequest& request) const {
   if (guard_) {
     if (auto refused = guard_(request)) return std::move(*refused);
   }
+  return Find(request);
+}
+
+HttpResponse Router::Find(HttpRequest& request) const {
   const std::vector<std::string> segments = Split(request.path);
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   std::string allow;

@@ -70,6 +70,7 @@ std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
       status = Status::Internal(e.what());
     }
   }
+  if (status.code() == ErrorCode::kCanceled) status = job->EndOfCanceled(status);
   auto next = queue_.Complete(job, status);
   try {
     LogEnd(*job, status);

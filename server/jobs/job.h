@@ -61,6 +61,18 @@ class Job {
   void RequestStop() { stop_.request_stop(); }
   std::stop_token stop_token() const { return stop_.get_token(); }
 
+  // Asks it to end for a reason of the server's own, which then is its end. The first one counts.
+  void Expire(const Status& why) {
+    if (expiring_.exchange(true)) return;
+    expiry_ = why;
+    expired_.store(true, std::memory_order_release);
+    RequestStop();
+  }
+  // What a job that was canceled ends with.
+  Status EndOfCanceled(const Status& canceled) const {
+    return expired_.load(std::memory_order_acquire) ? expiry_ : canceled;
+  }
+
   // Event streams that show it now. Remove: true when it was the last one.
   void AddWatcher() { ++num_watchers_; }
   bool RemoveWatcher() { return --num_watchers_ == 0; }
@@ -84,6 +96,9 @@ class Job {
   EventLog log_;
   Task task_;  // until TakeTask
   std::stop_source stop_;
+  std::atomic<bool> expiring_{false};
+  Status expiry_;  // written before `expired_`
+  std::atomic<bool> expired_{false};
   std::atomic<int> num_watchers_{0};
 };
 

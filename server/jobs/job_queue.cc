@@ -2,6 +2,7 @@
 #include "server/jobs/job_queue.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace idefics {
@@ -46,6 +47,7 @@ std::shared_ptr<Job> JobQueue::Complete(const std::shared_ptr<Job>& job, const S
   std::shared_ptr<Job> next;
   Dropped dropped;  // destroyed after the lock
   const MutexLock lock(mutex_);
+  NotePace();
   if (queue_.empty()) {
     --used_slots_;
   } else {
@@ -66,6 +68,47 @@ void JobQueue::Cancel(const std::shared_ptr<Job>& job) {
   queue_.erase(found);
   --num_queued_;
   dropped = Retire(job, Status(ErrorCode::kCanceled, "canceled before it began"));
+}
+
+void JobQueue::EndOlder(TaskClocks::Clock::time_point time, const Status& why, Which which) {
+  std::vector<std::shared_ptr<Job>> old;
+  Dropped dropped;  // destroyed after the lock
+  {
+    const MutexLock lock(mutex_);
+    for (auto it = queue_.begin(); it != queue_.end();) {
+      if ((*it)->received() >= time) {
+        ++it;
+        continue;
+      }
+      const std::shared_ptr<Job> job = *it;
+      it = queue_.erase(it);
+      --num_queued_;
+      for (auto& gone : Retire(job, why)) dropped.push_back(std::move(gone));
+    }
+    if (which == Which::kAll) {
+      for (const auto& [id, job] : in_flight_) {
+        if (job->received() < time) old.push_back(job);
+      }
+    }
+  }
+  for (const auto& job : old) job->Expire(why);  // may call others
+}
+
+// The pace counts only while all slots are taken: what comes to an idle server ends when it likes.
+void JobQueue::NotePace() {
+  constexpr double kNewest = 0.2;  // of the mean
+  const auto now = TaskClocks::Clock::now();
+  if (used_slots_ >= max_slots_ && last_end_) {
+    const double gap = std::chrono::duration<double>(now - *last_end_).count();
+    mean_gap_s_ = mean_gap_s_ == 0 ? gap : (1 - kNewest) * mean_gap_s_ + kNewest * gap;
+  }
+  last_end_ = now;
+}
+
+int JobQueue::SecondsToPlace() const {
+  constexpr double kMost = 60;
+  const MutexLock lock(mutex_);
+  return static_cast<int>(std::clamp(std::ceil(mean_gap_s_ * (num_queued_ + 1)), 1.0, kMost));
 }
 
 JobQueue::Dropped JobQueue::DropOld() {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -56,6 +57,14 @@ class JobQueue {
   std::shared_ptr<Job> Complete(const std::shared_ptr<Job>& job, const Status& status)
       IDEFICS_EXCLUDES(mutex_);
 
+  // Ends those that were received before `time`, for this reason; those that run are asked to.
+  enum class Which { kWaiting, kAll };
+  void EndOlder(TaskClocks::Clock::time_point time, const Status& why, Which which)
+      IDEFICS_EXCLUDES(mutex_);
+
+  // When a newcomer may expect a place, by the pace of the last ends: 1 to 60.
+  int SecondsToPlace() const IDEFICS_EXCLUDES(mutex_);
+
   // Asks it to end; one that still waits for a slot ends here.
   void Cancel(const std::shared_ptr<Job>& job) IDEFICS_EXCLUDES(mutex_);
 
@@ -78,6 +87,7 @@ class JobQueue {
   // What these return is to be destroyed without the lock.
   Dropped Retire(const std::shared_ptr<Job>& job, const Status& status) IDEFICS_REQUIRES(mutex_);
   Dropped DropOld() IDEFICS_REQUIRES(mutex_);
+  void NotePace() IDEFICS_REQUIRES(mutex_);
 
   const int max_queued_;
   const size_t max_finished_bytes_;
@@ -92,6 +102,8 @@ class JobQueue {
   std::deque<Finished> finished_ IDEFICS_GUARDED_BY(mutex_);
   size_t finished_bytes_ IDEFICS_GUARDED_BY(mutex_) = 0;
   bool closed_ IDEFICS_GUARDED_BY(mutex_) = false;
+  std::optional<TaskClocks::Clock::time_point> last_end_ IDEFICS_GUARDED_BY(mutex_);
+  double mean_gap_s_ IDEFICS_GUARDED_BY(mutex_) = 0;  // between two ends; newer ones count more
 };
 
 }  // namespace idefics

@@ -8,6 +8,8 @@
 
 namespace idefics {
 
+using std::chrono::milliseconds;
+
 JobService::JobService(JobServiceOptions options, Loader loader,
                        std::unique_ptr<ImageSource> images)
     : options_(options),
@@ -49,6 +51,38 @@ ServiceHealth JobService::health() const {
   return {};
 }
 
+ServiceState JobService::state() const {
+  using Stage = ServiceState::Stage;
+  switch (setup_.phase()) {
+    case SetupState::Phase::kFailed:
+      return {Stage::kFailed, "the model could not be loaded: GET /health-check says why"};
+    case SetupState::Phase::kStarting:
+      if (leaving_) break;
+      return {Stage::kLoading, "the model is loading"};
+    case SetupState::Phase::kReady:
+      break;
+  }
+  const ServiceHealth now = health();
+  if (now.state == ServiceHealth::State::kBroken) return {Stage::kFailed, now.message};
+  if (leaving_) return {Stage::kLeaving, "the server is about to stop"};
+  if (now.state == ServiceHealth::State::kUnhealthy) return {Stage::kStalled, now.message};
+  return {Stage::kServing, ""};
+}
+
+void JobService::EndOverdue() {
+  const auto now = TaskClocks::Clock::now();
+  const auto end = [&](milliseconds time, const char* what, const char* flag, ErrorCode code,
+                       JobQueue::Which which) {
+    if (time.count() == 0) return;
+    const Status why(code, what + std::to_string(time.count()) + " ms (" + flag + ")");
+    queue_.EndOlder(now - time, why, which);
+  };
+  end(options_.queue_time, "no slot was free for it within ", "--queue-timeout",
+      ErrorCode::kOverloaded, JobQueue::Which::kWaiting);
+  end(options_.request_time, "it did not end within ", "--request-timeout", ErrorCode::kDeadline,
+      JobQueue::Which::kAll);
+}
+
 std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
   using Kind = Rejection::Kind;
   if (setup_.phase() != SetupState::Phase::kReady) return Rejection{Kind::kNotReady, "", {}};
@@ -63,7 +97,8 @@ std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) 
                        "",
                        {},
                        queue_.max_slots() + queue_.max_queued(),
-                       "--max-concurrency, --queue"};
+                       "--max-concurrency, --queue",
+                       queue_.SecondsToPlace()};
     case JobQueue::Place::kClosed:
       return Rejection{Kind::kStopping, "", {}};
     case JobQueue::Place::kInFlight:

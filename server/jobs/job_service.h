@@ -3,6 +3,8 @@
 // jobs. Knows no JSON, no HTTP and no API. Thread safe.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -19,8 +21,10 @@ struct JobServiceOptions {
   int max_concurrency = 0;  // jobs that run at once; 0: what the predictor can use
   int max_queued = 0;       // jobs that may wait for others to end
   size_t max_finished_bytes = JobQueue::kMaxFinishedBytes;  // of jobs kept to be looked up
-  double stall_s = 0;             // without progress of the predictor: unhealthy; 0: never
-  size_t replay_capacity = 1024;  // events that a stream which joins late gets to see
+  double stall_s = 0;  // without progress of the predictor: unhealthy; 0: never
+  std::chrono::milliseconds queue_time{0};    // that a job may wait for a slot; 0: no limit
+  std::chrono::milliseconds request_time{0};  // from its arrival to its end; 0: no limit
+  size_t replay_capacity = 1024;              // events that a stream which joins late gets to see
   TaskLimits limits;
 };
 
@@ -32,6 +36,19 @@ struct ServiceHealth {
   };
   State state = State::kGood;
   std::string message;  // one sentence, where it is not kGood
+};
+
+// Where the service is in its life.
+struct ServiceState {
+  enum class Stage { kLoading, kServing, kStalled, kLeaving, kFailed };
+
+  Stage stage = Stage::kLoading;
+  std::string sentence;  // why it does not serve
+
+  // Whether it should get requests; a busy one should.
+  bool is_ready() const { return stage == Stage::kServing; }
+  // Whether it may get ready without a restart.
+  bool is_alive() const { return stage != Stage::kFailed && stage != Stage::kStalled; }
 };
 
 class JobService {
@@ -55,6 +72,13 @@ class JobService {
 
   // Never waits for the engine.
   ServiceHealth health() const;
+  ServiceState state() const;
+
+  // From now on it is not ready, though it serves as before.
+  void Leave() { leaving_ = true; }
+
+  // Ends what has waited or run for longer than it may. To be called a few times a second.
+  void EndOverdue();
 
   // REQUIRES: the phase is kReady.
   const Predictor& predictor() const { return *predictor_; }
@@ -75,6 +99,7 @@ class JobService {
   SetupState setup_;
   JobQueue queue_;
   Executor executor_;
+  std::atomic<bool> leaving_{false};
 };
 
 }  // namespace idefics

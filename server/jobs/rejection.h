@@ -36,6 +36,7 @@ struct Rejection {
   std::vector<FieldError> errors;  // of kInvalid
   int64_t limit = 0;               // of kBodyTooLarge, kTooManyStreams, kBusy: what was exceeded
   const char* flag = "";           // the flag that sets the limit, where one does
+  int retry_after_s = 1;           // where a later try may be taken
 
   static Rejection Unreadable(std::string why) { return {Kind::kUnreadable, std::move(why), {}}; }
   static Rejection Invalid(FieldError error) { return {Kind::kInvalid, "", {std::move(error)}}; }

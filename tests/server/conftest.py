@@ -28,13 +28,17 @@ def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Server:
     """The fake server; the real one where --model is among the flags."""
 
-    def __init__(self, *flags, **environment):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+    def __init__(self, *flags, port=None, **environment):
+        self.port = port or free_port()
         program = [SERVER, "serve"] if "--model" in flags else [FAKE_SERVER]
         command = [*program, "--host", "127.0.0.1", "--port", str(self.port), *flags]
         self.process = subprocess.Popen(command,

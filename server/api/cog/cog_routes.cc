@@ -117,7 +117,9 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
   const auto& submitted = std::get<JobService::Submitted>(result);
   const bool waits = submitted.is_new && !wants_stream && !WantsAsync(request);
   if (waits) {
-    return Shown(200, *submitted.job, WaitForEnd(service_, submitted, *request.peer));
+    const JobView end = WaitForEnd(service_, submitted, *request.peer);
+    if (end.failure.code() == ErrorCode::kOverloaded) return CogOverloaded(end.failure.message());
+    return Shown(200, *submitted.job, end);
   }
   if (submitted.has_slot) service_.executor().Start(submitted.job);
   if (wants_stream) {

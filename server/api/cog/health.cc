@@ -82,4 +82,8 @@ void WriteReadinessFile() {
   close(fd);
 }
 
+void RemoveReadinessFile() {
+  if (std::getenv("KUBERNETES_SERVICE_HOST") != nullptr) unlink("/var/run/cog/ready");
+}
+
 }  // namespace idefics

@@ -13,5 +13,7 @@ nlohmann::json HealthBody(const JobService& service);
 
 // /var/run/cog/ready, where KUBERNETES_SERVICE_HOST is set.
 void WriteReadinessFile();
+// The server is about to stop.
+void RemoveReadinessFile();
 
 }  // namespace idefics

@@ -68,7 +68,10 @@ std::string CogSentence(const Rejection& rejection) {
 }
 
 void AddRetryAfter(const Rejection& rejection, HttpResponse* response) {
-  if (rejection.kind == Kind::kNoMemory) response->headers.emplace_back("Retry-After", "1");
+  const int status = response->status;
+  const bool passes = status == 503 || status == 429 || rejection.kind == Kind::kBusy;
+  if (!passes || rejection.kind == Kind::kBroken) return;
+  response->headers.emplace_back("Retry-After", std::to_string(rejection.retry_after_s));
 }
 
 static HttpResponse PlainResponse(const Rejection& rejection) {
@@ -87,6 +90,13 @@ static HttpResponse PlainResponse(const Rejection& rejection) {
       return HttpResponse::Json(
           status, JsonBytes({{"error", CogSentence(rejection)}, {"status", "failed"}}));
   }
+}
+
+HttpResponse CogOverloaded(const std::string& sentence) {
+  HttpResponse response =
+      HttpResponse::Json(503, JsonBytes({{"error", sentence}, {"status", "failed"}}));
+  response.headers.emplace_back("Retry-After", "1");
+  return response;
 }
 
 HttpResponse CogResponse(const Rejection& rejection) {

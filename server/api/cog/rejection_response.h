@@ -16,6 +16,9 @@ std::string CogSentence(const Rejection& rejection);
 
 HttpResponse CogResponse(const Rejection& rejection);
 
+// 503 for a prediction that ended before it had a slot.
+HttpResponse CogOverloaded(const std::string& sentence);
+
 // Where another try may help.
 void AddRetryAfter(const Rejection& rejection, HttpResponse* response);
 

@@ -48,7 +48,7 @@ OpenAiError Busy(const Rejection& rejection) {
                ") as it runs and lets wait; try again (" + rejection.flag + ")");
   error.type = "rate_limit_error";
   error.code = "rate_limit_exceeded";
-  error.retry_after_s = 1;
+  error.retry_after_s = rejection.retry_after_s;
   return error;
 }
 
@@ -121,6 +121,15 @@ OpenAiError ErrorOf(const Status& failure) {
       break;
     case ErrorCode::kOverloaded:
       return Unavailable(failure.message(), "overloaded", 1);
+    case ErrorCode::kDeadline:
+      if (failure.item()) {  // an image that takes too long
+        error.code = "invalid_image";
+        break;
+      }
+      error = WithStatus(504, failure.message());
+      error.type = kServerError;
+      error.code = "timeout";
+      break;
     case ErrorCode::kNotReady:
       return Unavailable(failure.message(), "draining", 5);
     case ErrorCode::kOutOfMemory:

@@ -151,12 +151,18 @@ HttpResponse OpenAiRoutes::Model(const std::string& name) const {
 }
 
 HttpResponse OpenAiRoutes::Health() const {
-  if (service_.setup().phase() != SetupState::Phase::kReady) {
-    return ErrorResponse(ErrorOf(Rejection{Rejection::Kind::kNotReady, "", {}}));
-  }
-  const ServiceHealth health = service_.health();
-  if (health.state == ServiceHealth::State::kBroken) {
-    return ErrorResponse(ErrorOf(Rejection{Rejection::Kind::kBroken, health.message, {}}));
+  using Kind = Rejection::Kind;
+  const ServiceState state = service_.state();
+  switch (state.stage) {
+    case ServiceState::Stage::kServing:
+      break;
+    case ServiceState::Stage::kLoading:
+      return ErrorResponse(ErrorOf(Rejection{Kind::kNotReady, "", {}}));
+    case ServiceState::Stage::kLeaving:
+      return ErrorResponse(ErrorOf(Rejection{Kind::kStopping, "", {}}));
+    case ServiceState::Stage::kStalled:
+    case ServiceState::Stage::kFailed:
+      return ErrorResponse(ErrorOf(Rejection{Kind::kBroken, state.sentence, {}}));
   }
   return HttpResponse::Json(200, "{}");
 }

@@ -55,6 +55,8 @@ TgiError TgiErrorOf(const Status& failure) {
       return {424, "Request failed during generation; the server's log says why", "generation"};
     case ErrorCode::kOutOfMemory:
       return {424, "Request failed during generation: " + failure.message(), "generation"};
+    case ErrorCode::kDeadline:
+      return {424, "Request failed during generation: " + failure.message(), "generation"};
     case ErrorCode::kOverloaded:
     case ErrorCode::kNotReady:
     case ErrorCode::kCanceled:
