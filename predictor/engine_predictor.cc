@@ -132,6 +132,23 @@ PredictorHealth EnginePredictor::health() const {
   return {stats.broken, stats.turn_s, ""};
 }
 
+PredictorStats EnginePredictor::stats() const {
+  const EngineStats now = parts_.engine->stats();
+  const RunnerLimits& limits = parts_.engine->limits();
+  PredictorStats stats;
+  stats.running = now.running;
+  stats.waiting = now.waiting;
+  stats.kv_tokens = limits.kv_tokens;
+  stats.kv_tokens_used = now.kv_tokens_used;
+  stats.kv_tokens_cached = now.kv_tokens_cached;
+  stats.image_slots = limits.image_cache_slots;
+  stats.image_hits = now.image_hits;
+  stats.image_misses = now.image_misses;
+  stats.steps = now.steps;
+  stats.preemptions = now.preemptions;
+  return stats;
+}
+
 GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::stop_token stop,
                                          GenerateObserver& observer) {
   const auto start = Clock::now();

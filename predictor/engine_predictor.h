@@ -33,6 +33,7 @@ class EnginePredictor : public Predictor {
                           GenerateObserver& observer) override;
   const Tokenizer* tokenizer() const override { return parts_.tokenizer.get(); }
   PredictorHealth health() const override;
+  PredictorStats stats() const override;
 
  private:
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;

@@ -33,6 +33,20 @@ struct PredictorHealth {
   std::string complaint;  // one sentence where something is wrong although it still runs
 };
 
+// What it is doing, in numbers.
+struct PredictorStats {
+  int running = 0;  // requests with a place in the engine
+  int waiting = 0;  // for one
+  int64_t kv_tokens = 0;
+  int64_t kv_tokens_used = 0;    // by running requests
+  int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
+  int64_t image_slots = 0;
+  int64_t image_hits = 0;  // images of requests that were encoded already
+  int64_t image_misses = 0;
+  int64_t steps = 0;
+  int64_t preemptions = 0;  // of running requests, which ran their tokens again later
+};
+
 enum class LogSource { kStdout, kStderr };
 
 using MetricValue = std::variant<bool, int64_t, double, std::string>;
@@ -81,8 +95,9 @@ class Predictor {
   // nullptr: it has none. Lives as long as this.
   virtual const Tokenizer* tokenizer() const { return nullptr; }
 
-  // Takes no lock and never waits.
+  // Both take no lock and never wait.
   virtual PredictorHealth health() const { return {}; }
+  virtual PredictorStats stats() const { return {}; }
 };
 
 }  // namespace idefics

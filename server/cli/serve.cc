@@ -18,6 +18,7 @@
 #include "server/api/api_keys.h"
 #include "server/api/cog/cog_routes.h"
 #include "server/api/cog/health.h"
+#include "server/api/metrics/metrics_routes.h"
 #include "server/api/openai/openai_routes.h"
 #include "server/api/probes/invocations.h"
 #include "server/api/probes/probe_routes.h"
@@ -103,7 +104,9 @@ class Server {
         tgi_routes_(service_, TgiFlags(flags)),
         has_playground_(flags.Bool("playground")),
         playground_(flags.Text("playground-dir")),
-        probes_(service_, OpenAiOptionsFromFlags(flags).served_models.front()) {
+        probes_(service_, OpenAiOptionsFromFlags(flags).served_models.front()),
+        metrics_routes_(service_, http_metrics_,
+                        OpenAiOptionsFromFlags(flags).served_models.front()) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
@@ -111,6 +114,10 @@ class Server {
     if (has_playground_) playground_.AddTo(router_);
     probes_.AddTo(router_);
     AddInvocations(router_);
+    metrics_routes_.AddTo(router_);
+    router_.SetObserver([this](std::string_view method, std::string_view route, int status) {
+      http_metrics_.Count(method, route, status);
+    });
     router_.SetGuard([this](const HttpRequest& request) -> std::optional<HttpResponse> {
       if (auto answer = cors_.Preflight(request)) return answer;
       if (has_playground_) {
@@ -206,7 +213,7 @@ class Server {
 
   std::optional<HttpResponse> CheckKey(const HttpRequest& request) const {
     // Probes have no keys, and a browser needs the page to be given one.
-    const bool open = ProbeRoutes::IsProbe(request.path) ||
+    const bool open = ProbeRoutes::IsProbe(request.path) || request.path == "/metrics" ||
                       (has_playground_ && PlaygroundRoutes::Owns(request.path));
     if (open || keys_->Allows(request)) return std::nullopt;
     return KeyRefusal(request);
@@ -234,6 +241,8 @@ class Server {
   const bool has_playground_;
   const PlaygroundRoutes playground_;
   ProbeRoutes probes_;
+  HttpMetrics http_metrics_;
+  MetricsRoutes metrics_routes_;
   Router router_;
   std::unique_ptr<HttpServer> http_;
   std::atomic<bool> setup_ended_{false};

@@ -36,7 +36,7 @@ bool Matches(const std::vector<std::string>& pattern, const std::vector<std::str
 }  // namespace
 
 void Router::Add(std::string method, const std::string& pattern, HttpHandler handler, Lane lane) {
-  entries_.push_back({std::move(method), Split(pattern), std::move(handler), lane});
+  entries_.push_back({std::move(method), pattern, Split(pattern), std::move(handler), lane});
 }
 
 Router::Lane Router::LaneOf(std::string_view method, std::string_view path) const {
@@ -57,24 +57,28 @@ HttpResponse Router::Error(const HttpRequest& request, int status) const {
 }
 
 HttpResponse Router::Route(HttpRequest& request) const {
-  HttpResponse response = Answer(request);
+  std::string_view route;
+  HttpResponse response = Answer(request, &route);
+  if (observer_) observer_(request.method, route, response.status);
   if (finish_) finish_(request, &response);
   return response;
 }
 
-HttpResponse Router::Answer(HttpRequest& request) const {
+HttpResponse Router::Answer(HttpRequest& request, std::string_view* route) const {
   if (guard_) {
     if (auto refused = guard_(request)) return std::move(*refused);
   }
-  return Find(request);
+  return Find(request, route);
 }
 
-HttpResponse Router::Find(HttpRequest& request) const {
+// `*route`: the pattern of the path, also where it has no such method.
+HttpResponse Router::Find(HttpRequest& request, std::string_view* route) const {
   const std::vector<std::string> segments = Split(request.path);
   const std::string method = request.method == "HEAD" ? "GET" : request.method;
   std::string allow;
   for (const Entry& entry : entries_) {
     if (!Matches(entry.segments, segments)) continue;
+    *route = entry.pattern;
     if (entry.method != method) {
       if (!allow.empty()) allow += ',';
       allow += entry.method == "GET" ? "GET,HEAD" : entry.method;

@@ -37,6 +37,10 @@ class Router {
   using Finish = std::function<void(const HttpRequest&, HttpResponse*)>;
   void SetFinish(Finish finish) { finish_ = std::move(finish); }
 
+  // Told of every answer: "" is no route's.
+  using Observer = std::function<void(std::string_view method, std::string_view route, int status)>;
+  void SetObserver(Observer observer) { observer_ = std::move(observer); }
+
   // kPlain where there is no such route; GET and HEAD are quick in each.
   Lane LaneOf(std::string_view method, std::string_view path) const;
 
@@ -47,24 +51,29 @@ class Router {
 
   // For a route that gives its request to another one: as Route, without guard and finish, which
   // have their turn already.
-  HttpResponse Again(HttpRequest& request) const { return Find(request); }
+  HttpResponse Again(HttpRequest& request) const {
+    std::string_view route;
+    return Find(request, &route);
+  }
 
  private:
   struct Entry {
     std::string method;
+    std::string pattern;
     std::vector<std::string> segments;
     HttpHandler handler;
     Lane lane = Lane::kPlain;
   };
 
-  HttpResponse Answer(HttpRequest& request) const;
-  HttpResponse Find(HttpRequest& request) const;
+  HttpResponse Answer(HttpRequest& request, std::string_view* route) const;
+  HttpResponse Find(HttpRequest& request, std::string_view* route) const;
   HttpResponse Error(const HttpRequest& request, int status) const;
 
   std::vector<Entry> entries_;
   std::vector<ErrorWriter> error_writers_;
   Guard guard_;
   Finish finish_;
+  Observer observer_;
 };
 
 }  // namespace idefics

@@ -31,8 +31,12 @@ void LogEnd(const Job& job, const Status& status) {
 
 }  // namespace
 
-Executor::Executor(JobQueue& queue, ImageSource& images, TaskLimits limits)
-    : queue_(queue), images_(images), limits_(limits), threads_(kKeptThreads, kMaxThreads) {}
+Executor::Executor(JobQueue& queue, ImageSource& images, TaskLimits limits, JobMetrics& metrics)
+    : queue_(queue),
+      images_(images),
+      limits_(limits),
+      metrics_(metrics),
+      threads_(kKeptThreads, kMaxThreads) {}
 
 void Executor::Start(std::shared_ptr<Job> job) {
   const bool started = threads_.Run([this, job] {
@@ -47,7 +51,7 @@ void Executor::RunHere(const std::shared_ptr<Job>& job) {
   if (auto next = Run(job)) Start(std::move(next));
 }
 
-TaskOutcome Executor::RunTaskOf(Job& job) {
+Status Executor::RunTaskOf(Job& job) {
   LogObserver observer(job.log());
   const TaskRunner runner(*predictor_, images_, limits_);
   TaskOutcome outcome = runner.Run(job.TakeTask(), job.received(), job.stop_token(), observer);
@@ -55,22 +59,28 @@ TaskOutcome Executor::RunTaskOf(Job& job) {
   if (predictor_->info().is_model) {
     for (Metric& metric : MetricsOf(outcome)) job.log().AddMetric(std::move(metric));
   }
-  return outcome;
+  Status status = outcome.status;
+  if (status.code() == ErrorCode::kCanceled) status = job.EndOfCanceled(status);
+  metrics_.CountEnd(outcome, status);
+  return status;
 }
 
 // Returns the one to run next, or nullptr.
 std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   IDEFICS_CHECK(predictor_ != nullptr);
-  Status status(ErrorCode::kCanceled, "canceled before it began");
-  if (!job->stop_token().stop_requested()) {
+  Status status;
+  if (job->stop_token().stop_requested()) {
+    status = job->EndOfCanceled({ErrorCode::kCanceled, "canceled before it began"});
+    metrics_.CountUnrun(job->received(), status);
+  } else {
     try {
       job->log().Start();
-      status = RunTaskOf(*job).status;
+      status = RunTaskOf(*job);
     } catch (const std::exception& e) {
       status = Status::Internal(e.what());
+      metrics_.CountUnrun(job->received(), status);
     }
   }
-  if (status.code() == ErrorCode::kCanceled) status = job->EndOfCanceled(status);
   auto next = queue_.Complete(job, status);
   try {
     LogEnd(*job, status);

@@ -6,14 +6,15 @@
 #include <memory>
 
 #include "common/worker_pool.h"
+#include "server/jobs/job_metrics.h"
 #include "server/jobs/job_queue.h"
 
 namespace idefics {
 
 class Executor {
  public:
-  // `queue` and `images` must outlive this.
-  Executor(JobQueue& queue, ImageSource& images, TaskLimits limits);
+  // All must outlive this.
+  Executor(JobQueue& queue, ImageSource& images, TaskLimits limits, JobMetrics& metrics);
 
   // REQUIRES: called before any job has a slot; `predictor` outlives this.
   void SetPredictor(Predictor& predictor) { predictor_ = &predictor; }
@@ -26,11 +27,12 @@ class Executor {
 
  private:
   std::shared_ptr<Job> Run(const std::shared_ptr<Job>& job);
-  TaskOutcome RunTaskOf(Job& job);
+  Status RunTaskOf(Job& job);
 
   JobQueue& queue_;
   ImageSource& images_;
   const TaskLimits limits_;
+  JobMetrics& metrics_;
   Predictor* predictor_ = nullptr;
   WorkerPool threads_;  // last: its threads use the others
 };

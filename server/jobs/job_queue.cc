@@ -43,6 +43,13 @@ JobQueue::Dropped JobQueue::Retire(const std::shared_ptr<Job>& job, const Status
   return DropOld();
 }
 
+// REQUIRES: it is no more in the queue.
+JobQueue::Dropped JobQueue::RetireWaiting(const std::shared_ptr<Job>& job, const Status& status) {
+  --num_queued_;
+  if (metrics_ != nullptr) metrics_->CountUnrun(job->received(), status);
+  return Retire(job, status);
+}
+
 std::shared_ptr<Job> JobQueue::Complete(const std::shared_ptr<Job>& job, const Status& status) {
   std::shared_ptr<Job> next;
   Dropped dropped;  // destroyed after the lock
@@ -66,8 +73,7 @@ void JobQueue::Cancel(const std::shared_ptr<Job>& job) {
   const auto found = std::find(queue_.begin(), queue_.end(), job);
   if (found == queue_.end()) return;
   queue_.erase(found);
-  --num_queued_;
-  dropped = Retire(job, Status(ErrorCode::kCanceled, "canceled before it began"));
+  dropped = RetireWaiting(job, Status(ErrorCode::kCanceled, "canceled before it began"));
 }
 
 void JobQueue::EndOlder(TaskClocks::Clock::time_point time, const Status& why, Which which) {
@@ -82,8 +88,7 @@ void JobQueue::EndOlder(TaskClocks::Clock::time_point time, const Status& why, W
       }
       const std::shared_ptr<Job> job = *it;
       it = queue_.erase(it);
-      --num_queued_;
-      for (auto& gone : Retire(job, why)) dropped.push_back(std::move(gone));
+      for (auto& gone : RetireWaiting(job, why)) dropped.push_back(std::move(gone));
     }
     if (which == Which::kAll) {
       for (const auto& [id, job] : in_flight_) {

@@ -15,6 +15,7 @@
 
 #include "common/mutex.h"
 #include "server/jobs/job.h"
+#include "server/jobs/job_metrics.h"
 
 namespace idefics {
 
@@ -35,9 +36,10 @@ class JobQueue {
   static constexpr size_t kMaxFinishedBytes = 64 << 20;
 
   // `max_queued` jobs may wait for a slot, in order of arrival. `max_finished_bytes`: of those that
-  // are kept to be looked up.
-  explicit JobQueue(int max_queued = 0, size_t max_finished_bytes = kMaxFinishedBytes)
-      : max_queued_(max_queued), max_finished_bytes_(max_finished_bytes) {}
+  // are kept to be looked up. `metrics` counts those that end without a slot; nullptr: nobody does.
+  explicit JobQueue(int max_queued = 0, size_t max_finished_bytes = kMaxFinishedBytes,
+                    JobMetrics* metrics = nullptr)
+      : max_queued_(max_queued), max_finished_bytes_(max_finished_bytes), metrics_(metrics) {}
 
   // Before SetMaxSlots there are none.
   void SetMaxSlots(int slots) { max_slots_ = slots; }
@@ -86,11 +88,14 @@ class JobQueue {
 
   // What these return is to be destroyed without the lock.
   Dropped Retire(const std::shared_ptr<Job>& job, const Status& status) IDEFICS_REQUIRES(mutex_);
+  Dropped RetireWaiting(const std::shared_ptr<Job>& job, const Status& status)
+      IDEFICS_REQUIRES(mutex_);
   Dropped DropOld() IDEFICS_REQUIRES(mutex_);
   void NotePace() IDEFICS_REQUIRES(mutex_);
 
   const int max_queued_;
   const size_t max_finished_bytes_;
+  JobMetrics* const metrics_;
   std::atomic<int> num_queued_{0};
   std::atomic<int> max_slots_{0};
   std::atomic<int> used_slots_{0};

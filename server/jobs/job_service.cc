@@ -15,8 +15,8 @@ JobService::JobService(JobServiceOptions options, Loader loader,
     : options_(options),
       loader_(std::move(loader)),
       images_(std::move(images)),
-      queue_(options.max_queued, options.max_finished_bytes),
-      executor_(queue_, *images_, options.limits) {}
+      queue_(options.max_queued, options.max_finished_bytes, &metrics_),
+      executor_(queue_, *images_, options.limits, metrics_) {}
 
 void JobService::SetUp(const std::stop_token& stop) {
   Result<std::unique_ptr<Predictor>> loaded = loader_(stop);
@@ -84,6 +84,12 @@ void JobService::EndOverdue() {
 }
 
 std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
+  auto result = TryToSubmit(std::move(spec));
+  if (const auto* refused = std::get_if<Rejection>(&result)) metrics_.CountRefusal(refused->kind);
+  return result;
+}
+
+std::variant<JobService::Submitted, Rejection> JobService::TryToSubmit(JobSpec spec) {
   using Kind = Rejection::Kind;
   if (setup_.phase() != SetupState::Phase::kReady) return Rejection{Kind::kNotReady, "", {}};
   if (const ServiceHealth now = health(); now.state == ServiceHealth::State::kBroken) {

@@ -90,13 +90,17 @@ class JobService {
   JobQueue& queue() { return queue_; }
   const JobQueue& queue() const { return queue_; }
   Executor& executor() { return executor_; }
+  const JobMetrics& metrics() const { return metrics_; }
 
  private:
+  std::variant<Submitted, Rejection> TryToSubmit(JobSpec spec);
+
   const JobServiceOptions options_;
   const Loader loader_;
   const std::unique_ptr<ImageSource> images_;
   std::unique_ptr<Predictor> predictor_;  // set by SetUp, before the phase is kReady
   SetupState setup_;
+  JobMetrics metrics_;
   JobQueue queue_;
   Executor executor_;
   std::atomic<bool> leaving_{false};

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Numbers that a server counts about itself, and the page that shows them: Prometheus' text format
+// 0.0.4 and OpenMetrics 1.0. Counting takes an atomic or two and no lock; any thread. A page is
+// built by one thread, from what each counter holds at that moment.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace idefics {
+
+class Counter {
+ public:
+  void Add(uint64_t count = 1) { value_.fetch_add(count, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// Values by buckets with fixed upper bounds.
+class Histogram {
+ public:
+  // `bounds`: ascending; must outlive this (a constant). The bucket above all of them is added.
+  explicit Histogram(std::span<const double> bounds)
+      : bounds_(bounds), counts_(std::make_unique<std::atomic<uint64_t>[]>(bounds.size() + 1)) {}
+
+  void Observe(double value);
+
+  std::span<const double> bounds() const { return bounds_; }
+  // Of bucket `i` alone; bounds().size(): above all.
+  uint64_t count(size_t i) const { return counts_[i].load(std::memory_order_relaxed); }
+  double sum() const { return sum_.load(std::memory_order_relaxed); }
+
+ private:
+  const std::span<const double> bounds_;
+  const std::unique_ptr<std::atomic<uint64_t>[]> counts_;
+  std::atomic<double> sum_{0};
+};
+
+class MetricsPage {
+ public:
+  enum class Format { kText, kOpenMetrics };
+  using Labels = std::vector<std::pair<std::string_view, std::string>>;
+
+  // What a family is called here, and where others look for the same numbers; "" is nowhere.
+  struct Name {
+    std::string_view name;  // of a counter without "_total"
+    std::string_view alias = "";
+  };
+
+  // Every sample carries `common`.
+  MetricsPage(Format format, Labels common) : format_(format), common_(std::move(common)) {}
+
+  void AddCounter(const Name& name, std::string_view help, uint64_t value);
+  void AddGauge(const Name& name, std::string_view help, double value);
+  void AddHistogram(const Name& name, std::string_view help, const Histogram& histogram);
+
+  // A family of several samples: AddFamily, then its samples.
+  enum class Type { kCounter, kGauge };
+  void AddFamily(std::string_view name, Type type, std::string_view help);
+  void AddSample(std::string_view name, Type type, const Labels& labels, double value);
+
+  std::string Finish();
+
+ private:
+  void AppendHead(std::string_view name, std::string_view type, std::string_view help);
+  void AppendSample(std::string_view name, std::string_view suffix, const Labels& labels,
+                    double value);
+  void AppendHistogram(std::string_view name, std::string_view help, const Histogram& histogram);
+
+  const Format format_;
+  const Labels common_;
+  std::string out_;
+};
+
+}  // namespace idefics

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "server/api/metrics/metrics_routes.h"
+
+#include <sys/resource.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+#include "common/version.h"
+
+namespace idefics {
+namespace {
+
+using Format = MetricsPage::Format;
+using Type = MetricsPage::Type;
+
+const auto kStarted = std::chrono::system_clock::now();
+
+double Seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+}
+
+// Prometheus' standard names.
+void AddProcess(MetricsPage& page) {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  page.AddFamily("process_cpu_seconds", Type::kCounter, "CPU time, of user and system.");
+  page.AddSample("process_cpu_seconds", Type::kCounter, {},
+                 Seconds(used.ru_utime) + Seconds(used.ru_stime));
+  std::ifstream statm("/proc/self/statm");
+  double pages = 0;
+  double resident = 0;
+  statm >> pages >> resident;
+  const auto page_bytes = static_cast<double>(sysconf(_SC_PAGESIZE));
+  page.AddGauge({"process_virtual_memory_bytes"}, "Virtual memory.", pages * page_bytes);
+  page.AddGauge({"process_resident_memory_bytes"}, "Resident memory.", resident * page_bytes);
+  std::error_code error;
+  double open = 0;
+  for (auto it = std::filesystem::directory_iterator("/proc/self/fd", error);
+       !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
+    ++open;
+  }
+  page.AddGauge({"process_open_fds"}, "Open descriptors.", open);
+  rlimit limit{};
+  getrlimit(RLIMIT_NOFILE, &limit);
+  page.AddGauge({"process_max_fds"}, "Descriptors that may be open.",
+                static_cast<double>(limit.rlim_cur));
+  page.AddGauge({"process_start_time_seconds"}, "Start, in seconds since 1970.",
+                std::chrono::duration<double>(kStarted.time_since_epoch()).count());
+}
+
+const char* StageName(ServiceState::Stage stage) {
+  constexpr std::array kNames = {"loading", "serving", "stalled", "leaving", "failed"};
+  return kNames[static_cast<size_t>(stage)];
+}
+
+void AddState(const JobService& service, MetricsPage& page) {
+  using Stage = ServiceState::Stage;
+  const ServiceState state = service.state();
+  page.AddGauge({"idefics_ready"}, "1 where /readyz is 200.", state.is_ready() ? 1 : 0);
+  page.AddFamily("idefics_server_state", Type::kGauge, "1 for the state that it is in.");
+  for (const Stage stage :
+       {Stage::kLoading, Stage::kServing, Stage::kStalled, Stage::kLeaving, Stage::kFailed}) {
+    page.AddSample("idefics_server_state", Type::kGauge, {{"state", StageName(stage)}},
+                   stage == state.stage ? 1 : 0);
+  }
+  page.AddFamily("idefics_build_info", Type::kGauge, "Which program this is.");
+  page.AddSample("idefics_build_info", Type::kGauge,
+                 {{"version", kServerVersion}, {"cog_version", kCogVersion}}, 1);
+}
+
+void AddEngine(const PredictorStats& stats, MetricsPage& page) {
+  const auto ratio = [](int64_t part, int64_t whole) {
+    return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+  };
+  page.AddGauge({"idefics_kv_cache_usage_ratio", "vllm:kv_cache_usage_perc"},
+                "Slots of the KV cache that running requests hold.",
+                ratio(stats.kv_tokens_used, stats.kv_tokens));
+  page.AddGauge({"idefics_kv_cache_capacity_tokens"}, "Slots of the KV cache.",
+                static_cast<double>(stats.kv_tokens));
+  page.AddGauge({"idefics_prefix_cache_tokens"}, "Slots that are kept for prompts to come.",
+                static_cast<double>(stats.kv_tokens_cached));
+  page.AddGauge({"idefics_image_cache_capacity_entries"}, "Images that may be kept encoded.",
+                static_cast<double>(stats.image_slots));
+  page.AddCounter({"idefics_image_cache_queries", "vllm:mm_cache_queries"},
+                  "Images that the engine was given.",
+                  static_cast<uint64_t>(stats.image_hits + stats.image_misses));
+  page.AddCounter({"idefics_image_cache_hits", "vllm:mm_cache_hits"},
+                  "Of these: images that were encoded already.",
+                  static_cast<uint64_t>(stats.image_hits));
+  page.AddCounter({"idefics_engine_steps"}, "Steps of the engine.",
+                  static_cast<uint64_t>(stats.steps));
+  page.AddCounter({"idefics_preemptions", "vllm:num_preemptions"},
+                  "Running requests that gave their place to others for a while.",
+                  static_cast<uint64_t>(stats.preemptions));
+}
+
+}  // namespace
+
+void MetricsRoutes::AddTo(Router& router) {
+  router.Add("GET", "/metrics", [this](HttpRequest& request) {
+    const std::string* accept = request.Header("Accept");
+    const bool open =
+        accept != nullptr && accept->find("application/openmetrics-text") != std::string::npos;
+    HttpResponse response =
+        HttpResponse::Text(200, Page(open ? Format::kOpenMetrics : Format::kText));
+    response.headers = {
+        {"Content-Type", open ? "application/openmetrics-text; version=1.0.0; charset=utf-8"
+                              : "text/plain; version=0.0.4; charset=utf-8"}};
+    return response;
+  });
+}
+
+// Running: those that the engine has, or, where it has none (the fake one), those with a slot.
+std::string MetricsRoutes::Page(Format format) const {
+  MetricsPage page(format, {{"model_name", model_}});
+  const bool loaded = service_.setup().phase() == SetupState::Phase::kReady;
+  const PredictorStats stats = loaded ? service_.predictor().stats() : PredictorStats();
+  const JobQueue& queue = service_.queue();
+  const int with_slot = queue.used_slots();
+  const int running = stats.kv_tokens > 0 ? stats.running : with_slot;
+  page.AddGauge({"idefics_requests_running", "vllm:num_requests_running"},
+                "Requests with a place in the engine.", running);
+  page.AddGauge({"idefics_requests_waiting", "vllm:num_requests_waiting"},
+                "Accepted requests without one: for a slot, for their images, for the engine.",
+                queue.num_queued() + std::max(0, with_slot - running));
+  page.AddGauge({"idefics_slots"}, "Requests that may run at once.", queue.max_slots());
+  AddState(service_, page);
+  AddEngine(stats, page);
+  service_.metrics().AddTo(page);
+  http_.AddTo(page);
+  AddProcess(page);
+  return page.Finish();
+}
+
+}  // namespace idefics

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// GET /metrics (docs/operations.md#metrics): what the server counts, in Prometheus' text format or,
+// where Accept asks for it, OpenMetrics. Takes no lock of the engine. Thread safe.
+#pragma once
+
+#include <string>
+
+#include "server/http/http_metrics.h"
+#include "server/http/router.h"
+#include "server/jobs/job_service.h"
+
+namespace idefics {
+
+class MetricsRoutes {
+ public:
+  // `model`: the label model_name. All must outlive this.
+  MetricsRoutes(const JobService& service, const HttpMetrics& http, std::string model)
+      : service_(service), http_(http), model_(std::move(model)) {}
+
+  void AddTo(Router& router);
+
+ private:
+  std::string Page(MetricsPage::Format format) const;
+
+  const JobService& service_;
+  const HttpMetrics& http_;
+  const std::string model_;
+};
+
+}  // namespace idefics

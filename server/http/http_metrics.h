@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Answers by method, route and status, for the metrics page. A route is its pattern, never a path:
+// clients cannot make series. Thread safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <tuple>
+
+#include "common/metrics.h"
+#include "common/mutex.h"
+
+namespace idefics {
+
+class HttpMetrics {
+ public:
+  // `route`: the pattern, or "" where there is none.
+  void Count(std::string_view method, std::string_view route, int status) IDEFICS_EXCLUDES(mutex_);
+
+  void AddTo(MetricsPage& page) const IDEFICS_EXCLUDES(mutex_);
+
+ private:
+  mutable Mutex mutex_;
+  std::map<std::tuple<std::string, std::string, int>, uint64_t> counts_ IDEFICS_GUARDED_BY(mutex_);
+};
+
+}  // namespace idefics

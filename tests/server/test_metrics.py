@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics page: its two forms, and that what was sent is what it counts."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from patience import wait_until
+from test_queue_and_streams import put, state
+
+OPEN = "application/openmetrics-text; version=1.0.0"
+SAMPLE = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{((?:[a-z_]+="(?:[^"\\]|\\.)*",?)*)\})? (\S+)')
+
+
+def page(server, accept="*/*"):
+    return server.ask("GET", "/metrics", Accept=accept)[1]
+
+
+def samples(text):
+    """{(name, labels without the model's name): value}; fails where a line is of no known form."""
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            assert re.fullmatch(r"# (HELP|TYPE) \S+ .+|# EOF", line), line
+            continue
+        name, labels, value = SAMPLE.fullmatch(line).groups()
+        pairs = frozenset(pair for pair in re.findall(r'([a-z_]+)="([^"]*)"', labels or "")
+                          if pair[0] != "model_name")
+        assert (name, pairs) not in found, line
+        found[name, pairs] = float(value)
+    return found
+
+
+def value(server, name, **labels):
+    return samples(page(server))[name, frozenset(labels.items())]
+
+
+@pytest.mark.parametrize("accept", ["*/*", OPEN])
+def test_each_family_has_one_head_and_its_samples_follow(fake, accept):
+    text = page(fake, accept)
+    heads = re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M)
+    assert len({name for name, _ in heads}) == len(heads) > 40
+    family = kind = None
+    for line in text.splitlines():
+        if line.startswith("# TYPE"):
+            family, kind = line.split()[2:]
+        elif not line.startswith("#"):
+            name = re.match(r"[^{ ]+", line)[0]
+            ends = {"counter": ("_total",), "gauge": ("",),
+                    "histogram": ("_bucket", "_sum", "_count")}[kind]
+            stem = family.removesuffix("_total") if accept != OPEN else family
+            assert name in [stem + end for end in ends], (family, line)
+    assert text.endswith("# EOF\n") == (accept == OPEN)
+
+
+def test_a_histogram_rises_and_ends_with_its_count(fake):
+    fake.predict(prompt=["x"])
+    found = samples(page(fake))
+    name = "idefics_request_duration_seconds"
+    buckets = [(float(dict(labels)["le"]), count) for (each, labels), count in found.items()
+               if each == f"{name}_bucket"]
+    counts = [count for _, count in sorted(buckets)]
+    assert counts == sorted(counts) and counts[-1] == found[f"{name}_count", frozenset()] > 0
+    assert found["vllm:e2e_request_latency_seconds_count", frozenset()] == counts[-1]
+
+
+def test_what_was_sent_is_what_is_counted(start):
+    server = start("--max-concurrency", "2", "--queue", "1")
+    server.wait_until("READY")
+    for _ in range(7):
+        assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
+    assert server.predict(prompt=["[fail]x"])[0] == 200
+    put(server, "a", "[sleep=30]a")
+    put(server, "b", "[sleep=30]b")
+    put(server, "c", "[sleep=30]c")
+    assert server.predict(prompt=["x"])[0] == 409
+    wait_until(lambda: state(server, "b") == "processing")
+    assert value(server, "idefics_requests_running") == 2
+    assert value(server, "idefics_requests_waiting") == 1
+    for name in "cab":
+        assert server.ask("POST", f"/predictions/{name}/cancel")[0] == 200
+    wait_until(lambda: value(server, "idefics_requests_running") == 0)
+    ends = {reason: value(server, "idefics_requests_finished_total", finish_reason=reason)
+            for reason in ("eos", "length", "stop", "canceled", "error")}
+    assert ends["canceled"] == 3 and ends["error"] == 1 and sum(ends.values()) == 11, ends
+    assert value(server, "idefics_requests_rejected_total", reason="queue_full") == 1
+    assert value(server, "idefics_http_requests_total", method="POST", route="/predictions",
+                 code="200") == 8
+    assert value(server, "idefics_http_requests_total", method="PUT", route="/predictions/{id}",
+                 code="202") == 3
+    assert value(server, "idefics_ready") == 1
+
+
+def test_clients_make_no_series(start):
+    server = start()
+    server.wait_until("READY")
+    before = len(samples(page(server)))
+    for i in range(50):
+        server.ask("GET", f"/no/such/{i}")
+        server.ask("GET", f"/predictions/{i}")
+        server.ask(f"M{i}", "/predictions")
+    assert len(samples(page(server))) <= before + 4
+
+
+def test_tokens_are_counted(demo):
+    def counts():
+        found = samples(page(demo))
+        return [found[f"idefics_{name}_total", frozenset()]
+                for name in ("prompt_tokens", "generation_tokens", "engine_steps")]
+    before = counts()
+    metrics = demo.predict(prompt=["Hello"], max_new_tokens=5)[1]["metrics"]
+    prompt, new, steps = (b - a for a, b in zip(before, counts(), strict=True))
+    assert prompt == metrics["input_token_count"] and new == metrics["output_token_count"]
+    assert steps > 0
+
+
+def test_promtool_finds_nothing_wrong(fake):
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian's prometheus) is not in PATH")
+    ours = "".join(line + "\n" for line in page(fake).splitlines() if "vllm:" not in line)
+    done = subprocess.run(["promtool", "check", "metrics"], input=ours, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
