@@ -25,7 +25,8 @@ function(idefics_library name)
   cmake_parse_arguments(arg "" "" "SOURCES;PUBLIC;PRIVATE" ${ARGN})
   add_library(${name} STATIC ${arg_SOURCES})
   target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR})
-  target_link_libraries(${name} PUBLIC ${arg_PUBLIC} PRIVATE idefics_flags ${arg_PRIVATE})
+  target_link_libraries(${name} PUBLIC ${arg_PUBLIC}
+    PRIVATE idefics_flags idefics_hardening ${arg_PRIVATE})
 endfunction()
 
 # idefics_test(scheduler_test LABEL unit TIMEOUT_S 30 LIBS idefics_engine [SOURCES x.cc])
