@@ -289,6 +289,11 @@ const Flag* FindFlag(std::string_view name) {
   return nullptr;
 }
 
+// Kubernetes sets NAME_PORT=tcp://10.0.0.1:80 in every pod beside a Service called NAME.
+static bool IsServiceLink(std::string_view value) {
+  return value.starts_with("tcp://") || value.starts_with("udp://");
+}
+
 Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
                                                std::vector<std::string>* warnings) {
   FlagValues values;
@@ -305,7 +310,9 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
       const std::string sentence =
           "environment variable " + variable + " is '" + value + "': " + normal.status().message();
       // Cog's contract ignores bad values of COG_SETUP_TIMEOUT, COG_MAX_CONCURRENCY and the like.
-      if (IsOwnVariable(variable) || variable == "PORT" || variable == "COG_IDEFICS_OUTPUT") {
+      const bool is_own =
+          IsOwnVariable(variable) || variable == "PORT" || variable == "COG_IDEFICS_OUTPUT";
+      if (is_own && !IsServiceLink(value)) {
         return Status::InvalidInput(sentence);
       }
       if (warnings != nullptr) warnings->push_back(sentence + "; it is ignored");

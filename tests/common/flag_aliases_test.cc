@@ -89,6 +89,17 @@ TEST_CASE("a bad value names what was written", "[flags]") {
   environment.clear();
 }
 
+TEST_CASE("the links that Kubernetes makes of a service are no flags", "[flags]") {
+  environment["IDEFICS_PORT"] = "tcp://10.0.0.1:80";
+  std::vector<std::string> warnings;
+  const auto values = FlagValues::FromEnvironment(Variable, &warnings);
+  REQUIRE(values.ok());
+  CHECK(values->Integer("port") == 5000);
+  REQUIRE(warnings.size() == 1);
+  CHECK(warnings[0].find("IDEFICS_PORT is 'tcp://10.0.0.1:80'") != std::string::npos);
+  environment.clear();
+}
+
 TEST_CASE("limits are written in their shortest form", "[flags]") {
   const std::string page = FlagsMarkdown();
   CHECK(page.find("0.1 … 3600") != std::string::npos);

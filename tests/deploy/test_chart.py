@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Helm chart, rendered by Helm's own engine (the package helm-python-sdk, where it can be
+imported), and its container run as the kubelet would: its arguments, its probes, its grace."""
+
+import ipaddress
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CHART = ROOT / "deploy/helm/cog-idefics"
+PVC = {"model": {"claim": "bundles"}}
+EVERYTHING = {**PVC, "gpus": 1, "autoscaling": {"enabled": True}, "podMonitor": {"enabled": True},
+              "networkPolicy": {"enabled": True}, "apiKeys": {"existingSecret": "keys"},
+              "image": {"digest": "sha256:" + "0" * 64}, "server": {"args": ["--n=1"]},
+              "nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
+
+helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
+yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+
+
+def render(values):
+    with helm.Chart.load(str(CHART)) as chart:
+        files = chart.render(values, name="idefics", namespace="prod")
+    objects = [each for name, text in files.items() if name.endswith(".yaml")
+               for each in yaml.safe_load_all(text) if each]
+    return {each["kind"]: each for each in objects}
+
+
+def container(objects):
+    return objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+
+
+def preset(name):
+    return {**yaml.safe_load((CHART / name).read_text()), **PVC}
+
+
+@pytest.mark.parametrize("values", [PVC, EVERYTHING, preset("values-cpu.yaml"),
+                                    preset("values-9b.yaml"), preset("values-80b.yaml")])
+def test_what_is_rendered_is_valid(values):
+    validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing")
+    for kind, each in render(values).items():
+        if kind != "PodMonitor":  # no schema of it is there
+            validate.validate(each, "1.31", strict=True)
+
+
+def test_all_parts_are_there():
+    assert set(render(PVC)) == {"Deployment", "Service", "PodDisruptionBudget"}
+    assert set(render(EVERYTHING)) == {"Deployment", "Service", "PodDisruptionBudget",
+                                       "HorizontalPodAutoscaler", "PodMonitor", "NetworkPolicy"}
+
+
+@pytest.mark.parametrize("values, word", [({"modle": {}}, "modle"), ({**PVC, "gpus": "two"}, "gpus"),
+                                          ({}, "model.claim"),
+                                          ({**PVC, "server": {"args": ["queue=1"]}}, "args")])
+def test_a_mistake_in_the_values_is_named(values, word):
+    with pytest.raises(helm.HelmError, match=word):
+        render(values)
+
+
+def test_the_pod_has_no_rights_and_time_to_leave():
+    pod = render(PVC)["Deployment"]["spec"]["template"]["spec"]
+    security = pod["containers"][0]["securityContext"]
+    assert pod["securityContext"]["runAsNonRoot"] and not pod["enableServiceLinks"]
+    assert security["readOnlyRootFilesystem"] and security["capabilities"] == {"drop": ["ALL"]}
+    assert pod["terminationGracePeriodSeconds"] > 5 + 120
+
+
+def test_the_network_policy_denies_what_the_server_denies():
+    source = (ROOT / "server/fetch/url_policy.cc").read_text()
+    denied = {ipaddress.ip_network((int(prefix, 16), int(bits)))
+              for prefix, bits in re.findall(r"\{(0x[0-9a-f]{8}), (\d+)\},", source)}
+    egress = render(EVERYTHING)["NetworkPolicy"]["spec"]["egress"]
+    blocks = [to["ipBlock"] for rule in egress for to in rule["to"] if "ipBlock" in to]
+    excepted = {ipaddress.ip_network(each) for block in blocks for each in block["except"]}
+    assert len(denied) > 10 and denied == {each for each in excepted if each.version == 4}
+
+
+def test_the_container_runs_and_its_probes_are_answered(start):
+    made = container(render(PVC))
+    flags = [flag for flag in made["args"] if not flag.startswith(("--model=", "--port="))]
+    server = start(*[part for flag in flags for part in flag.split("=", 1)])
+    server.wait_until("READY")
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert server.ask("GET", made[probe]["httpGet"]["path"])[0] == 200, probe
+    server.process.terminate()
+    assert server.process.wait(30) == 0
