@@ -51,9 +51,9 @@ def test_all_parts_are_there():
                                        "HorizontalPodAutoscaler", "PodMonitor", "NetworkPolicy"}
 
 
-@pytest.mark.parametrize("values, word", [({"modle": {}}, "modle"), ({**PVC, "gpus": "two"}, "gpus"),
-                                          ({}, "model.claim"),
-                                          ({**PVC, "server": {"args": ["queue=1"]}}, "args")])
+@pytest.mark.parametrize("values, word", [
+    ({"modle": {}}, "modle"), ({**PVC, "gpus": "two"}, "gpus"), ({}, "model.claim"),
+    ({**PVC, "server": {"args": ["queue=1"]}}, "args")])
 def test_a_mistake_in_the_values_is_named(values, word):
     with pytest.raises(helm.HelmError, match=word):
         render(values)
