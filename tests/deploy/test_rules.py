@@ -1,14 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The alerts: their unit tests by promtool, and that what they ask for stands on a real page."""
+"""The alerts and the dashboard: unit tests by promtool, and what a real Prometheus that scrapes a
+real server finds for each of their queries."""
 
+import json
 import re
 import shutil
+import socket
 import subprocess
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "deploy/prometheus"
+from patience import wait_until
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+FOLDER = DEPLOY / "prometheus"
+PANELS = [panel for panel in
+          json.loads((DEPLOY / "grafana/cog-idefics.json").read_text())["panels"]
+          if panel["type"] != "row"]
+QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 
 def promtool(*arguments):
@@ -32,5 +44,62 @@ def test_rules_ask_for_what_is_there(start):
     there = set(re.findall(r"^(idefics_\w+)", page, re.M))
     expressions = [line for line in (FOLDER / "rules.yaml").read_text().splitlines()
                    if "annotations" not in line and not line.startswith("#")]
-    asked = set(re.findall(r"\b(idefics_\w+)", "\n".join(expressions)))
+    asked = set(re.findall(r"\b(idefics_\w+)", "\n".join(expressions + QUERIES)))
     assert asked and asked <= there, asked - there
+
+
+def test_panels_do_not_overlap():
+    taken = [(x, y) for panel in PANELS for g in [panel["gridPos"]]
+             for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])]
+    assert len(taken) == len(set(taken)) and len({panel["id"] for panel in PANELS}) == len(PANELS)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def prometheus(start, tmp_path):
+    """query(expression) -> the values that a Prometheus has after some scrapes of a busy server."""
+    if shutil.which("prometheus") is None:
+        pytest.skip("prometheus (Debian's package) is not in PATH")
+    server = start("--max-concurrency", "2")
+    server.wait_until("READY")
+    port = free_port()
+    (tmp_path / "prometheus.yml").write_text(f"""
+global: {{scrape_interval: 200ms}}
+scrape_configs:
+- {{job_name: idefics, static_configs: [{{targets: ["127.0.0.1:{server.port}"]}}]}}
+""")
+    process = subprocess.Popen(
+        ["prometheus", f"--config.file={tmp_path}/prometheus.yml",
+         f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path}/data"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def query(expression):
+        text = expression.replace("$instance", ".*").replace("$__rate_interval", "1m")
+        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": text})
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return [float(each["value"][1]) for each in json.load(answer)["data"]["result"]]
+
+    def has_scraped(times):
+        try:
+            return query("sum(count_over_time(up[5m]))") >= [times]
+        except OSError:
+            return False
+    wait_until(lambda: has_scraped(2), 60)
+    for _ in range(5):
+        server.predict(prompt=["x"])
+    scraped = query("sum(count_over_time(up[5m]))")[0]
+    wait_until(lambda: has_scraped(scraped + 3), 60)
+    yield query
+    process.terminate()
+    process.wait()
+
+
+def test_no_panel_is_empty(prometheus):
+    assert prometheus("up") == [1]
+    assert [expression for expression in QUERIES if not prometheus(expression)] == []
+    assert prometheus("sum(idefics_requests_finished_total)") == [5]
