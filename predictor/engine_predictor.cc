@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <deque>
+#include <limits>
 
 #include "predictor/choice_writer.h"
 
@@ -31,6 +32,17 @@ Result<EngineImage> EnginePredictor::PrepareImage(const PromptImage& image,
   prepared.pixels.resize(shown.rgb.size());
   NormalizePixels(shown.rgb, parts_.processor, prepared.pixels);
   return prepared;
+}
+
+// The prompt's tokens before the tokens of each choice. The first one follows nothing.
+void EnginePredictor::ShowPrompt(std::span<const TokenLogprobs> logprobs,
+                                 const GenerateResult& result, GenerateObserver& observer) {
+  std::vector<TokenLogprobs> all(1);
+  all[0].logprob = std::numeric_limits<float>::quiet_NaN();
+  all.insert(all.end(), logprobs.begin(), logprobs.end());
+  for (size_t i = 0; i < result.choices.size(); ++i) {
+    observer.OnText({"", static_cast<int>(i), result.prompt_token_ids, all});
+  }
 }
 
 // The request's own words, and the model's defaults where it has none.
@@ -99,6 +111,7 @@ void EnginePredictor::Follow(RequestHandle& handle, const SamplingParams& sampli
   TokenEvent event;
   while (!event.finished) {
     if (!handle.Next(&event, Clock::now() + std::chrono::hours(1))) continue;
+    if (event.prompt_scored) ShowPrompt(event.prompt_logprobs, *result, observer);
     if (!event.tokens.empty() && result->timings.first_token_at == Clock::time_point{}) {
       result->timings.first_token_at = Clock::now();
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 
 #include "predictor/engine/engine.h"
 #include "predictor/images/decode_memory.h"
@@ -40,6 +41,8 @@ class EnginePredictor : public Predictor {
   Result<EngineImage> PrepareImage(const PromptImage& image, const std::stop_token& stop) const;
   SamplingParams ResolveSampling(const GenerateRequest& request) const;
   int FittingNewTokens(const EngineRequest& request) const;
+  static void ShowPrompt(std::span<const TokenLogprobs> logprobs, const GenerateResult& result,
+                         GenerateObserver& observer);
   void Follow(RequestHandle& handle, const SamplingParams& sampling, GenerateObserver& observer,
               GenerateResult* result) const;
 

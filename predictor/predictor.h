@@ -58,7 +58,8 @@ struct Metric {
 // New text of one choice, and the tokens whose text is in it or was held back before it.
 struct TextPiece {
   // Whole UTF-8 characters. Empty only where a choice ends and tokens are left that the text does
-  // not show, those of a stop string.
+  // not show, those of a stop string, and with the prompt's tokens, which come before the others
+  // where SamplingParams::score_prompt asks for them; NaN stands for the first one's probability.
   std::string_view text;
   int choice = 0;
   std::span<const int32_t> token_ids;       // never the end token; else each is in one piece

@@ -54,7 +54,7 @@ struct GenerateRequest {
 enum class FinishReason { kEos, kLength, kStopString, kCanceled, kError };
 
 // Of one new token; natural log, of the distribution that SamplingParams::logprobs_mode names.
-// -infinity: it could not come.
+// -infinity: it could not come. NaN: it is a prompt's first token.
 struct TokenLogprobs {
   float logprob = 0;                           // the token's own
   std::vector<std::pair<int32_t, float>> top;  // (token id, log probability), largest first

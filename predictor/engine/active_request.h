@@ -61,7 +61,10 @@ struct ActiveRequest {
   SeenTokens seen;  // the prompt, and new tokens of one sequence (LearnTokens)
   // The last token and the guesses behind it, in the step that is planned; and what they see.
   std::vector<int32_t> guess_tokens, guess_image_slots;
-  NgramDrafts drafts;  // of one sequence whose tokens the host samples
+  // Of the prompt's tokens but the first, as far as they have been computed.
+  std::vector<TokenLogprobs> prompt_logprobs;
+  bool prompt_scored = false;  // they were pushed
+  NgramDrafts drafts;          // of one sequence whose tokens the host samples
   // Empty until there is a token to decode. Of several choices one for each, in order.
   std::vector<Sequence> sequences;
   int64_t max_tokens = 0;   // prompt and new ones of one sequence
@@ -86,6 +89,8 @@ struct ActiveRequest {
   // Sets guess_tokens, with at most `most` guesses.
   void Guess(int64_t most);
 
+  // Its prompt's log probabilities are wanted and not all there: logits after each token are.
+  bool scores_prompt() const { return request.sampling.score_prompt && !prompt_scored; }
   bool has_choices() const { return choices.size() > 1; }
   bool shares_prompt() const { return extents.size() > 1; }
   // It has one sequence, whose extent follows its length.

@@ -91,7 +91,8 @@ class Engine {
     size_t rows;
     int64_t prompt_tokens;  // 0: decode rows
     bool wants_tokens;
-    size_t guesses;            // behind the last token of a decode row
+    size_t guesses;            // behind the last token of a decode row; of a prompt, tokens before
+                               // its last whose logits are wanted
     std::vector<int> choices;  // of each decode row, where the request has several
   };
 
@@ -141,6 +142,7 @@ class Engine {
   static void NoteComputed(const StepPart& part);
   void CollectAll();
   void Commit(const std::vector<StepPart>& parts, const StepOutput& output);
+  void CommitPrompt(ActiveRequest& active, std::span<const float> logits);
   void CommitLogits(ActiveRequest& active, std::span<const float> logits);
   void CommitGuesses(ActiveRequest& active, std::span<const float> logits);
   void CommitChoiceLogits(ActiveRequest& active, const std::vector<int>& choices,

@@ -60,7 +60,7 @@ bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
 // The longest beginning of the prompt in the arena, but for the last token, which runs so that
 // there are logits.
 Engine::Reuse Engine::FindReuse(const ActiveRequest& active) {
-  if (!*options_.prefix_cache) return {};
+  if (!*options_.prefix_cache || active.scores_prompt()) return {};
   const int64_t limit = active.seen.size() - 1;
   const PrefixCache::Match match = cached_.Find(active.seen, limit);
   Reuse reuse{match.tokens, match.entry == nullptr ? 0 : match.entry->start, match.entry};

@@ -7,6 +7,7 @@
 #include "common/check.h"
 #include "common/log.h"
 #include "predictor/engine/engine.h"
+#include "predictor/sampling/logits_processors.h"
 
 namespace idefics {
 namespace {
@@ -76,7 +77,9 @@ void Engine::StartChoices(ActiveRequest& active) const {
 // As many of its next tokens as the budget allows and have their images.
 void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) {
   const int64_t ready = std::min(ReadyTokens(active), active.prefill_tokens());
-  const int64_t count = std::min(*budget, ready - active.prompt_done);
+  constexpr int64_t kMostScored = 64;  // a row of logits for each
+  const int64_t most = active.scores_prompt() ? std::min(*budget, kMostScored) : *budget;
+  const int64_t count = std::min(most, ready - active.prompt_done);
   if (count == 0) return;
   *budget -= count;
   for (int64_t t = active.prompt_done; t < active.prompt_done + count; ++t) {
@@ -89,10 +92,12 @@ void Engine::PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan) 
   row.position = static_cast<int32_t>(active.prompt_done);
   row.kv_start = active.extents.front();
   const bool is_last = active.prompt_done + count == active.prefill_tokens();
-  row.wants_logits = is_last && !active.has_choices();
+  row.wants_logits = (is_last && !active.has_choices()) || active.scores_prompt();
+  if (active.scores_prompt()) row.num_logits = static_cast<int32_t>(count);
   if (row.wants_logits) PlanSampling(active, 0, &row);
   plan->rows.push_back(row);
-  plan->parts.push_back({&active, 1, count, row.wants_logits, 0, {}});
+  const auto guesses = static_cast<size_t>(row.num_logits - 1);
+  plan->parts.push_back({&active, 1, count, row.wants_logits, guesses, {}});
 }
 
 void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
@@ -248,6 +253,8 @@ void Engine::Commit(const std::vector<StepPart>& parts, const StepOutput& output
     if (part.active->finished()) continue;
     if (!AllFinite(own)) {
       Finish(*part.active, NotFinite());
+    } else if (part.prompt_tokens > 0 && part.active->scores_prompt()) {
+      CommitPrompt(*part.active, own);
     } else if (part.guesses > 0) {
       CommitGuesses(*part.active, own);
     } else if (part.choices.empty()) {
@@ -299,6 +306,29 @@ void Engine::CommitLogits(ActiveRequest& active, std::span<const float> logits) 
   if (const Status status = ReorderSequences(active, step); !status.ok())
     return Finish(active, status);
   Report(active, 0);
+}
+
+// logits: after each of the prompt tokens that follow those which have been scored.
+void Engine::CommitPrompt(ActiveRequest& active, std::span<const float> logits) {
+  const std::vector<int32_t>& tokens = active.request.tokens;
+  const int64_t vocab = limits_.vocab_size;
+  const int64_t count = std::ssize(logits) / vocab;
+  std::vector<float> scores;
+  for (int64_t r = 0; r < count && active.prompt_logprobs.size() + 1 < tokens.size(); ++r) {
+    const auto row = logits.subspan(r * vocab, vocab);
+    scores.assign(row.begin(), row.end());
+    LogSoftmax(scores);
+    const int32_t next = tokens[active.prompt_logprobs.size() + 1];
+    active.prompt_logprobs.push_back(
+        LogprobsOf(next, scores, *active.request.sampling.num_logprobs));
+  }
+  if (active.computed < active.prefill_tokens()) return;
+  active.prompt_scored = true;
+  TokenEvent event;
+  event.prompt_scored = true;
+  event.prompt_logprobs = std::move(active.prompt_logprobs);
+  active.handle->Push(std::move(event));
+  if (!active.has_choices()) CommitLogits(active, logits.last(vocab));
 }
 
 // logits: after the last token and after each guess behind it. Every right guess makes the next

@@ -32,8 +32,10 @@ struct TokenEvent {
   int choice = 0;
   std::vector<int32_t> tokens;          // of the choice, new since its last event
   std::vector<TokenLogprobs> logprobs;  // one per token when asked for
-  bool choice_finished = false;         // the choice's last event; finish_reason says why
-  bool finished = false;                // the request's last event, and that of all its choices
+  bool prompt_scored = false;           // when asked for, in one event before those of tokens:
+  std::vector<TokenLogprobs> prompt_logprobs;  // one per prompt token but the first
+  bool choice_finished = false;                // the choice's last event; finish_reason says why
+  bool finished = false;  // the request's last event, and that of all its choices
   FinishReason finish_reason = FinishReason::kError;
   Status status;  // of the request's last event
 };

@@ -49,6 +49,9 @@ struct SamplingParams {
   // none at all.
   std::optional<int> num_logprobs;
   LogprobsMode logprobs_mode = LogprobsMode::kProcessed;
+  // Also for each token of the prompt but the first; always raw ones. REQUIRES: num_logprobs is
+  // set.
+  bool score_prompt = false;
 
   bool IsEos(int32_t token) const {
     return std::find(eos_token_ids.begin(), eos_token_ids.end(), token) != eos_token_ids.end();

@@ -70,7 +70,7 @@ def test_echo_says_the_prompt_first(api):
 
 
 @pytest.mark.parametrize("fields, param", [
-    ({"echo": True, "logprobs": 1}, "echo"), ({"suffix": "x"}, "suffix"),
+    ({"suffix": "x"}, "suffix"),
     ({"best_of": 2}, "best_of"),
     ({"prompt_embeds": []}, "prompt_embeds"), ({"logprobs": 21}, "logprobs"),
     ({"logprobs": True}, "logprobs"), ({"max_tokens": 0}, "max_tokens"),

@@ -79,3 +79,65 @@ def test_text_completions_have_their_own_form(api):
 def test_zero_is_only_the_chosen_token(api):
     logprobs = api.complete("User: Hello", max_tokens=4, logprobs=0).json["choices"][0]["logprobs"]
     assert all(len(top) == 1 for top in logprobs["top_logprobs"])
+
+
+def ids_of(api, string):
+    return api.ask("POST", "/tokenize", {"prompt": string}).json["tokens"]
+
+
+def scored(api, prompt, **fields):
+    answer = api.complete(prompt, **{"max_tokens": 1, "logprobs": 2, "echo": True, **fields})
+    assert answer.status == 200, answer.content
+    return answer.json["choices"][0]["logprobs"]
+
+
+def test_a_prompts_scores_are_what_its_tokens_had_as_new_ones(api):
+    prompt = "User: What is 2 plus 3?<end_of_utterance>\nAssistant:"
+    body = {"inputs": prompt, "parameters": {"details": True, "max_new_tokens": 7}}
+    new = api.ask("POST", "/generate", body).json["details"]["tokens"]
+    tokens = [*ids_of(api, prompt), *(token["id"] for token in new)]
+    logprobs = scored(api, tokens)
+    scores = logprobs["token_logprobs"]
+    assert len(new) > 2 and scores[len(tokens) - len(new):len(tokens)] == [
+        token["logprob"] for token in new]
+    assert scores[0] is None and logprobs["top_logprobs"][0] is None
+    assert len(scores) == len(tokens) + 1 and None not in scores[1:]
+
+
+def test_scores_do_not_depend_on_how_a_prompt_is_cut_or_was_seen_before(api):
+    long = [*ids_of(api, "User: "), *ids_of(api, "a red circle and " * 60)[1:]]
+    assert len(long) > 130
+    first = scored(api, long)
+    api.complete(long, max_tokens=3)  # its keys are kept
+    assert scored(api, long) == first
+    short = scored(api, long[:30])
+    assert short["token_logprobs"][:30] == first["token_logprobs"][:30]
+
+
+def test_each_choice_and_each_prompt_has_the_scores(api):
+    answer = api.complete(["Once upon", "Twice"], n=2, temperature=2, seed=3, max_tokens=3,
+                          logprobs=1, echo=True).json["choices"]
+    assert len(answer) == 4
+    for a, b, prompt in ((answer[0], answer[1], "Once upon"), (answer[2], answer[3], "Twice")):
+        count = len(ids_of(api, prompt))
+        assert a["text"].startswith(prompt) and b["text"].startswith(prompt)
+        assert a["logprobs"]["token_logprobs"][:count] == b["logprobs"]["token_logprobs"][:count]
+        offsets = a["logprobs"]["text_offset"]
+        assert offsets == sorted(offsets) and offsets[count] == len(prompt)
+
+
+def test_scores_stream_before_the_answer(api):
+    body = {"prompt": "Once upon", "temperature": 0, "max_tokens": 4, "logprobs": 1, "echo": True}
+    whole = api.complete(body.pop("prompt"), **body).json["choices"][0]
+    pieces = [chunk["choices"][0] for chunk in
+              api.chunks("/v1/completions", {"prompt": "Once upon", **body}) if chunk["choices"]]
+    assert "".join(piece["text"] for piece in pieces) == whole["text"]
+    for key in ("tokens", "token_logprobs", "text_offset"):
+        joined = [value for piece in pieces if piece["logprobs"]
+                  for value in piece["logprobs"][key]]
+        assert joined == whole["logprobs"][key], key
+
+
+def test_a_prompt_of_one_token_has_no_score(api):
+    logprobs = scored(api, ids_of(api, "")[:1])
+    assert logprobs["token_logprobs"][0] is None and len(logprobs["tokens"]) == 2

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <utility>
 
 #include "common/random_id.h"
@@ -46,6 +47,7 @@ AnswerHead MakeAnswerHead(const CompletionRequest& wanted, const OpenAiOptions& 
   head.model = options.served_models.front();
   head.fingerprint = options.fingerprint;
   head.top_logprobs = wanted.top_logprobs;
+  head.scores_prompt = wanted.scores_prompt;
   head.names_service_tier = wanted.names_service_tier;
   return head;
 }
@@ -85,15 +87,18 @@ json AnswerWriter::TextLogprobs(const TokenDetails& tokens, size_t* offset) cons
   for (size_t i = 0; i < tokens.ids.size() && i < tokens.logprobs.size(); ++i) {
     const std::string text = TokenText(tokenizer_, tokens.ids[i]);
     const TokenLogprobs& token = tokens.logprobs[i];
+    const bool follows = !std::isnan(token.logprob);
     json top = json::object();
     for (const auto& [id, logprob] : token.top)
       top[TokenText(tokenizer_, id)] = FiniteLogprob(logprob);
     top[text] = FiniteLogprob(token.logprob);
     out["tokens"].push_back(text);
-    out["token_logprobs"].push_back(FiniteLogprob(token.logprob));
-    out["top_logprobs"].push_back(std::move(top));
+    out["token_logprobs"].push_back(follows ? json(FiniteLogprob(token.logprob)) : json());
+    out["top_logprobs"].push_back(follows ? std::move(top) : json());
     out["text_offset"].push_back(*offset);
-    *offset += NumCharacters(text);
+    // The prompt's text does not show its special tokens.
+    if (!head_.scores_prompt || !tokenizer_.IsSpecial(tokens.ids[i]))
+      *offset += NumCharacters(text);
   }
   return out;
 }
@@ -140,7 +145,7 @@ json AnswerWriter::Whole(std::span<const JobView> views, std::span<const std::st
               [](const auto& a, const auto& b) { return a.choice < b.choice; });
     for (const JobChoiceEnded& end : ends) {
       std::string text = echoes.empty() ? "" : echoes[i];
-      size_t offset = NumCharacters(text);
+      size_t offset = head_.scores_prompt ? 0 : NumCharacters(text);
       TokenDetails tokens;
       for (const JobText& piece : view.pieces) {
         if (piece.choice != end.choice) continue;
@@ -167,7 +172,7 @@ json AnswerWriter::Chunk(json choice) const {
 }
 
 json AnswerWriter::FirstChunk(int choice, const std::string& echo) {
-  OffsetOf(choice) = NumCharacters(echo);
+  OffsetOf(choice) = head_.scores_prompt ? 0 : NumCharacters(echo);
   json first = {{"index", choice}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
   if (is_chat()) {
     first["delta"] = {{"role", "assistant"}, {"content", ""}};

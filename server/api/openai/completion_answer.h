@@ -24,6 +24,7 @@ struct AnswerHead {
   std::string model;
   std::string fingerprint;
   std::optional<int> top_logprobs;
+  bool scores_prompt = false;  // pieces begin with the prompt's tokens
   bool names_service_tier = false;
 };
 

@@ -277,10 +277,8 @@ std::variant<CompletionRequest, OpenAiError> ReadTextRequest(const json& body,
   bool echo = false;
   fields.Bool("echo", &echo);
   if (echo && out.top_logprobs) {
-    fields.Fail("echo",
-                "echo with logprobs is not supported: a prompt's own log probabilities are "
-                "not computed",
-                "unsupported_value");
+    out.scores_prompt = true;
+    for (GenerateRequest& prompt : out.prompts) prompt.sampling.score_prompt = true;
   }
   if (!echo) out.echoes.assign(out.prompts.size(), "");
   RefuseTextFields(out, &fields);

@@ -36,6 +36,7 @@ struct CompletionRequest {
   Form form = Form::kChat;
   std::vector<GenerateRequest> prompts;   // one, of a chat
   std::vector<std::string> echoes;        // kText: written before the answers to each prompt
+  bool scores_prompt = false;             // the tokens of these come with their log probabilities
   std::vector<std::string> image_params;  // kChat: which field named each image
   int num_choices = 1;                    // answers to each prompt
   std::optional<int> top_logprobs;        // set: log probabilities are part of the answer
