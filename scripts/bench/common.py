@@ -21,6 +21,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -295,6 +296,17 @@ class Figure:
 def ratio(a: list[float], b: list[float]) -> Figure:
     """Round by round, so that a slow minute hits both."""
     return Figure([x / y for x, y in zip(a, b, strict=False)])
+
+
+def seconds_together(clients: int, client: Callable[[], None]) -> float:
+    """That so many clients take who begin at one time, each on a thread."""
+    threads = [threading.Thread(target=client) for _ in range(clients)]
+    start = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.perf_counter() - start
 
 
 def interleaved(rounds: int, runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:

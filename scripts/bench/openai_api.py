@@ -13,12 +13,22 @@ import http.client
 import json
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from common import PICTURE, Figure, Server, arguments, data_uri, heading, interleaved, ratio, table
+from common import (
+    PICTURE,
+    Figure,
+    Server,
+    arguments,
+    data_uri,
+    heading,
+    interleaved,
+    ratio,
+    seconds_together,
+    table,
+)
 
 QUESTION = "What is in this image?"
 Body = dict[str, Any]
@@ -61,13 +71,7 @@ class Route:
             for _ in range(requests):
                 self._post(connection, self.whole).read()
             connection.close()
-        threads = [threading.Thread(target=client) for _ in range(clients)]
-        begin = time.perf_counter()
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return clients * requests / (time.perf_counter() - begin)
+        return clients * requests / seconds_together(clients, client)
 
 
 def routes(port: int, tokens: int) -> dict[str, Route]:

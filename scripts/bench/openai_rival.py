@@ -14,7 +14,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -24,7 +23,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import llama_peer
-from common import ROOT, Figure, Server, arguments, heading, note, ratio, table
+from common import (
+    ROOT,
+    Figure,
+    Server,
+    arguments,
+    heading,
+    note,
+    ratio,
+    seconds_together,
+    table,
+)
 
 PLACES = 8
 WAIT_S = 120
@@ -87,13 +96,8 @@ def run(port: int, clients: int, requests: int, tokens: int) -> Load:
                 note(f"port {port} answered {response.status}: {str(answer)[:300]}")
         connection.close()
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    begin = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Load(clients * requests / (time.perf_counter() - begin), statistics.median(seconds))
+    took = seconds_together(clients, client)
+    return Load(clients * requests / took, statistics.median(seconds))
 
 
 def rival_model() -> Path:

@@ -12,8 +12,6 @@ import contextlib
 import functools
 import itertools
 import random
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from common import (
     new_picture,
     ratio,
     running,
+    seconds_together,
     table,
 )
 
@@ -116,13 +115,7 @@ def captions(server: Server, pictures: Sequence[str], clients: int = 8) -> float
             while True:
                 server.ask([waiting.pop(), "Describe the picture."], 12)
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    start = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return len(pictures) / (time.perf_counter() - start)
+    return len(pictures) / seconds_together(clients, client)
 
 
 def measure_captions(servers: dict[str, Server], rounds: int) -> list[list[object]]:
