@@ -79,6 +79,14 @@ json AnswerWriter::ChatLogprobs(const TokenDetails& tokens) const {
   return {{"content", std::move(content)}, {"refusal", nullptr}};
 }
 
+// Characters of a token in the text. A prompt's text does not show its special tokens, and not the
+// space that the tokenizer puts before its first word.
+size_t AnswerWriter::NumShown(int32_t id, const std::string& text, size_t offset) const {
+  if (!head_.scores_prompt) return NumCharacters(text);
+  if (tokenizer_.IsSpecial(id)) return 0;
+  return NumCharacters(text) - (offset == 0 && text.starts_with(' ') ? 1 : 0);
+}
+
 json AnswerWriter::TextLogprobs(const TokenDetails& tokens, size_t* offset) const {
   json out = {{"tokens", json::array()},
               {"token_logprobs", json::array()},
@@ -96,9 +104,7 @@ json AnswerWriter::TextLogprobs(const TokenDetails& tokens, size_t* offset) cons
     out["token_logprobs"].push_back(follows ? json(FiniteLogprob(token.logprob)) : json());
     out["top_logprobs"].push_back(follows ? std::move(top) : json());
     out["text_offset"].push_back(*offset);
-    // The prompt's text does not show its special tokens.
-    if (!head_.scores_prompt || !tokenizer_.IsSpecial(tokens.ids[i]))
-      *offset += NumCharacters(text);
+    *offset += NumShown(tokens.ids[i], text, *offset);
   }
   return out;
 }

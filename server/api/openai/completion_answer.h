@@ -59,6 +59,7 @@ class AnswerWriter {
                         FinishReason reason) const;
   nlohmann::json Logprobs(const TokenDetails& tokens, size_t* offset) const;
   nlohmann::json ChatLogprobs(const TokenDetails& tokens) const;
+  size_t NumShown(int32_t id, const std::string& text, size_t offset) const;
   nlohmann::json TextLogprobs(const TokenDetails& tokens, size_t* offset) const;
   nlohmann::json TokenObject(int32_t id, float logprob) const;
   size_t& OffsetOf(int choice);
