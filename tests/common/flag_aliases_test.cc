@@ -79,8 +79,8 @@ TEST_CASE("earlier names of flags are not shown", "[flags]") {
 }
 
 TEST_CASE("a bad value names what was written", "[flags]") {
-  CHECK(Values().Set("max-batch", "0").message() ==
-        "--max-batch is '0': use a whole number from 1 to 4096");
+  CHECK(Values().Set("max-batch", "-1").message() ==
+        "--max-batch is '-1': use a whole number from 0 to 4096");
   environment["IDEFICS_MAX_BATCH"] = "none";
   std::vector<std::string> warnings;
   const auto refused = FlagValues::FromEnvironment(Variable, &warnings);
