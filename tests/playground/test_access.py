@@ -175,10 +175,13 @@ def test_dark_follows_the_system_until_it_is_chosen(visit, fake):
 
 def test_nothing_moves_for_who_asked_for_that(visit, fake):
     page = visit(fake, reduced_motion="reduce")
-    page.send("[chunks=1]x")
-    page.said(1, "x-0")
+    page.send("[sleep=600]x")
+    expect(page.answer(1).locator(".thinking")).to_be_visible()
     page.button("Code").click()
     assert page.page.evaluate("document.getAnimations().length") == 0
+    page.button("Close").click()
+    page.button("Stop").click()
+    expect(page.answer(1)).to_contain_text("Stopped.")
 
 
 MARKUP = ("<img src=x onerror=alert(1)><script>alert(1)</script>**b** "

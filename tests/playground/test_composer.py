@@ -103,6 +103,20 @@ def test_text_and_pictures_are_interleaved(visit, demo):
     assert [e.evaluate("(e) => e.tagName") for e in shown.all()] == ["P", "IMG", "P", "IMG", "P"]
 
 
+def test_a_picture_goes_in_at_the_caret_of_any_text(visit, fake):
+    page = visit(fake)
+    bodies = page.sent()
+    page.box().fill("[chunks=1]ab")
+    page.choose(CAT)
+    page.box("Message, part 3").fill("c")
+    page.box().evaluate("(field) => { field.focus(); field.setSelectionRange(11, 11); }")
+    page.choose(COUNT)
+    expect(page.page.get_by_role("group", name="Picture 1: count.jpg")).to_be_visible()
+    page.box("Message, part 3").press("Enter")
+    page.said(1, "abc-0")
+    assert shapes(content_of(bodies[0])) == ["[chunks=1]a", "image", "b", "image", "c"]
+
+
 def test_pictures_move_and_go(visit, fake):
     page = visit(fake)
     bodies = page.sent()

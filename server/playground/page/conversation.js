@@ -9,7 +9,7 @@ import {words} from './words.js';
 export function statisticsLine(stats) {
   const items = [];
   if (stats.tokens > 0) items.push(words.tokens(stats.tokens));
-  if (stats.rate > 0) items.push(words.rate(stats.rate.toFixed(1)));
+  if (stats.rate > 0) items.push(words.rate(stats.rate));
   if (stats.first > 0) items.push(words.first(stats.first.toFixed(2)));
   if (stats.limit > 0) items.push(words.limit(stats.limit));
   return items.join(' · ');

@@ -48,7 +48,7 @@ export const words = {
   begins: 'The answer begins.',
   editing: (n) => `Editing turn ${n}: later turns will be replaced.`,
   tokens: (n) => plural(n, 'token', 'tokens'),
-  rate: (perSecond) => `${perSecond} tokens/s`,
+  rate: (perSecond) => `${perSecond.toFixed(perSecond < 1000 ? 1 : 0)} tokens/s`,
   first: (seconds) => `first token after ${seconds} s`,
   limit: (n) => `stopped at the limit of ${plural(n, 'token', 'tokens')}`,
 
@@ -80,8 +80,7 @@ export const words = {
   exampleHint: 'How a good answer looks',
   examplesShow: (n) => `Show ${plural(n, 'example', 'examples')}`,
   examplesHide: (n) => `Hide ${plural(n, 'example', 'examples')}`,
-  examplesNote: (n) =>
-      `${plural(n, 'answered example goes', 'answered examples go')} before every question`,
+  examplesNote: (n) => `${plural(n, 'example', 'examples')} before every question`,
   exampleUnanswered: (n) => `Example ${n} has no answer yet: write one or remove the example.`,
   sentSmaller: (width, height) => `${width} × ${height}, sent smaller`,
   notShown: 'not shown by this browser',
