@@ -48,7 +48,10 @@ export const words = {
   begins: 'The answer begins.',
   editing: (n) => `Editing turn ${n}: later turns will be replaced.`,
   tokens: (n) => plural(n, 'token', 'tokens'),
-  rate: (perSecond) => `${perSecond.toFixed(perSecond < 1000 ? 1 : 0)} tokens/s`,
+  // Tokens that come in one step have hardly any time between them.
+  rate: (perSecond) => perSecond > 10000 ?
+      'over 10000 tokens/s' :
+      `${perSecond.toFixed(perSecond < 1000 ? 1 : 0)} tokens/s`,
   first: (seconds) => `first token after ${seconds} s`,
   limit: (n) => `stopped at the limit of ${plural(n, 'token', 'tokens')}`,
 
