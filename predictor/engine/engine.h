@@ -109,6 +109,8 @@ class Engine {
   void DropCanceled() IDEFICS_EXCLUDES(mutex_);
   void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
   bool TryAdmit(WaitingRequest& waiting);
+  std::vector<int64_t> FirstSizes(const EngineRequest& request, int64_t max_tokens) const;
+  bool HasRoom(const std::vector<int64_t>& sizes) const;
   bool Reserve(ActiveRequest& active);
   bool ReserveWith(ActiveRequest& active, Reuse reuse);
   Reuse FindReuse(const ActiveRequest& active);

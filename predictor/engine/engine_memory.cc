@@ -13,25 +13,27 @@ namespace {
 // A common beginning shorter than this is computed again.
 constexpr int64_t kLeastReused = 8;
 
-// The extents of a request that begins, or begins again.
-std::vector<int64_t> FirstSizes(const ActiveRequest& active, int64_t growth) {
-  if (active.grows()) {
-    const auto tokens = static_cast<int64_t>(active.request.tokens.size());
-    return {std::min(active.max_tokens, tokens + growth)};
-  }
-  return ExtentSizes(active.request);
+}  // namespace
+
+// The extents of a request that begins, or begins again. max_tokens: of one sequence.
+std::vector<int64_t> Engine::FirstSizes(const EngineRequest& request, int64_t max_tokens) const {
+  if (NumPlaces(request.sampling) > 1) return ExtentSizes(request);
+  const auto tokens = static_cast<int64_t>(request.tokens.size());
+  return {std::min(max_tokens, tokens + options_.kv_growth)};
 }
 
-}  // namespace
+// Whether there are as many slots, wherever they are, beside what stays free for those who run.
+bool Engine::HasRoom(const std::vector<int64_t>& sizes) const {
+  const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
+  // What is cached makes room for whoever needs it.
+  const int64_t available = limits_.kv_tokens - (extents_.used() - cached_.tokens());
+  return slots + GrowthReserve() <= available;
+}
 
 // Allocates KV slots, with those of its first tokens that are in the arena already, and pins the
 // first image that a further token sees: all of it or nothing.
 bool Engine::Reserve(ActiveRequest& active) {
-  const std::vector<int64_t> sizes = FirstSizes(active, options_.kv_growth);
-  const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
-  // What is cached makes room for whoever needs it.
-  const int64_t available = limits_.kv_tokens - (extents_.used() - cached_.tokens());
-  if (slots + GrowthReserve() > available) return false;
+  if (!HasRoom(FirstSizes(active.request, active.max_tokens))) return false;
   const Reuse reuse = FindReuse(active);
   return (reuse.tokens > 0 && ReserveWith(active, reuse)) || ReserveWith(active, {});
 }
@@ -79,7 +81,7 @@ Engine::Reuse Engine::FindReuse(const ActiveRequest& active) {
 bool Engine::AllocateExtents(ActiveRequest& active, Reuse* reuse) {
   const PrefixCache::Entry* const entry = reuse->entry;
   const bool may_adopt = entry != nullptr && NumPlaces(active.request.sampling) == 1;
-  for (const int64_t size : FirstSizes(active, options_.kv_growth)) {
+  for (const int64_t size : FirstSizes(active.request, active.max_tokens)) {
     bool evicted = true;
     for (bool allocated = false; !allocated;) {
       const bool adopts = may_adopt && (entry->seen.size() == reuse->tokens || !evicted);
