@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not computed twice: time to the first token of a few-shot prompt and of the fifth turn of
-a dialogue with and without the prefix cache, decoding with and without guesses, captions a second.
+a dialogue, seen before and not; decoding with and without guesses; captions a second.
 
     reuse.py --bundle BUNDLE [--before PROGRAM] [--rounds 5] [--only shots,dialogue,decode,captions]
 
-Two servers run at once and take turns: one with `--prefix-cache false --no-speculation`, or another
-program's (`--before`, the idefics-server of an earlier commit), and one as it is by default.
+The first two ask one server, whose unseen prompts are the seen ones behind another first sentence;
+their pictures are encoded in both cases. For the others two servers take turns: one with
+`--prefix-cache false --no-speculation`, or another program's (`--before`, the idefics-server of an
+earlier commit), and one as it is by default.
 """
 
 import contextlib
@@ -32,7 +34,7 @@ from common import (
 SHOTS = 8
 TURNS = 5
 TEXT = "the cat sat on a mat and the dog lay by a red door while it rained all day long"
-NAMES = ("before", "now")
+NAMES = ("without", "with")
 
 
 def words(count: int, seed: int) -> str:
@@ -58,33 +60,53 @@ def in_turns(servers: dict[str, Server], rounds: int,
 
 
 def measure_shots(servers: dict[str, Server], rounds: int) -> list[list[object]]:
-    questions = itertools.count(1000)
+    server = servers["with"]
+    numbers = itertools.count(1000)
     pictures = [new_picture() for _ in range(SHOTS)]
-    for server in servers.values():
-        first_token(server, few_shot(pictures, next(questions)))  # the pictures are encoded
+    first_token(server, few_shot(pictures, next(numbers)))  # the pictures are encoded
+    opening = ""
 
-    def ask(server: Server) -> float:
-        return first_token(server, few_shot(pictures, next(questions)))
-    return rows("first token, 8 shots seen before, s", in_turns(servers, rounds, ask))
+    def unseen() -> float:
+        nonlocal opening
+        opening = f"Set {next(numbers)}."
+        return first_token(server, [opening, *few_shot(pictures, next(numbers))])
+
+    def seen() -> float:
+        return first_token(server, [opening, *few_shot(pictures, next(numbers))])
+
+    return rows("first token, 8 shots, s",
+                interleaved(rounds, dict(zip(NAMES, (unseen, seen), strict=True))))
 
 
-def dialogue(server: Server, seed: int) -> float:
-    """Seconds to the first token of the last turn; each adds some 120 tokens, two a picture."""
+def dialogue(server: Server, number: int) -> tuple[float, list[str]]:
+    """Seconds to the first token of the last turn, and its prompt; a turn adds some 120 tokens, two
+    of them a picture."""
     prompt: list[str] = []
-    first = 0.0
     for turn in range(TURNS):
         prompt += [new_picture()] if turn % 3 == 0 else []
-        prompt.append(f"User: {turn} {seed} {words(60, seed + turn)} Assistant:")
-        answer = server.ask(prompt, 24)
-        first = answer.first
-        prompt.append(words(24, seed + turn))
-    return first
+        prompt.append(f"User: {turn} {number} {words(60, number * TURNS + turn)} Assistant:")
+        first = first_token(server, prompt)
+        asked = list(prompt)
+        prompt.append(words(24, number + turn))
+    return first, asked
 
 
 def measure_dialogue(servers: dict[str, Server], rounds: int) -> list[list[object]]:
-    seeds = itertools.count(0, 50)
+    server = servers["with"]
+    numbers = itertools.count()
+    asked: list[str] = []
+
+    def seen() -> float:
+        nonlocal asked
+        first, asked = dialogue(server, next(numbers))
+        return first
+
+    def unseen() -> float:
+        return first_token(server, [f"Another {next(numbers)}.", *asked])
+
+    measured = interleaved(rounds, dict(zip(reversed(NAMES), (seen, unseen), strict=True)))
     return rows(f"first token of turn {TURNS} of a dialogue, s",
-                in_turns(servers, rounds, lambda server: dialogue(server, next(seeds))))
+                {name: measured[name] for name in NAMES})
 
 
 def measure_decode(servers: dict[str, Server], rounds: int) -> list[list[object]]:
@@ -122,12 +144,12 @@ def measure_captions(servers: dict[str, Server], rounds: int) -> list[list[objec
     pictures = [new_picture() for _ in range(24)]
     measured = in_turns(servers, rounds, lambda server: captions(server, pictures))
     return [["captions a second, 8 clients, 24 pictures again", *map(Figure, measured.values()),
-             ratio(measured["now"], measured["before"])]]
+             ratio(measured["with"], measured["without"])]]
 
 
 def rows(name: str, measured: dict[str, list[float]]) -> list[list[object]]:
     """The ratio: how many times shorter it is now."""
-    return [[name, *map(Figure, measured.values()), ratio(measured["before"], measured["now"])]]
+    return [[name, *map(Figure, measured.values()), ratio(measured["without"], measured["with"])]]
 
 
 MEASURES: dict[str, Callable[[dict[str, Server], int], list[list[object]]]] = {
@@ -141,16 +163,18 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="program of an earlier commit")
     parser.add_argument("--only", default=",".join(MEASURES))
     options = parser.parse_args()
+    measures = options.only.split(",")
     heading("What is not computed twice")
     for bundle in options.bundle:
         alone_in_cache(bundle, options.bundle)
-        before = Server(bundle, program=options.before) if options.before else Server(
-            bundle, "--prefix-cache", "false", "--no-speculation")
-        with running(before), running(Server(bundle)) as now:
-            servers = dict(zip(NAMES, (before, now), strict=True))
+        with contextlib.ExitStack() as stack:
+            servers = {"with": stack.enter_context(running(Server(bundle)))}
+            if {"decode", "captions"} & set(measures):
+                flags = [] if options.before else ["--prefix-cache", "false", "--no-speculation"]
+                other = Server(bundle, *flags, program=options.before)
+                servers = {"without": stack.enter_context(running(other)), **servers}
             print(f"\n{bundle.name}\n")
-            lines = [line for name in options.only.split(",")
-                     for line in MEASURES[name](servers, options.rounds)]
+            lines = [line for name in measures for line in MEASURES[name](servers, options.rounds)]
             table(["figure", *NAMES, "ratio"], lines)
 
 
