@@ -164,9 +164,12 @@ def test_throttle(server, hook):
     begun = time.monotonic()
     begin(server, hook, "[logs=100,0.01]x", webhook_events_filter=["logs"])
     server.wait_status("READY")
+    seen = -1
+    while seen != len(hook.posts):  # a late one may still come
+        seen = len(hook.posts)
+        time.sleep(0.6)
     seconds = time.monotonic() - begun
-    no_more_posts(hook, 0.6)
-    assert 1 <= len(hook.posts) <= seconds / 0.5 + 2, (hook.posts, seconds)
+    assert 1 <= seen <= seconds / 0.5 + 1, (hook.posts, seconds)
 
 
 @case("149b",
