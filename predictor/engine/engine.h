@@ -28,8 +28,7 @@ struct EngineOptions {
   int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
   int kv_growth = 64;  // new tokens that a request has slots for at first, and at least gets more
   bool speculation = true;  // guesses are verified, where the host samples and steps are exact
-  // What was computed stays in the KV arena, for requests that begin alike, while nobody needs the
-  // room.
+  // What was computed stays in the arena, for requests that begin alike, until the room is needed.
   std::optional<bool> prefix_cache;  // nothing: where the runner's steps are exact
 };
 
