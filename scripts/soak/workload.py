@@ -47,7 +47,9 @@ class Inputs:
     def long(self) -> dict[str, Any]:
         if self._fake:
             return {"prompt": ["[chunks=100000][delay=0.01]x"]}
-        return {"prompt": ["Hello"], "max_new_tokens": 1024, "min_new_tokens": 1024}
+        # Sampled, so that nothing of it can be guessed and verified at once.
+        return {"prompt": ["Hello"], "max_new_tokens": 3500, "min_new_tokens": 3500,
+                "decoding_strategy": "Top P Sampling", "temperature": 1.5, "top_p": 1}
 
     def failing(self) -> dict[str, Any]:
         bad_picture = "data:image/png;base64,iVBORw0KGgo="
