@@ -48,8 +48,8 @@ class Inputs:
         if self._fake:
             return {"prompt": ["[chunks=100000][delay=0.01]x"]}
         # Sampled, so that nothing of it can be guessed and verified at once.
-        return {"prompt": ["Hello"], "max_new_tokens": 3500, "min_new_tokens": 3500,
-                "decoding_strategy": "Top P Sampling", "temperature": 1.5, "top_p": 1}
+        return {"prompt": ["Hello"], "max_new_tokens": 1024, "min_new_tokens": 1024,
+                "decoding_strategy": "Top P Sampling", "temperature": 1.5, "top_p": 0.99}
 
     def failing(self) -> dict[str, Any]:
         bad_picture = "data:image/png;base64,iVBORw0KGgo="
