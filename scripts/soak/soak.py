@@ -70,7 +70,8 @@ async def start(engine: str, log: Path) -> Server:
         port = probe.getsockname()[1]
     command = [str(ROOT / "scripts" / ("fake-server" if engine == "fake" else "idefics-server"))]
     if engine == "demo":
-        command += ["serve", "--model", os.environ["IDEFICS_DEMO_BUNDLE"]]
+        # So few that the prefix cache has filled them before memory is judged.
+        command += ["serve", "--model", os.environ["IDEFICS_DEMO_BUNDLE"], "--kv-tokens", "16384"]
     command += ["--host", "127.0.0.1", "--port", str(port), "--webhook-hosts", "any",
                 "--max-concurrency", str(SLOTS), "--queue", str(QUEUE), "--throttle-interval",
                 "0.05", "--log-level", "error"]
