@@ -60,7 +60,11 @@ bool IsRetriedWebhookStatus(long status) {
 
 class WebhookSender::Loop {
  public:
-  explicit Loop(WebhookOptions options) : options_(std::move(options)), multi_(MakeMulti()) {}
+  explicit Loop(WebhookOptions options) : options_(std::move(options)), multi_(MakeMulti()) {
+    // A burst must not leave as many idle connections as it had posts.
+    constexpr long kKeptConnections = 4;
+    curl_multi_setopt(multi_.get(), CURLMOPT_MAXCONNECTS, kKeptConnections);
+  }
   ~Loop() {
     for (Watched& watched : watched_) {
       if (watched.easy) curl_multi_remove_handle(multi_.get(), watched.easy.get());

@@ -3,16 +3,16 @@
 
 #include <algorithm>
 #include <array>
+#include <string>
 
 namespace idefics {
 
 void HttpMetrics::Count(std::string_view method, std::string_view route, int status) {
   constexpr std::array<std::string_view, 7> kKnown = {"GET",    "HEAD",  "POST",   "PUT",
                                                       "DELETE", "PATCH", "OPTIONS"};
-  const bool is_known = std::find(kKnown.begin(), kKnown.end(), method) != kKnown.end();
+  const auto known = std::find(kKnown.begin(), kKnown.end(), method);
   const MutexLock lock(mutex_);
-  ++counts_[{std::string(is_known ? method : "OTHER"), std::string(route.empty() ? "other" : route),
-             status}];
+  ++counts_[{known == kKnown.end() ? "OTHER" : *known, route.empty() ? "other" : route, status}];
 }
 
 void HttpMetrics::AddTo(MetricsPage& page) const {
@@ -23,7 +23,9 @@ void HttpMetrics::AddTo(MetricsPage& page) const {
   for (const auto& [key, count] : counts_) {
     const auto& [method, route, status] = key;
     page.AddSample(kName, Type::kCounter,
-                   {{"method", method}, {"route", route}, {"code", std::to_string(status)}},
+                   {{"method", std::string(method)},
+                    {"route", std::string(route)},
+                    {"code", std::to_string(status)}},
                    static_cast<double>(count));
   }
 }

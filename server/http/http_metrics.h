@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <map>
-#include <string>
 #include <string_view>
 #include <tuple>
 
@@ -16,14 +15,15 @@ namespace idefics {
 
 class HttpMetrics {
  public:
-  // `route`: the pattern, or "" where there is none.
+  // `route`: the pattern, which must outlive this, or "" where there is none.
   void Count(std::string_view method, std::string_view route, int status) IDEFICS_EXCLUDES(mutex_);
 
   void AddTo(MetricsPage& page) const IDEFICS_EXCLUDES(mutex_);
 
  private:
   mutable Mutex mutex_;
-  std::map<std::tuple<std::string, std::string, int>, uint64_t> counts_ IDEFICS_GUARDED_BY(mutex_);
+  std::map<std::tuple<std::string_view, std::string_view, int>, uint64_t> counts_
+      IDEFICS_GUARDED_BY(mutex_);
 };
 
 }  // namespace idefics
