@@ -66,22 +66,23 @@ def rival_shape(bundle: Path) -> llama_peer.Shape:
 def prompt_of(server: Server, tokens: int) -> list[str]:
     """About so many tokens, the picture's among them."""
     picture = data_uri(PICTURE.read_bytes())
-    few = server.ask(["the " * 8, picture], 1).metrics["input_token_count"]
+    few = server.ask(["the " * 8, picture], 8).metrics["input_token_count"]
     return ["the " * (8 + tokens - few), picture]
 
 
 def first_token(server: Server, prompt: list[str]) -> float:
-    return middle(lambda: server.ask(prompt, 1).first)
+    return middle(lambda: server.ask(prompt, 8).first)
 
 
 def measure_ours(bundle: Path, lengths: list[int], tokens: int, env: dict[str, str]) -> Figures:
     weights = step_weights(bundle)
-    with running(Server(bundle, "--kv-tokens", "4096", env=env)) as server:
+    flags = ["--kv-tokens", "4096", "--prefix-cache", "false", "--no-speculation"]
+    with running(Server(bundle, *flags, env=env)) as server:
         figures: Figures = {}
         for length in lengths:
             prompt = prompt_of(server, length)
-            server.ask(prompt, 1)  # the picture is known from now on
-            count = server.ask(prompt, 1).metrics["input_token_count"]
+            server.ask(prompt, 8)  # the picture is known from now on
+            count = server.ask(prompt, 8).metrics["input_token_count"]
             figures[f"prompt of {length}"] = weights * count / first_token(server, prompt)
         before = read_bandwidth(bundle)["mapped"]
         prompt = prompt_of(server, 16)
