@@ -96,6 +96,12 @@ def new_picture() -> str:
     return data_uri(file.getvalue()).replace("jpeg", "png")
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 class Server:
     """idefics-server with a bundle. Use as a context manager."""
 
@@ -104,9 +110,7 @@ class Server:
                  *flags: str,
                  env: dict[str, str] | None = None,
                  program: Path | None = None):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         command = [
             str(program or ROOT / "scripts/idefics-server"), "serve", "--model",
             str(bundle), "--host", "127.0.0.1", "--port",

@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 
-from common import BUILD, ROOT, Figure, machine, note, ratio, table
+from common import BUILD, ROOT, Figure, free_port, machine, note, ratio, table
 
 FAKE_SERVER = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake-server")
 BENCH = BUILD / "scripts/bench"
@@ -30,9 +30,7 @@ QUANTILES = ("p50", "p99")
 
 
 def start() -> tuple[subprocess.Popen[bytes], int]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([FAKE_SERVER, "--host", "127.0.0.1", "--port", str(port),
                                 "--max-concurrency", "8", "--log-level", "error"])
     while True:

@@ -10,7 +10,6 @@ nobody has one ready; both write the same number of tokens, greedily, with eight
 """
 
 import json
-import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from common import (
     Figure,
     Server,
     arguments,
+    free_port,
     heading,
     note,
     ratio,
@@ -49,9 +49,7 @@ class Rival:
     """llama-server. Use as a context manager."""
 
     def __init__(self, model: Path):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._process = subprocess.Popen(
             [llama_peer.programs() / "llama-server", "-m", model, "--host", "127.0.0.1", "--port",
              str(self.port), "--parallel", str(PLACES), "--ctx-size", str(PLACES * 1024)],

@@ -1,27 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server of tests/server."""
+"""The servers of tests/server, by their file's path: this folder has a conftest too."""
 
+import importlib.util
 import sys
 from pathlib import Path
 
-import pytest
+FOLDER = Path(__file__).resolve().parents[1] / "server"
+sys.path.insert(0, str(FOLDER))
+SPEC = importlib.util.spec_from_file_location("servers", FOLDER / "conftest.py")
+servers = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(servers)
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests/server"))
-
-
-@pytest.fixture
-def start():
-    # By its path: this folder has a conftest too.
-    import importlib.util
-    spec = importlib.util.spec_from_file_location("servers", ROOT / "tests/server/conftest.py")
-    servers = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(servers)
-    started = []
-
-    def run(*flags, **environment):
-        started.append(servers.Server(*flags, **environment))
-        return started[-1]
-    yield run
-    for server in started:
-        server.stop(9)
+start = servers.start  # the fixture
+free_port = servers.free_port

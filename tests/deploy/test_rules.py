@@ -5,7 +5,6 @@ real server finds for each of their queries."""
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.parse
 import urllib.request
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import free_port
 from patience import wait_until
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -52,12 +52,6 @@ def test_panels_do_not_overlap():
     taken = [(x, y) for panel in PANELS for g in [panel["gridPos"]]
              for x in range(g["x"], g["x"] + g["w"]) for y in range(g["y"], g["y"] + g["h"])]
     assert len(taken) == len(set(taken)) and len({panel["id"] for panel in PANELS}) == len(PANELS)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture
