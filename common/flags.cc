@@ -46,24 +46,20 @@ constexpr Flag kFlags[] = {
      "Threads of the model on a CPU; 0 takes all cores."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Sequences that the engine runs at once; each beam and each choice is one. 0: 32 on a CPU, "
-     "128 "
-     "on a GPU."},
+     "128 on a GPU."},
     {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger,
      kDecimal<defaults::kMaxSequenceTokens>, 16, kMaxInt, "", kBoth,
      "Prompt and new tokens of one request."},
     {"kv-tokens", "IDEFICS_KV_TOKENS", FlagType::kInteger, "0", 0, kMaxSize, "", kBoth,
      "Tokens in the KV cache, over all running sequences; 0 takes what memory allows, half of it "
-     "on a "
-     "CPU."},
+     "on a CPU."},
     {"prefix-cache", "IDEFICS_PREFIX_CACHE", FlagType::kChoice, "auto", 0, 0, "auto|true|false",
      kBoth,
      "Keep the KV cache of finished requests, while nobody needs the room, for prompts that begin "
-     "alike. "
-     "auto does so where tokens stay the same bit for bit: on a CPU."},
+     "alike. auto does so where tokens stay the same bit for bit: on a CPU."},
     {"speculation", "IDEFICS_SPECULATION", FlagType::kBool, "true", 0, 0, "", kBoth,
      "Where one or two sequences run on a CPU, guess tokens from what came before and verify "
-     "several in "
-     "a step; tokens stay the same."},
+     "several in a step; tokens stay the same."},
     {"image-cache-slots", "IDEFICS_IMAGE_CACHE_SLOTS", FlagType::kInteger, "0", 0, kMaxInt, "",
      kBoth, "Distinct images that the engine keeps encoded; 0: 32 to 512, as memory allows."},
     {"custom-ops", "IDEFICS_CUSTOM_OPS", FlagType::kBool, "true", 0, 0, "", kBoth,
@@ -96,8 +92,7 @@ constexpr Flag kFlags[] = {
      "Serve a page for people at /playground; --no-playground leaves it out."},
     {"playground-dir", "IDEFICS_PLAYGROUND_DIR", FlagType::kString, "", 0, 0, "", kServe,
      "Folder to read that page's files from whenever they are asked for, for work on it; none: "
-     "they "
-     "are part of the program."},
+     "they are part of the program."},
     {"served-model-name", "IDEFICS_SERVED_MODEL_NAME", FlagType::kString, "", 0, 0, "", kBoth,
      "Names, separated by commas, that the model has in OpenAI's API; the first is shown in "
      "answers, and * takes any name of a request. None: the bundle's folder."},

@@ -89,19 +89,11 @@ void MetricsPage::AddSample(std::string_view name, Type type, const Labels& labe
   AppendSample(name, type == Type::kCounter ? "_total" : "", labels, value);
 }
 
-void MetricsPage::AddCounter(const Name& name, std::string_view help, uint64_t value) {
+void MetricsPage::AddOne(const Name& name, Type type, std::string_view help, double value) {
   for (const std::string_view each : {name.name, name.alias}) {
     if (each.empty()) continue;
-    AddFamily(each, Type::kCounter, help);
-    AddSample(each, Type::kCounter, {}, static_cast<double>(value));
-  }
-}
-
-void MetricsPage::AddGauge(const Name& name, std::string_view help, double value) {
-  for (const std::string_view each : {name.name, name.alias}) {
-    if (each.empty()) continue;
-    AddFamily(each, Type::kGauge, help);
-    AddSample(each, Type::kGauge, {}, value);
+    AddFamily(each, type, help);
+    AddSample(each, type, {}, value);
   }
 }
 

@@ -7,7 +7,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -49,6 +48,7 @@ class Histogram {
 class MetricsPage {
  public:
   enum class Format { kText, kOpenMetrics };
+  enum class Type { kCounter, kGauge };
   using Labels = std::vector<std::pair<std::string_view, std::string>>;
 
   // What a family is called here, and where others look for the same numbers; "" is nowhere.
@@ -60,18 +60,22 @@ class MetricsPage {
   // Every sample carries `common`.
   MetricsPage(Format format, Labels common) : format_(format), common_(std::move(common)) {}
 
-  void AddCounter(const Name& name, std::string_view help, uint64_t value);
-  void AddGauge(const Name& name, std::string_view help, double value);
+  void AddCounter(const Name& name, std::string_view help, uint64_t value) {
+    AddOne(name, Type::kCounter, help, static_cast<double>(value));
+  }
+  void AddGauge(const Name& name, std::string_view help, double value) {
+    AddOne(name, Type::kGauge, help, value);
+  }
   void AddHistogram(const Name& name, std::string_view help, const Histogram& histogram);
 
   // A family of several samples: AddFamily, then its samples.
-  enum class Type { kCounter, kGauge };
   void AddFamily(std::string_view name, Type type, std::string_view help);
   void AddSample(std::string_view name, Type type, const Labels& labels, double value);
 
   std::string Finish();
 
  private:
+  void AddOne(const Name& name, Type type, std::string_view help, double value);
   void AppendHead(std::string_view name, std::string_view type, std::string_view help);
   void AppendSample(std::string_view name, std::string_view suffix, const Labels& labels,
                     double value);

@@ -80,17 +80,13 @@ HttpServerOptions HttpFlags(const FlagValues& flags) {
   return options;
 }
 
-TgiOptions TgiFlags(const FlagValues& flags) {
-  const OpenAiOptions shared = OpenAiOptionsFromFlags(flags);
-  return {shared.served_models.front(), shared.max_queued};
-}
-
 // The object graph of one server, in the order of dependence.
 class Server {
  public:
   Server(const FlagValues& flags, uint64_t memory_bytes, CorsPolicy cors,
          std::unique_ptr<ApiKeys> keys, JobService::Loader loader, const StopSignals& signals)
       : flags_(flags),
+        openai_(OpenAiOptionsFromFlags(flags)),
         cors_(std::move(cors)),
         keys_(std::move(keys)),
         memory_(memory_bytes),
@@ -100,13 +96,12 @@ class Server {
         admission_(service_, webhooks_, CogFlags(flags)),
         cog_routes_(admission_, [&signals] { signals.RequestShutdown(); }),
         replicate_routes_(admission_),
-        openai_routes_(service_, OpenAiOptionsFromFlags(flags)),
-        tgi_routes_(service_, TgiFlags(flags)),
+        openai_routes_(service_, openai_),
+        tgi_routes_(service_, {openai_.served_models.front(), openai_.max_queued}),
         has_playground_(flags.Bool("playground")),
         playground_(flags.Text("playground-dir")),
-        probes_(service_, OpenAiOptionsFromFlags(flags).served_models.front()),
-        metrics_routes_(service_, http_metrics_,
-                        OpenAiOptionsFromFlags(flags).served_models.front()) {
+        probes_(service_, openai_.served_models.front()),
+        metrics_routes_(service_, http_metrics_, openai_.served_models.front()) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
@@ -226,6 +221,7 @@ class Server {
   }
 
   const FlagValues flags_;
+  const OpenAiOptions openai_;
   const CorsPolicy cors_;
   const std::unique_ptr<ApiKeys> keys_;
   const steady_clock::time_point started_ = steady_clock::now();

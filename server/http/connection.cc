@@ -133,6 +133,11 @@ void Connection::WriteOnce(std::string_view bytes) {
       send(fd_, bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+void Connection::BreakOff() {
+  stream.reset();
+  keep_alive = false;
+}
+
 void Connection::ShutdownWrite() { shutdown(fd_, SHUT_WR); }
 
 bool Connection::PeerGone() const {

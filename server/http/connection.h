@@ -65,6 +65,9 @@ class Connection {
   // One try without waiting, for the event loop's short refusals.
   void WriteOnce(std::string_view bytes);
 
+  // The answer ends here, and with it the connection: the peer sees no end of its stream.
+  void BreakOff();
+
   // No more answers; the peer sees the end of the stream.
   void ShutdownWrite();
 

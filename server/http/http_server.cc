@@ -101,7 +101,7 @@ bool HttpServer::Loop::Serve(Connection& connection, const RequestHead& head) {
     if (connection.stream) connection.stream->WhenMore([this, &connection] { Stir(connection); });
   } catch (...) {
     LogCaught("A request's answer");
-    connection.stream.reset();
+    connection.BreakOff();
   }
   return Continue(connection);
 }
@@ -111,14 +111,10 @@ bool HttpServer::Loop::Continue(Connection& connection) {
   for (;;) {
     connection.stirred = false;
     try {
-      if (!WriteStream(connection)) {
-        connection.stream.reset();
-        connection.keep_alive = false;
-      }
-    } catch (...) {  // its peer sees no end of it
+      if (!WriteStream(connection)) connection.BreakOff();
+    } catch (...) {
       LogCaught("A stream");
-      connection.stream.reset();
-      connection.keep_alive = false;
+      connection.BreakOff();
     }
     if (connection.has_kept() && AwaitPeer(connection)) return false;
     if (!connection.stream) break;
@@ -131,8 +127,7 @@ bool HttpServer::Loop::Continue(Connection& connection) {
 // False: there is no memory to wait for the peer, and the answer ends here.
 bool HttpServer::Loop::AwaitPeer(Connection& connection) {
   if (!connection.memory.GrowTo(connection.num_kept())) {
-    connection.stream.reset();
-    connection.keep_alive = false;
+    connection.BreakOff();
     return false;
   }
   connection.deadline = Connection::WriteDeadline(connection.num_kept(), options_.write_stall);

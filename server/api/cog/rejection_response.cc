@@ -93,10 +93,7 @@ static HttpResponse PlainResponse(const Rejection& rejection) {
 }
 
 HttpResponse CogOverloaded(const std::string& sentence) {
-  HttpResponse response =
-      HttpResponse::Json(503, JsonBytes({{"error", sentence}, {"status", "failed"}}));
-  response.headers.emplace_back("Retry-After", "1");
-  return response;
+  return CogResponse({Kind::kNoMemory, sentence, {}});
 }
 
 HttpResponse CogResponse(const Rejection& rejection) {
