@@ -83,6 +83,7 @@ Result<EngineRequest> EnginePredictor::Prepare(const GenerateRequest& request,
       BuildPrompt(*parts_.tokenizer, request.prompt, request.add_end_of_utterance);
   prepared.tokens = std::move(prompt.tokens);
   prepared.image_index = std::move(prompt.image_index);
+  prepared.client = request.client;
   prepared.sampling = ResolveSampling(request);
   RETURN_IF_ERROR(CheckSampling(prepared.sampling, parts_.engine->limits().vocab_size));
   // Without sampling all choices are equal: one is computed.

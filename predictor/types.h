@@ -49,6 +49,7 @@ struct GenerateRequest {
   TokenDefaults token_defaults = TokenDefaults::kNone;
   // max_new_tokens is cut to what the prompt leaves of the context, and of the KV cache.
   bool cut_to_context = false;
+  std::string client;  // who asks: clients have equal shares of what there is
 };
 
 enum class FinishReason { kEos, kLength, kStopString, kCanceled, kError };

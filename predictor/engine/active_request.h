@@ -71,6 +71,10 @@ struct ActiveRequest {
   int64_t prompt_done = 0;  // prompt tokens in the arena, those of started steps included
   int64_t length = 0;       // all tokens of each sequence, counted likewise
   int64_t computed = 0;     // first slots of its first extent whose keys and values are final
+  // An older request whose first leader_tokens are this one's too, and which it waits for; null
+  // once there is nothing to wait for.
+  const ActiveRequest* leader = nullptr;
+  int64_t leader_tokens = 0;
   bool samples_on_device = false;  // false: the searches sample, from the logits
   bool ended = false;              // its last event was pushed
   int steps_in_flight = 0;         // the request is removed at 0 only
@@ -97,6 +101,10 @@ struct ActiveRequest {
   bool grows() const { return NumPlaces(request.sampling) == 1; }
   bool finished() const { return ended; }
   bool preempted() const { return !ended && extents.empty(); }
+  // Tokens of its prompt may be the next ones that run.
+  bool runs_prompt() const {
+    return !ended && !extents.empty() && sequences.empty() && leader == nullptr;
+  }
   bool has_ended(int choice) const {
     return finished() || (has_choices() && sequences.at(choice).ended);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The life of a request: Submit, admission, end. What it holds meanwhile is in engine_memory.cc,
-// steps (plan, start, collect, commit) in engine_step.cc.
+// steps in engine_step.cc and engine_commit.cc.
 #include "predictor/engine/engine.h"
 
 #include <algorithm>
@@ -97,7 +97,8 @@ Result<std::shared_ptr<RequestHandle>> Engine::Submit(EngineRequest request) {
     MutexLock lock(mutex_);
     if (stopping_) return Status(ErrorCode::kNotReady, "the server is shutting down");
     if (failed_) return Failed();
-    waiting_.push_back({std::move(request), handle});
+    const std::string client = request.client;
+    waiting_.Push(client, {std::move(request), handle});
     stat_waiting_ = static_cast<int>(waiting_.size());
   }
   work_.NotifyOne();
@@ -160,9 +161,15 @@ void Engine::Abandon() {
   for (const ActiveRequest& active : active_) {
     if (!active.finished()) EndUnstarted(active.handle.get(), Failed());
   }
-  MutexLock lock(mutex_);
-  for (const WaitingRequest& waiting : waiting_) EndUnstarted(waiting.handle.get(), Failed());
-  waiting_.clear();
+  EndAllWaiting(Failed());
+}
+
+void Engine::EndAllWaiting(const Status& why) {
+  const MutexLock lock(mutex_);
+  stat_waiting_ = 0;
+  for (const WaitingRequest& waiting : waiting_.TakeIf([](const auto&) { return true; })) {
+    EndUnstarted(waiting.handle.get(), why);
+  }
 }
 
 void Engine::Work() {
@@ -183,18 +190,16 @@ void Engine::Work() {
 
 // False once the engine stops; requests that were still waiting have then had their last event.
 bool Engine::WaitForWork() {
-  MutexLock lock(mutex_);
-  stat_turn_began_ = RequestHandle::Clock::duration(0);
-  work_.Wait(lock, [this]() IDEFICS_REQUIRES(mutex_) {
-    return stopping_ || !waiting_.empty() || !active_.empty();
-  });
-  stat_turn_began_ = RequestHandle::Clock::now().time_since_epoch();
-  if (!stopping_) return true;
-  stat_waiting_ = 0;
-  for (WaitingRequest& waiting : waiting_) {
-    EndUnstarted(waiting.handle.get(), ShuttingDown());
+  {
+    MutexLock lock(mutex_);
+    stat_turn_began_ = RequestHandle::Clock::duration(0);
+    work_.Wait(lock, [this]() IDEFICS_REQUIRES(mutex_) {
+      return stopping_ || !waiting_.empty() || !active_.empty();
+    });
+    stat_turn_began_ = RequestHandle::Clock::now().time_since_epoch();
+    if (!stopping_) return true;
   }
-  waiting_.clear();
+  EndAllWaiting(ShuttingDown());
   return false;
 }
 
@@ -207,46 +212,48 @@ void Engine::DropCanceled() {
     }
   }
   RemoveFinished();
-  MutexLock lock(mutex_);
-  std::vector<std::shared_ptr<RequestHandle>> dropped;
-  std::erase_if(waiting_, [&](const WaitingRequest& waiting) {
-    if (!waiting.handle->canceled()) return false;
-    dropped.push_back(waiting.handle);
-    return true;
-  });
+  const MutexLock lock(mutex_);
+  const auto dropped =
+      waiting_.TakeIf([](const WaitingRequest& waiting) { return waiting.handle->canceled(); });
   stat_waiting_ = static_cast<int>(waiting_.size());  // before anybody hears of the end
-  for (const auto& handle : dropped) EndUnstarted(handle.get(), canceled);
+  for (const WaitingRequest& waiting : dropped) EndUnstarted(waiting.handle.get(), canceled);
 }
 
-// Admits in order of arrival: a large request at the front is not overtaken, so it cannot starve.
-// Those that were preempted came before all that wait.
+// The clients have turns (FairQueue). Who is next and too large for what is free is not overtaken,
+// so it cannot starve. Those that were preempted came before all that wait.
 void Engine::AdmitWaiting() {
   for (ActiveRequest& active : active_) {
     if (active.preempted() && !Reserve(active)) return;
   }
   while (true) {
-    WaitingRequest next;
+    FairQueue<WaitingRequest>::Taken next;
     {
-      MutexLock lock(mutex_);
+      const MutexLock lock(mutex_);
       stat_waiting_ = static_cast<int>(waiting_.size());
       if (waiting_.empty()) return;
-      next = std::move(waiting_.front());
-      waiting_.pop_front();
+      std::map<std::string, int> places = PlacesOfClients();
+      next = waiting_.Take([&](const std::string& client) { return places[client]; });
     }
     bool admitted = false;
     try {
-      admitted = TryAdmit(next);
+      admitted = TryAdmit(next.item);
     } catch (...) {  // it is in neither list
-      EndUnstarted(next.handle.get(), Failed());
+      EndUnstarted(next.item.handle.get(), Failed());
       throw;
     }
     if (!admitted) {
-      MutexLock lock(mutex_);
-      waiting_.push_front(std::move(next));
+      const MutexLock lock(mutex_);
+      waiting_.PutBack(std::move(next));
       stat_waiting_ = static_cast<int>(waiting_.size());
       return;
     }
   }
+}
+
+std::map<std::string, int> Engine::PlacesOfClients() const {
+  std::map<std::string, int> places;
+  for (const ActiveRequest& active : active_) places[active.request.client] += active.num_places();
+  return places;
 }
 
 bool Engine::TryAdmit(WaitingRequest& waiting) {
@@ -310,6 +317,7 @@ void Engine::Finish(ActiveRequest& active, const Status& status) {
 
 // A request with steps in flight stays: they still write to its slots, before the next owner does.
 void Engine::RemoveFinished() {
+  FollowLeaders();
   active_.remove_if(
       [](const ActiveRequest& active) { return active.finished() && active.steps_in_flight == 0; });
 }

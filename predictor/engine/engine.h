@@ -6,46 +6,22 @@
 #include <atomic>
 #include <deque>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <thread>
 #include <vector>
 
-#include "common/defaults.h"
+#include "common/fair_queue.h"
 #include "common/mutex.h"
 #include "predictor/engine/active_request.h"
+#include "predictor/engine/engine_options.h"
 #include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
 #include "predictor/engine/prefix_cache.h"
 #include "predictor/model/model_runner.h"
 
 namespace idefics {
-
-struct EngineOptions {
-  int max_num_seqs = 0;  // that run at once; each choice and each beam is one; 0: the runner's
-  int max_num_batched_tokens = 512;  // prompt tokens in a step without decode rows
-  int max_prefill_chunk = 0;  // prompt tokens beside decode rows, which they delay; 0: the runner's
-  int max_sequence_tokens = defaults::kMaxSequenceTokens;  // prompt + new tokens of one request
-  int kv_growth = 64;  // new tokens that a request has slots for at first, and at least gets more
-  bool speculation = true;  // guesses are verified, where the host samples and steps are exact
-  // What was computed stays in the arena, for requests that begin alike, until the room is needed.
-  std::optional<bool> prefix_cache;  // nothing: where the runner's steps are exact
-};
-
-struct EngineStats {
-  int running = 0;
-  int waiting = 0;
-  int64_t kv_tokens_used = 0;    // by running requests
-  int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
-  int64_t prefix_tokens = 0;     // that admitted requests found in the arena
-  int64_t image_hits = 0;        // images of admitted requests that were in the image cache
-  int64_t image_misses = 0;      // images of admitted requests that were not
-  int64_t steps = 0;
-  int64_t guesses_right = 0;  // tokens that took no step of their own
-  int64_t preemptions = 0;    // of running requests, which ran their tokens again later
-  bool broken = false;        // the runner will never run again
-  double turn_s = 0;  // since the engine thread began its current round of work; 0: it is idle
-};
 
 class Engine {
  public:
@@ -56,7 +32,7 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Any thread. kInvalidInput or kTooLarge if the request could never run; otherwise it is admitted
-  // in order of arrival, and its last event always comes.
+  // when its client has its turn, and its last event always comes.
   Result<std::shared_ptr<RequestHandle>> Submit(EngineRequest request) IDEFICS_EXCLUDES(mutex_);
 
   // Any thread; takes no lock.
@@ -84,14 +60,18 @@ class Engine {
     std::shared_ptr<RequestHandle> handle;
   };
 
+  // An image of a request that has a slot and is not encoded.
+  struct WantedImage {
+    ActiveRequest* active;
+    size_t index;
+  };
+
   // One request's part of a step.
   struct StepPart {
     ActiveRequest* active;
     size_t rows;
-    int64_t prompt_tokens;  // 0: decode rows
-    bool wants_tokens;
-    size_t guesses;            // behind the last token of a decode row; of a prompt, tokens before
-                               // its last whose logits are wanted
+    int64_t prompt_tokens;     // 0: decode rows
+    size_t num_logits;         // tokens of its rows after which logits, or samples, are wanted
     std::vector<int> choices;  // of each decode row, where the request has several
   };
 
@@ -104,9 +84,11 @@ class Engine {
   void Run();
   void Work();
   void Abandon() IDEFICS_EXCLUDES(mutex_);
+  void EndAllWaiting(const Status& why) IDEFICS_EXCLUDES(mutex_);
   bool WaitForWork() IDEFICS_EXCLUDES(mutex_);
   void DropCanceled() IDEFICS_EXCLUDES(mutex_);
   void AdmitWaiting() IDEFICS_EXCLUDES(mutex_);
+  std::map<std::string, int> PlacesOfClients() const;
   bool TryAdmit(WaitingRequest& waiting);
   std::vector<int64_t> FirstSizes(const EngineRequest& request, int64_t max_tokens) const;
   bool HasRoom(const std::vector<int64_t>& sizes) const;
@@ -115,6 +97,9 @@ class Engine {
   Reuse FindReuse(const ActiveRequest& active);
   bool AllocateExtents(ActiveRequest& active, Reuse* reuse);
   void KeepPrefix(ActiveRequest& active);
+  void FindLeader(ActiveRequest& active);
+  void FollowLeaders();
+  void TakeFound(ActiveRequest& active);
   int64_t GrowthReserve() const;
   void Release(ActiveRequest& active);
   void MakeRoom();
@@ -125,16 +110,20 @@ class Engine {
   bool PinImages(ActiveRequest& active);
   void UnpinImages(ActiveRequest& active);
   void ContinueImages();
-  bool EncodePart(ActiveRequest& active, bool wait);
+  bool IsBegun(const WantedImage& wanted) const;
+  WantedImage NextImage(const std::vector<WantedImage>& wanted);
+  void EncodePart(const WantedImage& wanted, bool begin, bool wait);
   int64_t ReadyTokens(const ActiveRequest& active) const;
   void TakeStep();
   bool CanScheduleAsync() const;
   StepPlan Plan();
   void StartChoices(ActiveRequest& active) const;
-  void PlanPrompt(ActiveRequest& active, int64_t* budget, StepPlan* plan);
+  void PlanPrompts(int64_t budget, StepPlan* plan);
+  int64_t TokensToRun(const ActiveRequest& active) const;
+  void PlanPrompt(ActiveRequest& active, int64_t count, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
   bool MayGuess(const ActiveRequest& active) const;
-  void PlanGuesses(ActiveRequest& active, StepPart* part, StepRow* row) const;
+  void PlanGuesses(ActiveRequest& active, StepRow* row) const;
   void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);
   void Start(StepPlan plan);
   void StartInHalves(const StepPlan& plan);
@@ -167,6 +156,8 @@ class Engine {
   ImageCache images_;
   std::list<ActiveRequest> active_;
   Encoding encoding_;
+  std::map<std::string, int64_t> image_turns_;  // the last one of each client that wants an image
+  int64_t num_image_turns_ = 0;
   std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
   StepOutput output_;                            // reused
   int64_t steps_ = 0;
@@ -176,7 +167,7 @@ class Engine {
 
   Mutex mutex_;
   CondVar work_;
-  std::deque<WaitingRequest> waiting_ IDEFICS_GUARDED_BY(mutex_);
+  FairQueue<WaitingRequest> waiting_ IDEFICS_GUARDED_BY(mutex_);
   bool stopping_ IDEFICS_GUARDED_BY(mutex_) = false;
   bool failed_ IDEFICS_GUARDED_BY(mutex_) = false;
 

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a request holds while it runs: an extent of the KV arena, which grows with its answer, and
-// slots of the image cache, while its prompt needs them.
+// The extent of the KV arena that a request holds while it runs, and that grows with its answer.
 #include <algorithm>
 #include <numeric>
 
@@ -8,13 +7,6 @@
 #include "predictor/engine/engine.h"
 
 namespace idefics {
-namespace {
-
-// A common beginning shorter than this is computed again.
-constexpr int64_t kLeastReused = 8;
-
-}  // namespace
-
 // The extents of a request that begins, or begins again. max_tokens: of one sequence.
 std::vector<int64_t> Engine::FirstSizes(const EngineRequest& request, int64_t max_tokens) const {
   if (NumPlaces(request.sampling) > 1) return ExtentSizes(request);
@@ -42,7 +34,9 @@ bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
   active.prompt_done = active.length = active.computed = reuse.tokens;
   bool reserved = AllocateExtents(active, &reuse);
   const bool copies = reserved && reuse.tokens > 0 && !reuse.adopted;
-  if (reserved && !PinImages(active)) {
+  if (reserved) FindLeader(active);
+  // Who waits for another one's tokens must not hold what that waits for.
+  if (reserved && active.leader == nullptr && !PinImages(active)) {
     if (reuse.adopted) KeepPrefix(active);  // it came from there
     reserved = false;
   }
@@ -57,23 +51,6 @@ bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
   Release(active);
   active.prompt_done = active.length = active.computed = 0;
   return false;
-}
-
-// The longest beginning of the prompt in the arena, but for the last token, which runs so that
-// there are logits.
-Engine::Reuse Engine::FindReuse(const ActiveRequest& active) {
-  if (!*options_.prefix_cache || active.scores_prompt()) return {};
-  const int64_t limit = active.seen.size() - 1;
-  const PrefixCache::Match match = cached_.Find(active.seen, limit);
-  Reuse reuse{match.tokens, match.entry == nullptr ? 0 : match.entry->start, match.entry};
-  for (ActiveRequest& other : active_) {
-    const int64_t most = std::min(limit, other.computed);
-    if (other.extents.empty() || most <= reuse.tokens) continue;
-    other.LearnTokens();
-    const int64_t common = std::min(most, other.seen.CommonWith(active.seen));
-    if (common > reuse.tokens) reuse = {common, other.extents.front(), nullptr};
-  }
-  return reuse.tokens < kLeastReused ? Reuse{} : reuse;
 }
 
 // The caller releases what was allocated where it was not all. The extent of a cached prefix itself
@@ -101,15 +78,6 @@ bool Engine::AllocateExtents(ActiveRequest& active, Reuse* reuse) {
   return true;
 }
 
-// What the request computed stays in the arena until somebody needs the room.
-void Engine::KeepPrefix(ActiveRequest& active) {
-  if (!*options_.prefix_cache || active.extents.empty()) return;
-  if (active.computed < kLeastReused) return;
-  active.LearnTokens();
-  cached_.Insert(active.seen.First(active.computed), active.extents.front());
-  active.extents.front() = kFreedExtent;
-}
-
 // What stays free beside a request that begins, so that those who run can grow for a while before
 // one of them is preempted.
 int64_t Engine::GrowthReserve() const {
@@ -127,6 +95,7 @@ void Engine::Release(ActiveRequest& active) {
     if (extent != kFreedExtent) extents_.Free(extent);
   }
   active.extents.clear();
+  active.leader = nullptr;
   for (ImageUse& image : active.images) {
     if (image.slot >= 0) images_.Unpin(image.slot);
     image.slot = -1;
@@ -198,80 +167,6 @@ void Engine::PreemptYoungest() {
   Release(*youngest);
   youngest->StartAgain();
   ++preemptions_;
-}
-
-// Pins the images that the prompt's next tokens see, in their order, while there are slots. False:
-// there is none for the first.
-bool Engine::PinImages(ActiveRequest& active) {
-  bool first = true;
-  for (size_t i = 0; i < active.images.size(); ++i) {
-    ImageUse& image = active.images[i];
-    if (!active.Needs(i)) continue;
-    if (image.slot < 0) {
-      const auto slot = images_.Pin(active.request.images[i].sha256);
-      if (!slot) return !first;
-      image.slot = *slot;
-    }
-    first = false;
-  }
-  return true;
-}
-
-// Those that no further token sees.
-void Engine::UnpinImages(ActiveRequest& active) {
-  for (size_t i = 0; i < active.images.size(); ++i) {
-    ImageUse& image = active.images[i];
-    if (image.slot < 0 || active.Needs(i)) continue;
-    images_.Unpin(image.slot);
-    image.slot = -1;
-  }
-}
-
-// Prompt tokens up to the first one whose image is not encoded.
-int64_t Engine::ReadyTokens(const ActiveRequest& active) const {
-  auto ready = static_cast<int64_t>(active.request.tokens.size());
-  for (size_t i = 0; i < active.images.size(); ++i) {
-    const ImageUse& image = active.images[i];
-    if (!active.Needs(i) || (image.slot >= 0 && images_.encoded(image.slot))) continue;
-    ready = std::min(ready, std::max(image.begin, active.prompt_done));
-  }
-  return ready;
-}
-
-// Encodes a part of the first image, in order of arrival of their requests, that is not in the
-// cache.
-void Engine::ContinueImages() {
-  const auto can_run = [&](const ActiveRequest& active) {
-    if (active.finished() || active.preempted()) return false;
-    return !active.sequences.empty() || ReadyTokens(active) > active.prompt_done;
-  };
-  const bool wait = in_flight_.empty() && std::none_of(active_.begin(), active_.end(), can_run);
-  for (ActiveRequest& active : active_) {
-    if (active.finished() || active.preempted() || !active.sequences.empty()) continue;
-    (void)PinImages(active);
-    if (EncodePart(active, wait)) return;
-  }
-}
-
-// False: all images that the request has pinned are encoded.
-bool Engine::EncodePart(ActiveRequest& active, bool wait) {
-  for (size_t i = 0; i < active.images.size(); ++i) {
-    const int32_t slot = active.images[i].slot;
-    if (slot < 0 || images_.encoded(slot)) continue;
-    const EngineImage& image = active.request.images[i];
-    Status status;
-    if (encoding_.slot != slot || encoding_.sha256 != image.sha256) {
-      encoding_ = {image.sha256, slot};
-      status = runner_->BeginImage(image.pixels, slot);
-    }
-    const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
-    if (done.ok() && !*done) return true;
-    encoding_ = {};
-    images_.SetEncoded(slot, done.ok());
-    if (!done.ok()) Finish(active, done.status());
-    return true;
-  }
-  return false;
 }
 
 }  // namespace idefics

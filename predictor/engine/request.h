@@ -26,6 +26,7 @@ struct EngineRequest {
   std::vector<int32_t> image_index;  // per token: index into images, -1 = sees none
   std::vector<EngineImage> images;
   SamplingParams sampling;
+  std::string client;  // clients have equal shares (README.md#shares)
 };
 
 struct TokenEvent {

@@ -28,25 +28,21 @@ std::string_view BearerOf(const HttpRequest& request) {
   return key.substr(std::min(key.find_first_not_of(' '), key.size()));
 }
 
-// Looks at every byte of every one.
-bool HoldsDigest(const std::vector<std::string>& digests, const std::string& digest) {
-  bool found = false;
-  for (const std::string& known : digests) {
-    size_t difference = known.size() ^ digest.size();
-    for (size_t i = 0; i < known.size() && i < digest.size(); ++i) {
-      difference |= static_cast<unsigned char>(known[i] ^ digest[i]);
-    }
-    found |= difference == 0;
+// Looks at every byte.
+bool SameDigest(const std::string& known, const std::string& digest) {
+  size_t difference = known.size() ^ digest.size();
+  for (size_t i = 0; i < known.size() && i < digest.size(); ++i) {
+    difference |= static_cast<unsigned char>(known[i] ^ digest[i]);
   }
-  return found;
+  return difference == 0;
 }
 
 }  // namespace
 
-Result<ApiKeys::Digests> ApiKeys::ReadFile(const std::string& path) {
+Result<ApiKeys::Keys> ApiKeys::ReadFile(const std::string& path) {
   std::ifstream file(path);
   if (!file) return Status::InvalidInput("--api-key-file: " + path + " cannot be read");
-  Digests digests;
+  Keys keys;
   int number = 0;
   for (std::string line; std::getline(file, line);) {
     ++number;
@@ -57,17 +53,19 @@ Result<ApiKeys::Digests> ApiKeys::ReadFile(const std::string& path) {
       return Status::InvalidInput("--api-key-file: line " + std::to_string(number) + " of " + path +
                                   " is not NAME:KEY");
     }
-    digests.push_back(DigestOf(std::string_view(line).substr(colon + 1)));
+    keys.push_back({DigestOf(std::string_view(line).substr(colon + 1)), line.substr(0, colon)});
   }
-  if (digests.empty()) return Status::InvalidInput("--api-key-file: " + path + " holds no key");
-  return digests;
+  if (keys.empty()) return Status::InvalidInput("--api-key-file: " + path + " holds no key");
+  return keys;
 }
 
 Result<std::unique_ptr<ApiKeys>> ApiKeys::Load(const std::string& keys, std::string file) {
-  Digests given;
+  Keys given;
   std::istringstream in(keys);
   for (std::string key; std::getline(in, key, ',');) {
-    if (!key.empty()) given.push_back(DigestOf(key));
+    if (key.empty()) continue;
+    const std::string digest = DigestOf(key);
+    given.push_back({digest, digest});
   }
   if (given.empty() && !keys.empty()) return Status::InvalidInput("--api-key holds no key");
   std::unique_ptr<ApiKeys> loaded(new ApiKeys(std::move(given), std::move(file)));
@@ -76,28 +74,31 @@ Result<std::unique_ptr<ApiKeys>> ApiKeys::Load(const std::string& keys, std::str
 }
 
 Status ApiKeys::Reload() {
-  Digests all = given_;
+  Keys all = given_;
   if (!file_.empty()) {
-    ASSIGN_OR_RETURN(Digests read, ReadFile(file_));
+    ASSIGN_OR_RETURN(Keys read, ReadFile(file_));
     all.insert(all.end(), read.begin(), read.end());
   }
   const MutexLock lock(mutex_);
-  digests_ = std::make_shared<const Digests>(std::move(all));
+  keys_ = std::make_shared<const Keys>(std::move(all));
   return Status::Ok();
 }
 
-bool ApiKeys::empty() const {
+std::shared_ptr<const ApiKeys::Keys> ApiKeys::Current() const {
   const MutexLock lock(mutex_);
-  return digests_->empty();
+  return keys_;
 }
 
-bool ApiKeys::Allows(const HttpRequest& request) const {
-  std::shared_ptr<const Digests> digests;
-  {
-    const MutexLock lock(mutex_);
-    digests = digests_;
+bool ApiKeys::empty() const { return Current()->empty(); }
+
+std::optional<std::string> ApiKeys::OwnerOf(const HttpRequest& request) const {
+  const std::string digest = DigestOf(BearerOf(request));
+  const Key* found = nullptr;
+  const std::shared_ptr<const Keys> keys = Current();
+  for (const Key& key : *keys) {
+    if (SameDigest(key.digest, digest)) found = &key;
   }
-  return digests->empty() || HoldsDigest(*digests, DigestOf(BearerOf(request)));
+  return found == nullptr ? std::nullopt : std::optional(found->owner);
 }
 
 }  // namespace idefics

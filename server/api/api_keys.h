@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,22 +23,27 @@ class ApiKeys {
   // Reads the file again. Where that fails the keys stay as they are.
   Status Reload() IDEFICS_EXCLUDES(mutex_);
 
-  // Whether the request has one of the keys: "Bearer KEY". True for all where there are no keys.
-  // Takes the same time for each wrong key.
-  bool Allows(const HttpRequest& request) const IDEFICS_EXCLUDES(mutex_);
+  // Whose key the request has ("Bearer KEY"): its NAME, or what stands for a key without one.
+  // nullopt: it has none of the keys. Takes the same time for each wrong key. REQUIRES: !empty().
+  std::optional<std::string> OwnerOf(const HttpRequest& request) const IDEFICS_EXCLUDES(mutex_);
 
   bool empty() const IDEFICS_EXCLUDES(mutex_);
 
  private:
-  using Digests = std::vector<std::string>;  // sha256 of each key: what is compared
+  struct Key {
+    std::string digest;  // sha256: what is compared
+    std::string owner;
+  };
+  using Keys = std::vector<Key>;
 
-  ApiKeys(Digests given, std::string file) : given_(std::move(given)), file_(std::move(file)) {}
-  static Result<Digests> ReadFile(const std::string& path);
+  ApiKeys(Keys given, std::string file) : given_(std::move(given)), file_(std::move(file)) {}
+  static Result<Keys> ReadFile(const std::string& path);
+  std::shared_ptr<const Keys> Current() const IDEFICS_EXCLUDES(mutex_);
 
-  const Digests given_;
+  const Keys given_;
   const std::string file_;
   mutable Mutex mutex_;
-  std::shared_ptr<const Digests> digests_ IDEFICS_GUARDED_BY(mutex_);
+  std::shared_ptr<const Keys> keys_ IDEFICS_GUARDED_BY(mutex_);
 };
 
 }  // namespace idefics

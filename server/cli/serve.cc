@@ -113,7 +113,7 @@ class Server {
     router_.SetObserver([this](std::string_view method, std::string_view route, int status) {
       http_metrics_.Count(method, route, status);
     });
-    router_.SetGuard([this](const HttpRequest& request) -> std::optional<HttpResponse> {
+    router_.SetGuard([this](HttpRequest& request) -> std::optional<HttpResponse> {
       if (auto answer = cors_.Preflight(request)) return answer;
       if (has_playground_) {
         if (auto answer = playground_.Welcome(request)) return answer;
@@ -206,12 +206,15 @@ class Server {
     return options;
   }
 
-  std::optional<HttpResponse> CheckKey(const HttpRequest& request) const {
+  std::optional<HttpResponse> CheckKey(HttpRequest& request) const {
     // Probes have no keys, and a browser needs the page to be given one.
     const bool open = ProbeRoutes::IsProbe(request.path) || request.path == "/metrics" ||
                       (has_playground_ && PlaygroundRoutes::Owns(request.path));
-    if (open || keys_->Allows(request)) return std::nullopt;
-    return KeyRefusal(request);
+    if (open || keys_->empty()) return std::nullopt;
+    auto owner = keys_->OwnerOf(request);
+    if (!owner) return KeyRefusal(request);
+    request.client = std::move(*owner);
+    return std::nullopt;
   }
 
   void SetUp(const std::stop_token& stop) {

@@ -74,6 +74,7 @@ class Connection {
   // The peer closed its sending side, or the connection is broken.
   bool PeerGone() const;
 
+  std::string peer_name;  // listener.h
   std::atomic<State> state{State::kParked};
   Clock::time_point deadline;          // of every state but kRunning; written by the owner
   Clock::time_point since;             // when it was parked or began to linger

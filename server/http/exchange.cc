@@ -43,6 +43,7 @@ bool RunExchange(Connection& connection, const RequestHead& head, const Router& 
   ConnectionPeer peer(connection, body, options);
   request.peer = &peer;
   ReadHead(head, &request);
+  request.client = connection.peer_name;
   HttpResponse response = router.Route(request);
   body.SkipShort();  // an early refusal need not cost the connection
   const bool ends_by_closing = response.stream != nullptr && head.http_1_0;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "common/caught.h"
+#include "server/http/listener.h"
 #include "server/http/request_guard.h"
 #include "server/http/response_writer.h"
 
@@ -112,9 +113,12 @@ void HttpServer::Loop::Accept() {
   for (int i = 0; i < 256; ++i) {  // a burst of connects must not keep the loop from the others
     const bool full = static_cast<int>(connections_.size()) >= options_.max_connections;
     if (full && !MakeRoom()) return PauseAccepting(true);  // until the next sweep has closed some
-    const int fd = accept4(listener_, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    sockaddr_storage peer{};
+    socklen_t size = sizeof peer;
+    const int fd =
+        accept4(listener_, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd >= 0) {
-      AddConnection(fd);
+      AddConnection(fd, PeerName(peer));
       continue;
     }
     const bool no_room = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
@@ -123,8 +127,9 @@ void HttpServer::Loop::Accept() {
   }
 }
 
-void HttpServer::Loop::AddConnection(int fd) {
+void HttpServer::Loop::AddConnection(int fd, std::string peer_name) {
   auto made = std::make_unique<Connection>(fd);  // closes it
+  made->peer_name = std::move(peer_name);
   const int on = 1;
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   made->memory = ByteBudget::Share(options_.memory);

@@ -39,7 +39,7 @@ class HttpServer::Loop {
   void HandleEvent(int fd, uint32_t events);
   void HandleConnection(Connection& connection);
   void Accept();
-  void AddConnection(int fd);
+  void AddConnection(int fd, std::string peer_name);
   bool MakeRoom();
   void PauseAccepting(bool pause);
   void OnBytes(Connection& connection);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The socket that a server accepts on. Start-up only.
+// The socket that a server accepts on, and who comes to it.
 #pragma once
+
+#include <sys/socket.h>
 
 #include <string>
 
@@ -17,5 +19,9 @@ Result<int> Listen(const std::string& host, int port);
 
 int BoundPort(int fd);
 bool IsBoundToLoopback(int fd);
+
+// Whose connection it is: an IPv4 address, or the network of an IPv6 one (/64: whoever has one such
+// address has them all). Behind a proxy it is the proxy's.
+std::string PeerName(const sockaddr_storage& peer);
 
 }  // namespace idefics

@@ -45,6 +45,7 @@ struct HttpRequest {
   std::string path;   // as sent, still percent-encoded, without the query
   std::string query;  // without '?'
   HttpHeaders headers;
+  std::string client;  // who asks: its address (PeerName), until who guards the server knows better
   std::vector<std::string> path_parameters;  // decoded values of the route's {names}, in order
   HttpPeer* peer = nullptr;
   ByteBudget::Share memory{};  // for its body; goes on with what is made of that

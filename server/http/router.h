@@ -29,8 +29,8 @@ class Router {
   using ErrorWriter = std::function<std::optional<HttpResponse>(const HttpRequest&, int status)>;
   void AddErrors(ErrorWriter writer) { error_writers_.push_back(std::move(writer)); }
 
-  // Asked before each route; what it returns is the answer.
-  using Guard = std::function<std::optional<HttpResponse>(const HttpRequest&)>;
+  // Asked before each route; what it returns is the answer. It may set the request's client.
+  using Guard = std::function<std::optional<HttpResponse>(HttpRequest&)>;
   void SetGuard(Guard guard) { guard_ = std::move(guard); }
 
   // Sees every answer before it is sent.

@@ -39,6 +39,7 @@ class Job {
   Job(JobSpec spec, size_t replay_capacity)
       : id_(std::move(spec.id)),
         context_(std::move(spec.context)),
+        client_(spec.task.request.client),
         memory_(std::move(spec.memory)),
         max_queued_(spec.max_queued),
         log_(replay_capacity),
@@ -46,6 +47,7 @@ class Job {
 
   const std::string& id() const { return id_; }
   const ApiContext* context() const { return context_.get(); }
+  const std::string& client() const { return client_; }  // who asks
   std::optional<int> max_queued() const { return max_queued_; }
   EventLog& log() { return log_; }
   const EventLog& log() const { return log_; }
@@ -89,6 +91,7 @@ class Job {
  private:
   const std::string id_;
   const std::shared_ptr<const ApiContext> context_;
+  const std::string client_;
   const TaskClocks::Clock::time_point received_ = TaskClocks::Clock::now();
   const JobView::WallTime received_at_ = std::chrono::system_clock::now();
   ByteBudget::Share memory_;

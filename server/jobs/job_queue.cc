@@ -14,20 +14,37 @@ constexpr auto kCancelTime = std::chrono::seconds(5);  // for canceled jobs to e
 
 }  // namespace
 
+bool JobQueue::IsFullFor(const Job& job) const {
+  const int limit = job.max_queued().value_or(max_queued_);
+  if (num_queued() < limit) return false;
+  const bool others_have_more = queue_.NumOf(job.client()) == 0 && queue_.longest_line() > 1;
+  return !others_have_more || num_queued() >= 2 * limit;
+}
+
+void JobQueue::TakeSlot(const Job& job) {
+  ++used_slots_;
+  ++slots_of_[job.client()];
+}
+
+void JobQueue::GiveSlotBack(const Job& job) {
+  --used_slots_;
+  const auto slots = slots_of_.find(job.client());
+  if (--slots->second == 0) slots_of_.erase(slots);
+}
+
 JobQueue::Claim JobQueue::Enter(std::shared_ptr<Job> job) {
   const MutexLock lock(mutex_);
   const auto found = in_flight_.find(job->id());
   if (found != in_flight_.end()) return {Place::kInFlight, found->second};
   if (closed_) return {Place::kClosed, nullptr};
   const bool has_slot = used_slots_ < max_slots_;
-  if (!has_slot && num_queued() >= job->max_queued().value_or(max_queued_))
-    return {Place::kFull, nullptr};
+  if (!has_slot && IsFullFor(*job)) return {Place::kFull, nullptr};
   in_flight_[job->id()] = job;
   if (has_slot) {
-    ++used_slots_;
+    TakeSlot(*job);
     return {Place::kSlot, std::move(job)};
   }
-  queue_.push_back(job);
+  queue_.Push(job->client(), job);
   ++num_queued_;
   return {Place::kQueued, std::move(job)};
 }
@@ -55,11 +72,14 @@ std::shared_ptr<Job> JobQueue::Complete(const std::shared_ptr<Job>& job, const S
   Dropped dropped;  // destroyed after the lock
   const MutexLock lock(mutex_);
   NotePace();
-  if (queue_.empty()) {
-    --used_slots_;
-  } else {
-    next = std::move(queue_.front());
-    queue_.pop_front();
+  GiveSlotBack(*job);
+  if (!queue_.empty()) {
+    const auto held = [this](const std::string& client) IDEFICS_REQUIRES(mutex_) {
+      const auto slots = slots_of_.find(client);
+      return slots == slots_of_.end() ? 0 : slots->second;
+    };
+    next = queue_.Take(held).item;
+    TakeSlot(*next);
     --num_queued_;
   }
   dropped = Retire(job, status);
@@ -70,9 +90,7 @@ void JobQueue::Cancel(const std::shared_ptr<Job>& job) {
   job->RequestStop();
   Dropped dropped;  // destroyed after the lock
   const MutexLock lock(mutex_);
-  const auto found = std::find(queue_.begin(), queue_.end(), job);
-  if (found == queue_.end()) return;
-  queue_.erase(found);
+  if (queue_.TakeIf([&](const auto& waiting) { return waiting == job; }).empty()) return;
   dropped = RetireWaiting(job, Status(ErrorCode::kCanceled, "canceled before it began"));
 }
 
@@ -81,13 +99,8 @@ void JobQueue::EndOlder(TaskClocks::Clock::time_point time, const Status& why, W
   Dropped dropped;  // destroyed after the lock
   {
     const MutexLock lock(mutex_);
-    for (auto it = queue_.begin(); it != queue_.end();) {
-      if ((*it)->received() >= time) {
-        ++it;
-        continue;
-      }
-      const std::shared_ptr<Job> job = *it;
-      it = queue_.erase(it);
+    for (const auto& job :
+         queue_.TakeIf([&](const auto& waiting) { return waiting->received() < time; })) {
       for (auto& gone : RetireWaiting(job, why)) dropped.push_back(std::move(gone));
     }
     if (which == Which::kAll) {

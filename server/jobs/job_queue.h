@@ -13,6 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "common/fair_queue.h"
 #include "common/mutex.h"
 #include "server/jobs/job.h"
 #include "server/jobs/job_metrics.h"
@@ -35,8 +36,10 @@ class JobQueue {
 
   static constexpr size_t kMaxFinishedBytes = 64 << 20;
 
-  // `max_queued` jobs may wait for a slot, in order of arrival. `max_finished_bytes`: of those that
-  // are kept to be looked up. `metrics` counts those that end without a slot; nullptr: nobody does.
+  // `max_queued` jobs may wait for a slot, each client's in order of arrival, the clients' in turn
+  // (FairQueue). While several of one client wait, a client of which none does finds a place also
+  // behind these, up to as many again. `max_finished_bytes`: of those that are kept to be looked
+  // up. `metrics` counts those that end without a slot; nullptr: nobody does.
   explicit JobQueue(int max_queued = 0, size_t max_finished_bytes = kMaxFinishedBytes,
                     JobMetrics* metrics = nullptr)
       : max_queued_(max_queued), max_finished_bytes_(max_finished_bytes), metrics_(metrics) {}
@@ -92,6 +95,9 @@ class JobQueue {
       IDEFICS_REQUIRES(mutex_);
   Dropped DropOld() IDEFICS_REQUIRES(mutex_);
   void NotePace() IDEFICS_REQUIRES(mutex_);
+  bool IsFullFor(const Job& job) const IDEFICS_REQUIRES(mutex_);
+  void TakeSlot(const Job& job) IDEFICS_REQUIRES(mutex_);
+  void GiveSlotBack(const Job& job) IDEFICS_REQUIRES(mutex_);
 
   const int max_queued_;
   const size_t max_finished_bytes_;
@@ -103,7 +109,8 @@ class JobQueue {
   mutable Mutex mutex_;
   CondVar drained_;
   std::unordered_map<std::string, std::shared_ptr<Job>> in_flight_ IDEFICS_GUARDED_BY(mutex_);
-  std::deque<std::shared_ptr<Job>> queue_ IDEFICS_GUARDED_BY(mutex_);
+  FairQueue<std::shared_ptr<Job>> queue_ IDEFICS_GUARDED_BY(mutex_);
+  std::unordered_map<std::string, int> slots_of_ IDEFICS_GUARDED_BY(mutex_);  // clients with some
   std::deque<Finished> finished_ IDEFICS_GUARDED_BY(mutex_);
   size_t finished_bytes_ IDEFICS_GUARDED_BY(mutex_) = 0;
   bool closed_ IDEFICS_GUARDED_BY(mutex_) = false;

@@ -221,6 +221,83 @@ TEST_CASE("a request that runs lends its beginning to others", "[prefix-cache][c
   CHECK(second->cached_tokens() >= 40);
 }
 
+// Requests that are all submitted before the first step runs.
+class Together {
+ public:
+  explicit Together(RunnerLimits limits = ToyLimits()) : toy_({}, limits) {
+    toy_.runner->set_observer([this](std::span<const StepRow> rows) {
+      while (!go_on_) std::this_thread::yield();
+      for (const StepRow& row : rows) tokens_ += static_cast<int>(row.tokens.size());
+    });
+  }
+  std::shared_ptr<RequestHandle> Submit(const EngineRequest& request) {
+    auto handle = *toy_.engine->Submit(request);
+    if (num_submitted_++ == 0) {  // the others find it admitted
+      while (handle->admitted_at() == RequestHandle::Clock::time_point{}) std::this_thread::yield();
+    }
+    return handle;
+  }
+  void GoOn() { go_on_ = true; }
+  ToyRunner& runner() { return *toy_.runner; }
+  int tokens() const { return tokens_; }
+
+ private:
+  std::atomic<bool> go_on_ = false;
+  std::atomic<int> tokens_ = 0;
+  int num_submitted_ = 0;
+  ToyEngine toy_;  // last: its thread uses the others
+};
+
+TEST_CASE("of requests that begin alike and come together one computes the beginning",
+          "[prefix-cache][contract.leader]") {
+  RunnerLimits limits = ToyLimits(GENERATE(false, true));
+  limits.image_cache_slots = GENERATE(1, 4);
+  Together together(limits);
+  const EngineRequest shots = ToyRequest(1, 60, 1, /*image=*/0);
+  std::vector<EngineRequest> requests;
+  std::vector<std::shared_ptr<RequestHandle>> handles;
+  for (int i = 0; i < 5; ++i) requests.push_back(Ending(shots, i, 4));
+  requests[3].sampling.num_beams = 2;
+  requests[4].images.push_back(ToyImage(5));
+  requests[4].image_index.back() = 1;
+  for (const EngineRequest& request : requests) handles.push_back(together.Submit(request));
+  together.GoOn();
+  for (size_t i = 0; i < requests.size(); ++i) {
+    CHECK(Collect(*handles[i]).tokens == RunFromScratch(requests[i]).tokens);
+    CHECK(handles[i]->cached_tokens() == (i == 0 ? 0 : 60));
+  }
+  CHECK(together.tokens() == 60 + 5 * 4);
+  CHECK(together.runner().images_encoded() == 2);
+}
+
+TEST_CASE("whoever waits for another's beginning goes on where that ends or fails",
+          "[prefix-cache][contract.leader]") {
+  Together together;
+  const EngineRequest shots = ToyRequest(1, 60, 1);
+  const auto leader = together.Submit(Ending(shots, 1, 4));
+  const auto next = together.Submit(Ending(shots, 2, 4));
+  const auto last = together.Submit(Ending(shots, 3, 4));
+  SECTION("by a cancel") {
+    leader->Cancel();
+    together.GoOn();
+    (void)Collect(*leader);
+  }
+  SECTION("by a cancel of it and of the next") {
+    leader->Cancel();
+    next->Cancel();
+    together.GoOn();
+  }
+  SECTION("by a step that fails") {
+    together.runner().set_late_fault([](int64_t step) {
+      return step == 1 ? Status::Internal("the device is gone") : Status::Ok();
+    });
+    together.GoOn();
+    CHECK(!Collect(*leader).status.ok());
+    CHECK(Collect(*next).status.ok());
+  }
+  CHECK(Collect(*last).tokens == RunFromScratch(Ending(shots, 3, 4)).tokens);
+}
+
 TEST_CASE("what is cached makes room for whoever needs it, the least recently used first",
           "[prefix-cache][contract.idle]") {
   RunnerLimits limits = ToyLimits();

@@ -32,6 +32,7 @@ EngineRequest Continue(Random& random, const EngineRequest& of, int length) {
   request.tokens.assign(of.tokens.begin(), of.tokens.begin() + length);
   request.image_index.assign(of.image_index.begin(), of.image_index.begin() + length);
   request.images = of.images;
+  request.client = std::string(1, static_cast<char>('a' + random() % 3));
   int32_t image = request.image_index.empty() ? -1 : request.image_index.back();
   for (int rest = Between(random, 1, 12); rest > 0; --rest) {
     if (random() % 8 == 0) {
@@ -106,6 +107,7 @@ class Session {
   void Run() {
     for (int i = Between(random_, 1, 8); i > 0; --i) {
       Send();
+      if (random_() % 4 == 0) Send();  // together
       if (random_() % 3 == 0) {
         std::this_thread::sleep_for(std::chrono::microseconds(random_() % 200));
       }

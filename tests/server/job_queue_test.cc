@@ -29,6 +29,48 @@ TEST_CASE("slots first, then the queue in order of arrival, then no place", "[jo
   CHECK(queue.num_queued() == 1);
 }
 
+std::shared_ptr<Job> Of(const std::string& client, const std::string& id) {
+  JobSpec spec{id, Task(), nullptr};
+  spec.task.request.client = client;
+  return std::make_shared<Job>(std::move(spec), 16);
+}
+
+TEST_CASE("clients have slots in turn, whoever holds fewest first", "[jobs]") {
+  JobQueue queue(20);
+  queue.SetMaxSlots(2);
+  const auto first = Of("many", "m1");
+  const auto second = Of("many", "m2");
+  queue.Enter(first);
+  queue.Enter(second);
+  for (const char* id : {"m3", "m4", "m5"}) queue.Enter(Of("many", id));
+  for (const char* id : {"o1", "o2"}) queue.Enter(Of("one", id));
+  const auto third = queue.Complete(first, Status::Ok());
+  CHECK(third->id() == "o1");
+  CHECK(queue.Complete(second, Status::Ok())->id() == "m3");
+  CHECK(queue.Complete(third, Status::Ok())->id() == "o2");
+  CHECK(queue.used_slots() == 2);
+}
+
+TEST_CASE("a queue that one client has filled has a place for another, up to twice its size",
+          "[jobs]") {
+  JobQueue queue(2);
+  queue.SetMaxSlots(1);
+  queue.Enter(Of("many", "m1"));
+  const auto waiting = Of("many", "m2");
+  queue.Enter(waiting);
+  queue.Enter(Of("many", "m3"));
+  CHECK(queue.Enter(Of("many", "m4")).place == Place::kFull);
+  CHECK(queue.Enter(Of("one", "o1")).place == Place::kQueued);
+  CHECK(queue.Enter(Of("one", "o2")).place == Place::kFull);
+  CHECK(queue.Enter(Of("two", "t1")).place == Place::kQueued);
+  CHECK(queue.Enter(Of("three", "x1")).place == Place::kFull);
+  SECTION("but not where each client has one waiting") {
+    queue.Cancel(waiting);
+    CHECK(queue.num_queued() == 3);
+    CHECK(queue.Enter(Of("three", "x1")).place == Place::kFull);
+  }
+}
+
 TEST_CASE("an id in flight gives the job that runs", "[jobs]") {
   JobQueue queue;
   queue.SetMaxSlots(2);

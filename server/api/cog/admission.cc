@@ -68,8 +68,9 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
     }
   }
   std::string id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
-  return JobSpec{std::move(id), ParseInput(input.values, InputOrigin::kHttp), std::move(context),
-                 std::move(request.memory)};
+  Task task = ParseInput(input.values, InputOrigin::kHttp);
+  task.request.client = request.client;
+  return JobSpec{std::move(id), std::move(task), std::move(context), std::move(request.memory)};
 }
 
 void Admission::WatchForWebhook(const std::shared_ptr<Job>& job) {

@@ -55,7 +55,7 @@ HttpResponse CompletionRoutes::Complete(HttpRequest& request, Form form) {
   auto& wanted = std::get<CompletionRequest>(read);
   if (form == Form::kResponse) return Respond(std::move(wanted), request);
   AnswerHead head = MakeAnswerHead(wanted, options_);
-  auto submitted = SubmitAll(std::move(wanted.prompts), head.id, std::move(request.memory));
+  auto submitted = SubmitAll(std::move(wanted.prompts), head.id, request);
   if (const auto* error = std::get_if<OpenAiError>(&submitted)) return ErrorResponse(*error);
   const auto& jobs = std::get<Jobs>(submitted);
   if (wanted.stream) {
@@ -68,7 +68,7 @@ HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& re
   std::vector<GenerateRequest> prompts = std::move(wanted.prompts);
   const auto writer =
       std::make_shared<ResponseWriter>(std::move(wanted), options_.served_models.front());
-  auto result = SubmitAll(std::move(prompts), writer->id(), std::move(request.memory));
+  auto result = SubmitAll(std::move(prompts), writer->id(), request);
   if (const auto* error = std::get_if<OpenAiError>(&result)) return ErrorResponse(*error);
   const JobService::Submitted& submitted = std::get<Jobs>(result).front();
   if (!writer->wanted().stream) {
@@ -86,14 +86,15 @@ void CompletionRoutes::CancelAll(const Jobs& jobs) {
 }
 
 std::variant<CompletionRoutes::Jobs, OpenAiError> CompletionRoutes::SubmitAll(
-    std::vector<GenerateRequest> prompts, const std::string& id, ByteBudget::Share memory) {
+    std::vector<GenerateRequest> prompts, const std::string& id, HttpRequest& request) {
   const int max_queued = QueueLimit(service_, options_.max_queued);
   Jobs jobs;
   for (size_t i = 0; i < prompts.size(); ++i) {
     JobSpec spec;
     spec.id = i == 0 ? id : id + "-" + std::to_string(i);
     spec.task.request = std::move(prompts[i]);
-    spec.memory = std::move(memory);  // all with the first
+    spec.task.request.client = request.client;
+    spec.memory = std::move(request.memory);  // all with the first
     // The prompts of one request wait for each other, not for others' places.
     spec.max_queued = max_queued + static_cast<int>(i);
     auto result = service_.Submit(std::move(spec));

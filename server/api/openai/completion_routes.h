@@ -30,7 +30,7 @@ class CompletionRoutes {
                                                     CompletionRequest::Form form) const;
   // All or none get a place.
   std::variant<Jobs, OpenAiError> SubmitAll(std::vector<GenerateRequest> prompts,
-                                            const std::string& id, ByteBudget::Share memory);
+                                            const std::string& id, HttpRequest& request);
   void RunAll(const Jobs& jobs);
   void CancelAll(const Jobs& jobs);
   HttpResponse Respond(CompletionRequest wanted, HttpRequest& request);
