@@ -13,6 +13,7 @@ key_of() { cat "$@" | sha256sum | cut -c1-12; }
 PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
 ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
 LINT_ENV=$CACHE/lint-$(key_of "$ROOT/scripts/requirements-lint.txt")
+HUB_ENV=$CACHE/hub-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-hub.txt")
 # A CUDA toolkit made of wheels, for machines that have none.
 CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0
@@ -30,6 +31,9 @@ cuda_toolkit() {
     [ ! -x "$folder/bin/nvcc" ] || { echo "$folder" && return; }
   done
 }
+
+# Whether it is ORG/NAME or ORG/NAME@REVISION, and no file or folder here.
+is_hub_name() { [ ! -e "$1" ] && [[ $1 =~ ^[[:alnum:]_][[:alnum:]_.-]*/[^/@]+(@.+)?$ ]]; }
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$(basename "$0"): $*"; exit 1; }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # scripts/export.sh CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4]: turns a Hugging Face IDEFICS
-# checkpoint folder into a bundle that idefics-server loads.
+# checkpoint into a bundle that idefics-server loads. CHECKPOINT is a folder, or ORG/NAME[@REVISION] on the hub.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 if [ -z "${IDEFICS_OPS_LIBRARY:-}" ]; then
@@ -9,6 +9,11 @@ if [ -z "${IDEFICS_OPS_LIBRARY:-}" ]; then
   "$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}" idefics_ops
   export IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
 fi
+python=$PYTHON_ENV/bin/python
+if is_hub_name "${1:-}"; then
+  [ -e "$HUB_ENV/.complete" ] || "$ROOT/scripts/setup.sh" --hub
+  python=$HUB_ENV/bin/python
+fi
 # Else each packing thread's allocator keeps some 100 MB of what it freed.
 export MALLOC_ARENA_MAX=1
-PYTHONPATH=$ROOT/scripts IDEFICS_PROGRAM_NAME=scripts/export.sh exec "$PYTHON_ENV/bin/python" -m export "$@"
+PYTHONPATH=$ROOT/scripts IDEFICS_PROGRAM_NAME=scripts/export.sh exec "$python" -m export "$@"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites requirements*.txt: every wheel by version and sha256.
 
-  pin_requirements.py [base] [oracle] [lint] [cuda]    the files named, or all of them
+  pin_requirements.py [base] [oracle] [hub] [lint] [cuda]    the files named, or all of them
 
 Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
 Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
@@ -27,6 +27,10 @@ ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={CO
           "pytest==9.2.0", "requests==2.34.2", "openai==3.57.0",
           # Drives Debian's chromium, and says what assistive technology will stumble over.
           "playwright==1.65.2", "axe-playwright-python==0.1.8")
+# What fetches checkpoints from the Hugging Face hub. Apart from the oracles, whose transformers
+# wants an
+# older one, which gives up where a connection is cut in a file.
+HUB = ("huggingface_hub==2.4.0",)
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
 # nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built
@@ -92,7 +96,7 @@ def write(path: pathlib.Path, title: str, packages: Packages) -> None:
 
 def main(names: list[str]) -> None:
     folder = pathlib.Path(__file__).resolve().parent
-    names = names or ["base", "oracle", "lint", "cuda"]
+    names = names or ["base", "oracle", "hub", "lint", "cuda"]
     if "base" in names or "oracle" in names:
         base = merged(BASE)
         oracle = merged(BASE + ORACLE)
@@ -102,6 +106,12 @@ def main(names: list[str]) -> None:
         write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
         write(folder / "requirements-oracle.txt",
               "What the tests compare with; installed over requirements.txt.", oracle)
+    if "hub" in names:
+        base = merged(BASE)
+        write(folder / "requirements-hub.txt",
+              "The client of the Hugging Face hub; installed over requirements.txt.",
+              {name: package for name, package in merged(BASE + HUB).items()
+               if base.get(name) != package})
     if "lint" in names:
         write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.",
               merged(LINT))

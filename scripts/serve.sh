@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# scripts/serve.sh [--model BUNDLE] [--port N] [any flag of idefics-server serve]: set-up, build and
-# export of the demo model where they are needed, then the server in the foreground; Ctrl-C ends it.
+# scripts/serve.sh [--model BUNDLE|ORG/NAME[@REV]] [--weights FORM] [--port N] [any flag of idefics-server
+# serve]: set-up, build and export where they are needed, then the server in the foreground; Ctrl-C ends
+# it. The model is the demo, a bundle folder, or a repository on the Hugging Face hub, which is exported once
+# with --weights (int8; bf16 where there is a GPU).
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
 
-model='' port=${PORT:-5000} flags=()
+model='' weights='' port=${PORT:-5000} flags=()
 while [ $# -gt 0 ]; do
   case $1 in
-    --model) model=${2:?--model needs a bundle folder} && shift ;;
+    --model) model=${2:?--model needs a bundle folder or a name on the hub} && shift ;;
     --model=*) model=${1#*=} ;;
+    --weights) weights=${2:?--weights needs a form} && shift ;;
+    --weights=*) weights=${1#*=} ;;
     --port) port=${2:?--port needs a number} && shift ;;
     --port=*) port=${1#*=} ;;
     *) flags+=("$1") ;;
@@ -20,6 +24,12 @@ done
 "$ROOT/scripts/setup.sh"
 "$ROOT/scripts/build.sh" "${IDEFICS_PRESET:-release}" idefics-server
 [ -n "$model" ] || { demo=yes && model=$("$ROOT/scripts/demo_bundle.sh"); }
+if is_hub_name "$model"; then
+  [ -n "$weights" ] || { [ -e /dev/nvidia0 ] && weights=bf16 || weights=int8; }
+  bundle=$CACHE/bundle-$(tr /@ -- <<<"$model")-$weights
+  [ -e "$bundle/bundle.json" ] || "$ROOT/scripts/export.sh" "$model" "$bundle" --weights "$weights"
+  model=$bundle
+fi
 
 url=http://127.0.0.1:$port
 if curl --silent --max-time 2 --output /dev/null "$url/health-check"; then

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and running needs on Debian 12, Debian 13 or Ubuntu 24.04; does nothing
-# where everything is there already. Give --tests to get what the tests need as well, --cuda to get
-# a CUDA compiler where there is none.
+# where everything is there already. Give --tests to get what the tests need as well, --hub to get
+# the client of the Hugging Face hub, --cuda to get a CUDA compiler where there is none.
 # System packages come from apt (as root or with sudo); all else goes to $COG_IDEFICS_CACHE, each
 # thing under a name that holds its version, checked by sha256.
 set -euo pipefail
@@ -197,6 +197,8 @@ everything() {
   [ -e "$HTTPLIB_DIR/httplib.h" ] || step "fetching cpp-httplib 0.41.0" 10 install_httplib
   [ "$with_cuda" = no ] || [ -n "$(cuda_toolkit)" ] ||
     step "fetching the CUDA 13.0 compiler" 20 install_cuda
+  [ "$with_hub" = no ] || venv_ready "$HUB_ENV" || step "fetching the Hugging Face hub's client" 10 \
+    make_venv "$HUB_ENV" "$ROOT/scripts/requirements-hub.txt" "$PYTHON_ENV"
   [ "$with_tests" = yes ] || return 0
   setup_browser
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
@@ -206,12 +208,13 @@ everything() {
     make_venv "$LINT_ENV" "$ROOT/scripts/requirements-lint.txt"
 }
 
-with_tests=no with_cuda=no
+with_tests=no with_hub=no with_cuda=no
 for argument in "$@"; do
   case $argument in
-    --tests) with_tests=yes ;;
+    --tests) with_tests=yes with_hub=yes ;;
+    --hub) with_hub=yes ;;
     --cuda) with_cuda=yes ;;
-    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests] [--cuda]" ;;
+    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests] [--hub] [--cuda]" ;;
   esac
 done
 mkdir -p "$CACHE/log"

@@ -23,10 +23,10 @@ def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=os.environ.get("IDEFICS_PROGRAM_NAME", "export"),
         description=
-        "Turns a Hugging Face IDEFICS checkpoint folder into a bundle for idefics-server.")
+        "Turns a Hugging Face IDEFICS checkpoint into a bundle for idefics-server.")
     parser.add_argument("checkpoint",
-                        type=Path,
-                        help="folder with config.json, weights and tokenizer")
+                        help="folder with config.json, weights and tokenizer, or "
+                        "ORG/NAME[@REVISION] on the Hugging Face hub")
     parser.add_argument("bundle",
                         type=Path,
                         help="folder to make; it appears only when it is whole")
@@ -36,7 +36,7 @@ def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], help=_DTYPE_HELP)
     parser.add_argument("--vision", choices=["f32", "bf16", "f16", "int8"], help=_VISION_HELP)
     parser.add_argument(
-        "--name", help="name of the model in the bundle; default: the checkpoint folder's name")
+        "--name", help="name of the model in the bundle; default: the checkpoint's own")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     parser.add_argument("--traceback",
                         action="store_true",

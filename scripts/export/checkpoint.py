@@ -13,7 +13,7 @@ import mmap
 import os
 import pickle
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class StoredTensor:
     name: str
     dtype: str  # as in a safetensors header: "BF16"
     shape: Shape
-    file: "_WeightFile"
+    file: "WeightFile"
     place: Any  # where in the file; only `file` understands it
 
     @property
@@ -50,7 +50,7 @@ class StoredTensor:
         return math.prod(self.shape)
 
 
-class _WeightFile:
+class WeightFile:
     """tensors() names what is inside; chunks() yields flat pieces, each valid until the next is
     asked for."""
 
@@ -61,7 +61,7 @@ class _WeightFile:
         raise NotImplementedError
 
 
-class _SafetensorsFile(_WeightFile):
+class SafetensorsFile(WeightFile):
     def __init__(self, path: Path):
         self._path = path
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -125,11 +125,14 @@ class _SafetensorsFile(_WeightFile):
             position += len(view)
             yield torch.frombuffer(view, dtype=dtype)
 
+    def close(self) -> None:
+        os.close(self._fd)
+
 
 _BIN_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
-class _TorchFile(_WeightFile):
+class _TorchFile(WeightFile):
     def __init__(self, path: Path):
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -173,17 +176,18 @@ def _forget_pages(piece: Tensor) -> None:
 
 
 class Checkpoint:
-    """All tensors of a checkpoint folder by name."""
+    """All tensors of a checkpoint by name."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, where: str, files: Iterable[tuple[str, WeightFile, list[str]]]):
+        """`where` in words. Of each file its name in words, itself, and the tensors that the index
+        puts into it."""
         self.tensors: dict[str, StoredTensor] = {}
-        for path, expected in _weight_files(folder):
-            file = _SafetensorsFile(path) if path.suffix == ".safetensors" else _TorchFile(path)
+        for path, file, expected in files:
             names = set()
             for tensor in file.tensors():
                 if tensor.name in self.tensors:
                     raise ExportError(
-                        f"{folder} holds the tensor {tensor.name} in two weight files: fetch it "
+                        f"{where} holds the tensor {tensor.name} in two weight files: fetch it "
                         f"again"
                     )
                 self.tensors[tensor.name] = tensor
@@ -217,12 +221,27 @@ class Checkpoint:
         return tensor.file.chunks(tensor)
 
 
-def _weight_files(folder: Path) -> list[tuple[Path, list[str]]]:
-    """(file, names that the index puts into it), safetensors before .bin."""
+def open_folder(folder: Path) -> Checkpoint:
+    files = weight_files(folder, lambda name: (folder / name).is_file())
+    for name in files:
+        if not (folder / name).is_file():
+            raise ExportError(
+                f"{folder / name} is missing, the index of the weights names it: fetch it again")
+    return Checkpoint(str(folder), [(str(folder / name), _open_file(folder / name), expected)
+                                    for name, expected in files.items()])
+
+
+def _open_file(path: Path) -> WeightFile:
+    return SafetensorsFile(path) if path.suffix == ".safetensors" else _TorchFile(path)
+
+
+def weight_files(folder: Path, has: Callable[[str], bool]) -> dict[str, list[str]]:
+    """{file: names that the index puts into it}, safetensors before .bin. `has` tells whether the
+    checkpoint has a file of a name; its index, if it has one, is in `folder`."""
     for single in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / single).is_file():
-            return [(folder / single, [])]
-        if (folder / f"{single}.index.json").is_file():
+        if has(single):
+            return {single: []}
+        if has(f"{single}.index.json"):
             return _indexed_files(folder / f"{single}.index.json")
     raise ExportError(
         f"{folder} has no weights: expected model.safetensors or pytorch_model.bin, or the "
@@ -230,7 +249,7 @@ def _weight_files(folder: Path) -> list[tuple[Path, list[str]]]:
         "of its shards")
 
 
-def _indexed_files(index: Path) -> list[tuple[Path, list[str]]]:
+def _indexed_files(index: Path) -> dict[str, list[str]]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ExportError(f"{index} has no weight_map: fetch the file again")
@@ -241,8 +260,4 @@ def _indexed_files(index: Path) -> list[tuple[Path, list[str]]]:
             raise ExportError(
                 f"{index} puts the tensor {name} into {file!r}, expected a file of the same folder")
         files.setdefault(file, []).append(name)
-    for file in files:
-        if not (index.parent / file).is_file():
-            raise ExportError(
-                f"{index.parent / file} is missing, {index.name} names it: fetch it again")
-    return [(index.parent / file, files[file]) for file in sorted(files)]
+    return dict(sorted(files.items()))

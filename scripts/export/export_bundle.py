@@ -2,22 +2,26 @@
 """The export itself, in the order in which things can go wrong cheaply: config, tokenizer, tensor
 names, disk."""
 
+import hashlib
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from .checkpoint import Checkpoint
-from .config import read_config
+from .config import CheckpointConfig, read_config
 from .errors import ExportError
+from .hub_weights import HubShards
 from .manifest import manifest_json
-from .plan import build_plan, check_sources
+from .plan import TargetTensor, build_plan, check_sources
 from .progress import Progress
 from .scripted import load_operators, script_files
-from .tokenizer_files import read_tokenizer
+from .source import Source, open_source
+from .tokenizer_files import Tokenizer, read_tokenizer
 from .weight_files import WeightForm, planned_files, stored_bytes, stored_tensors
 from .weight_writer import WeightWriter
-from .writer import BundleFolder, WrittenFile, check_free_space, write_file
+from .writer import BundleFolder, check_free_space, write_file
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 QUANTIZED = ("int8", "int4")
@@ -28,7 +32,7 @@ _SLACK_BYTES = 64 << 20  # TorchScript, tokenizer, manifest, the file system's o
 
 @dataclass(frozen=True)
 class ExportOptions:
-    checkpoint: Path
+    checkpoint: str | Path  # a folder, or ORG/NAME[@REVISION] on the hub
     bundle: Path
     dtype: str | None = None  # of what is not quantized; None: the checkpoint's own, bf16 for f16
     # Of the decoder's linears: a dtype, "int8" or "int4"; None: as dtype.
@@ -81,42 +85,145 @@ def _vision_form(asked: str | None, dtype: str, quantization: str) -> str:
     return "int8" if asked == "int8" else "none"
 
 
-def export_bundle(options: ExportOptions) -> ExportSummary:
-    """Raises ExportError or OSError; then options.bundle is as it was before."""
-    folder = options.checkpoint
-    if not folder.is_dir():
-        raise ExportError(f"{folder} is not a folder: give a Hugging Face checkpoint folder")
-    config = read_config(folder)
-    tokenizer = read_tokenizer(folder, config)
-    checkpoint = Checkpoint(folder)
-    stored = checkpoint.shapes()
+@dataclass(frozen=True)
+class _Plan:
+    """All that is known before the first weight is read."""
+
+    config: CheckpointConfig
+    tokenizer: Tokenizer
+    form: WeightForm
+    names: dict[str, str]  # as manifest_json takes them
+    scripts: dict[str, bytes]
+    files: list[tuple[str, list[TargetTensor]]]  # of weights
+    num_tensors: int
+
+    @property
+    def weights(self) -> str:
+        return self.names["dtype" if self.names["quantization"] == "none" else "quantization"]
+
+    @property
+    def weight_bytes(self) -> int:
+        return sum(self.stored(target) for _, targets in self.files for target in targets)
+
+    def stored(self, target: TargetTensor) -> int:
+        return stored_bytes(target, self.form)
+
+
+def _plan(options: ExportOptions, source: Source) -> _Plan:
+    config = read_config(source.folder)
+    tokenizer = read_tokenizer(source.folder, config)
+    stored = source.checkpoint.shapes()
     plan = build_plan(config, stored)
     check_sources(plan, stored, config.tie_word_embeddings)
-    source_dtype = checkpoint.dtype()
+    source_dtype = source.checkpoint.dtype()
     dtype, quantization = _forms(options, source_dtype)
     vision = _vision_form(options.vision, dtype, quantization)
     form = WeightForm(DTYPES[dtype], quantization, vision)
     tensors = [tensor.name for target in plan for tensor in stored_tensors(target, form)]
     load_operators()
-    scripts = script_files(config.shape, quantization, vision, tensors)
-    weight_bytes = sum(stored_bytes(target, form) for target in plan)
-    name = options.name or folder.resolve().name
     names = {
-        "name": name, "dtype": dtype, "quantization": quantization, "vision_quantization": vision,
-        "source": folder.resolve().name, "source_dtype": source_dtype.lower()
+        "name": options.name or source.name,
+        "dtype": dtype,
+        "quantization": quantization,
+        "vision_quantization": vision,
+        "source": source.name,
+        "source_dtype": source_dtype.lower(),
     }
-    weights = dtype if quantization == "none" else quantization
-    final = options.bundle.absolute()
-    with BundleFolder(final, options.force) as partial:
-        check_free_space(final.parent, weight_bytes + _SLACK_BYTES)
-        files: dict[str, WrittenFile] = {}
-        for file, data in {**scripts, "tokenizer.model": tokenizer.model}.items():
-            files[file] = write_file(partial.path / file, data)
-        progress = Progress(f"exporting {name} as {weights}", weight_bytes)
-        writer = WeightWriter(checkpoint, form, progress)
-        for file, targets in planned_files(plan, form):
-            files[file] = writer.write(partial.path / file, targets)
-        progress.close()
-        write_file(partial.path / "bundle.json", manifest_json(config, tokenizer, names, files))
-        partial.commit()
-    return ExportSummary(name, weights, source_dtype, len(tensors), weight_bytes)
+    if source.commit:
+        names |= {"repository": source.repository, "revision": source.commit}
+    return _Plan(
+        config,
+        tokenizer,
+        form,
+        names,
+        script_files(config.shape, quantization, vision, tensors),
+        planned_files(plan, form),
+        len(tensors),
+    )
+
+
+def _resume_key(plan: _Plan, source: Source) -> str:
+    """Of everything that decides the bytes of the bundle; "" where reading them again is cheap."""
+    if not source.shards:
+        return ""
+    programs = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    return hashlib.sha256(
+        json.dumps([plan.names, torch.__version__]).encode() + programs
+    ).hexdigest()
+
+
+def _announce(plan: _Plan, shards: HubShards, commit: str, bundle: Path) -> None:
+    fetched = shards.download_bytes()
+    print(
+        f"export: {plan.names['repository']} at {commit[:12]}: {len(shards.files)} weight files. "
+        f"{fetched / 1e9:.2f} GB to fetch ({_duration(fetched * 8 / 1e8)} at 100 Mbit/s, "
+        f"{_duration(fetched * 8 / 1e9)} at 1 Gbit/s); the bundle {bundle} will have "
+        f"{plan.weight_bytes / 1e9:.2f} GB, "
+        f"and {shards.disk_bytes() / 1e9:.2f} GB are on the disk at most",
+        file=sys.stderr,
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _begin(
+    plan: _Plan, source: Source, partial: BundleFolder, final: Path, left: list[TargetTensor]
+) -> Progress:
+    """Says what is to come, sees that the disk has room for it, and lets the downloads begin.
+    `left`: what
+    no earlier export of the same finished."""
+    needed = written = sum(plan.stored(target) for target in left)
+    fetched = 0
+    if source.shards:
+        source.shards.plan(left, plan.stored)
+        _announce(plan, source.shards, source.commit, final)
+        partial.keep()
+        fetched = source.shards.download_bytes()
+        needed = source.shards.disk_bytes() - sum(
+            path.stat().st_size for path in partial.scratch.iterdir()
+        )
+    check_free_space(final.parent, needed + _SLACK_BYTES)
+    what = "fetching and exporting" if source.shards else "exporting"
+    progress = Progress(f"{what} {plan.names['name']} as {plan.weights}", written + fetched)
+    if source.shards:
+        source.shards.begin(partial.scratch, progress.advance)
+    return progress
+
+
+def _write(plan: _Plan, source: Source, partial: BundleFolder, final: Path) -> None:
+    finished = {name: partial.finished(name) for name, _ in plan.files}
+    left = [target for name, targets in plan.files if not finished[name] for target in targets]
+    progress = _begin(plan, source, partial, final, left)
+    files = {
+        name: write_file(partial.path / name, data)
+        for name, data in {**plan.scripts, "tokenizer.model": plan.tokenizer.model}.items()
+    }
+    writer = WeightWriter(source.checkpoint, plan.form, progress)
+    for name, targets in plan.files:
+        files[name] = finished[name] or writer.write(partial.path / name, targets)
+        partial.finish(name, files[name])
+    progress.close()
+    write_file(
+        partial.path / "bundle.json", manifest_json(plan.config, plan.tokenizer, plan.names, files)
+    )
+
+
+def export_bundle(options: ExportOptions) -> ExportSummary:
+    """Raises ExportError or OSError; then options.bundle is as it was before. What came from the
+    hub and
+    was finished is kept beside it for the next export of the same."""
+    with open_source(str(options.checkpoint)) as source:
+        plan = _plan(options, source)
+        final = options.bundle.absolute()
+        with BundleFolder(final, options.force, _resume_key(plan, source)) as partial:
+            _write(plan, source, partial, final)
+            partial.commit()
+    return ExportSummary(
+        plan.names["name"],
+        plan.weights,
+        plan.names["source_dtype"].upper(),
+        plan.num_tensors,
+        plan.weight_bytes,
+    )

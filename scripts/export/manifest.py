@@ -37,14 +37,15 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
                   files: Mapping[str, WrittenFile]) -> bytes:
     """`names`: name, dtype, quantization and vision_quantization (of the bundle), source (folder
-    name) and source_dtype."""
+    name), source_dtype, and repository and revision where it comes from the hub."""
     manifest = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "name": names["name"], "created_with": {
             "cog-idefics-export": EXPORTER_VERSION, "torch": torch.__version__,
             "python": platform.python_version()
         }, "source": {
             "path": names["source"], "architecture": config.architecture,
-            "dtype": names["source_dtype"]
+            "dtype": names["source_dtype"],
+            **{key: names[key] for key in ("repository", "revision") if key in names}
         }, "dtype": names["dtype"], "quantization": names["quantization"],
         "vision_quantization": names["vision_quantization"], "model": _model(config),
         "processor": config.processor, "tokenizer": _tokenizer(tokenizer),

@@ -3,6 +3,7 @@
 percent."""
 
 import sys
+import threading
 import time
 
 QUIET_S = 0.5  # nothing is drawn for short work
@@ -11,6 +12,8 @@ WIDTH = 30
 
 
 class Progress:
+    """Any thread may advance it."""
+
     def __init__(self, what: str, total: int):
         self._what = what
         self._total = max(total, 1)
@@ -19,8 +22,13 @@ class Progress:
         self._start = self._last = time.monotonic()
         self._next_decile = 1  # at zero there is nothing to say
         self._drawn = False
+        self._lock = threading.Lock()
 
     def advance(self, amount: int) -> None:
+        with self._lock:
+            self._advance(amount)
+
+    def _advance(self, amount: int) -> None:
         self._done = min(self._total, self._done + amount)
         now = time.monotonic()
         decile = 10 * self._done // self._total

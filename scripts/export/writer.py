@@ -2,9 +2,11 @@
 """Writes the files of a bundle folder, hashed on the way, and the folder under its final name only
 when whole."""
 
+import dataclasses
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import ExportError
+
+_FINISHED = ".finished"  # beside a file that is whole and on the disk
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,14 @@ def is_full(error: OSError) -> bool:
 
 
 class BundleFolder:
-    """A folder NAME.partial-PID beside the final one, renamed to it by commit(), removed otherwise.
+    """A folder NAME.partial-KEY beside the final one, renamed to it by commit(), removed otherwise.
 
     It is locked while it is written, so that what an interrupted export left behind can be told
-    apart and removed.
+    apart and removed. One that has a key of what it will hold stays where keep() was called, and
+    the next export of the same key goes on in it.
     """
 
-    def __init__(self, final: Path, replace: bool):
+    def __init__(self, final: Path, replace: bool, key: str = ""):
         self._final = final
         self._replace = replace
         if os.path.lexists(final) and not replace:
@@ -93,20 +98,61 @@ class BundleFolder:
                 f"another name"
             )
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(final)
-        self.path = final.with_name(f"{final.name}.partial-{os.getpid()}")
-        self.path.mkdir()
+        self.path = final.with_name(f"{final.name}.partial-{key or os.getpid()}")
+        _remove_abandoned(final, self.path)
+        self._keep = False
+        self.path.mkdir(exist_ok=bool(key))
         self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._fd)
+            raise ExportError(f"another export is writing {self.path}") from None
+        self._remove_unfinished()
 
     def __enter__(self) -> "BundleFolder":
         return self
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-        shutil.rmtree(self.path, ignore_errors=True)
+        if not self._keep:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """From here on an export that ends early leaves what it has, and there is a scratch folder.
+        REQUIRES: a key."""
+        self._keep = True
+        self.scratch.mkdir(exist_ok=True)
+
+    def finished(self, name: str) -> WrittenFile | None:
+        """What an earlier export of the same key finished under this name."""
+        record = self._record(name)
+        return WrittenFile(**json.loads(record.read_text())) if record.exists() else None
+
+    def _remove_unfinished(self) -> None:
+        for path in self.path.iterdir():
+            is_kept = path == self.scratch or path.suffix == _FINISHED
+            if not is_kept and not self._record(path.name).exists():
+                path.unlink()
+
+    def finish(self, name: str, written: WrittenFile) -> None:
+        """The file is on the disk: the next export of the same key need not write it again."""
+        record = self._record(name)
+        record.with_suffix(".new").write_text(json.dumps(dataclasses.asdict(written)))
+        record.with_suffix(".new").rename(record)
+
+    def _record(self, name: str) -> Path:
+        return self.path / f"{name}{_FINISHED}"
+
+    @property
+    def scratch(self) -> Path:
+        """For what the bundle will not hold."""
+        return self.path / "scratch"
 
     def commit(self) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for record in self.path.glob(f"*{_FINISHED}"):
+            record.unlink()
         os.fsync(self._fd)
         old = self._final.with_name(f"{self._final.name}.partial-old-{os.getpid()}")
         if self._replace and os.path.lexists(self._final):
@@ -125,10 +171,10 @@ def _is_bundle(path: Path) -> bool:
                                                         or not any(path.iterdir()))
 
 
-def _remove_abandoned(final: Path) -> None:
-    pattern = re.compile(re.escape(final.name) + r"\.partial-(old-)?\d+")
+def _remove_abandoned(final: Path, but: Path) -> None:
+    pattern = re.compile(re.escape(final.name) + r"\.partial-((old-)?\d+|[0-9a-f]{64})")
     for path in final.parent.iterdir():
-        if not pattern.fullmatch(path.name) or not path.is_dir():
+        if not pattern.fullmatch(path.name) or not path.is_dir() or path == but:
             continue
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

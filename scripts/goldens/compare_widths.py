@@ -109,13 +109,13 @@ def _fp8_checkpoint(checkpoint: Path, folder: Path) -> Path:
     """A copy in f32 whose quantizable linears hold no more than their fp8 numbers."""
     import torch
 
-    from export.checkpoint import Checkpoint
+    from export.checkpoint import open_folder
     from export.config import read_config
     from export.plan import build_plan
     shutil.copytree(checkpoint,
                     folder,
                     ignore=shutil.ignore_patterns("*.safetensors", "*.bin", "*.index.json"))
-    stored = Checkpoint(checkpoint)
+    stored = open_folder(checkpoint)
     shapes = stored.shapes()
     plan = build_plan(read_config(checkpoint), shapes)
     linears = {part.name for target in plan if target.quantized for part in target.parts}
