@@ -4,9 +4,10 @@ hub."""
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 from .checkpoint import Checkpoint, open_folder, weight_files
@@ -33,10 +34,14 @@ _SMALL_FILES = (
 class Source:
     folder: Path  # with config.json and whatever else is small
     name: str
-    checkpoint: Checkpoint
+    open: Callable[[], Checkpoint]  # config.json is judged before the weights are looked at
     repository: str = ""  # ORG/NAME on the hub
     commit: str = ""  # of it
     shards: HubShards | None = None  # where the weights arrive while they are read
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return self.open()
 
 
 @contextmanager
@@ -45,7 +50,7 @@ def open_source(text: str) -> Iterator[Source]:
     name = parse_hub_name(text)
     if Path(text).is_dir():
         folder = Path(text)
-        yield Source(folder, folder.resolve().name, open_folder(folder))
+        yield Source(folder, folder.resolve().name, partial(open_folder, folder))
     elif not name:
         raise ExportError(
             f"{text} is not a folder: give a Hugging Face checkpoint folder, or the name of a "
@@ -60,7 +65,7 @@ def open_source(text: str) -> Iterator[Source]:
 
 
 def _in_cache(name: HubName, folder: Path, commit: str) -> Source:
-    return Source(folder, name.repo.split("/")[1], open_folder(folder), name.repo, commit)
+    return Source(folder, name.repo.split("/")[1], partial(open_folder, folder), name.repo, commit)
 
 
 @contextmanager
@@ -84,7 +89,8 @@ def _open_repository(repo: HubRepo) -> Iterator[Source]:
             yield _in_cache(repo.name, cached, repo.commit)
             return
         shards = HubShards(repo, list(files))
-        checkpoint = Checkpoint(
+        checkpoint = partial(
+            Checkpoint,
             str(repo.name),
             [
                 (f"{shard.file.name} of {repo.name}", shard, expected)
