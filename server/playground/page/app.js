@@ -129,15 +129,17 @@ class Page {
       this.composer.list.render();
     } catch (error) {
       this.#asked = error.status === 401;
-      if (error.status === 401) this.#wantKey();
+      if (error.status === 401) this.#wantKey(!this.#keyWanted);
     }
   }
 
-  #wantKey() {
+  /** `news`: whoever reads the page has not been asked for a key just now. */
+  #wantKey(news) {
     this.#keyWanted = true;
     this.#refuse([words.needsKey]);
     this.panels.open('settings-button');
-    this.settings.showKey();
+    // Whoever goes on to write keeps the caret: the key would get the message's words.
+    if (news && this.composer.isEmpty) this.settings.showKey();
   }
 
   // ---- a turn
@@ -190,7 +192,7 @@ class Page {
   #ended(failure) {
     this.composer.setBusy(this.session.busy);
     if (failure === null) return;
-    if (failure.status === 401) this.#wantKey();
+    if (failure.status === 401) this.#wantKey(true);
     this.status.ask();
   }
 
