@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Threads that run jobs; one is added whenever a job would have to wait, up to a limit, and one
-// that was idle for a while ends. Thread safe.
+// that was idle for a while ends. A job goes to the thread that became idle last, whose stack and
+// caches are warm, so that the threads of a past burst do end. Thread safe.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <vector>
 
 #include "common/mutex.h"
 
@@ -22,19 +24,28 @@ class WorkerPool {
   // An exception of a job is logged, and the thread goes on. False: max_threads are busy and
   // max_waiting jobs wait already.
   bool Run(std::function<void()> job) IDEFICS_EXCLUDES(mutex_);
+  int num_idle() IDEFICS_EXCLUDES(mutex_);
 
  private:
-  void Work() IDEFICS_EXCLUDES(mutex_);
+  using Job = std::function<void()>;
+
+  // A thread's own place to wait, on its stack while it is in idle_. Guarded by mutex_.
+  struct Seat {
+    CondVar given;
+    Job job;
+  };
+
+  void Work(Job job) IDEFICS_EXCLUDES(mutex_);
+  Job NextJob(MutexLock& lock, Seat& seat) IDEFICS_REQUIRES(mutex_);
 
   const int keep_;
   const int max_threads_;
   const int max_waiting_;
   Mutex mutex_;
-  CondVar work_;
   CondVar all_ended_;
-  std::deque<std::function<void()>> jobs_ IDEFICS_GUARDED_BY(mutex_);
+  std::deque<Job> jobs_ IDEFICS_GUARDED_BY(mutex_);  // empty while a thread is idle
+  std::vector<Seat*> idle_ IDEFICS_GUARDED_BY(mutex_);
   int threads_ IDEFICS_GUARDED_BY(mutex_) = 0;
-  int idle_ IDEFICS_GUARDED_BY(mutex_) = 0;
   bool stopping_ IDEFICS_GUARDED_BY(mutex_) = false;
 };
 

@@ -82,6 +82,7 @@ class Connection {
   size_t num_scanned = 0;              // bytes of unread() that hold no end of a head
   size_t num_blank_lines = 0;          // before the next head
   std::optional<RequestHead> waiting;  // of kParked: judged, its body is being read
+  bool has_turn = false;               // of kRunning: one of those that pipelined requests take
   bool keep_alive = false;             // of kWriting and kStreaming: what follows
   std::atomic<bool> stirred{false};    // `stream` may have more than was written
   ByteBudget::Share memory;            // for its buffers, where they are not small

@@ -46,6 +46,7 @@ void HttpServer::Loop::Run() {
       }
     }
     TakeReturned();
+    GiveTurns();
     TakeStirred();
     if (draining_ && listener_ >= 0) close(std::exchange(listener_, -1));
     if (Clock::now() >= next_sweep || draining_) {
@@ -105,8 +106,8 @@ void HttpServer::Loop::OnWritable(Connection& connection) {
   EndRequest();
   if (!connection.keep_alive || draining_) return Linger(connection);
   if (connection.unread().empty()) return Park(connection);
-  AwaitHead(connection);
-  OnBytes(connection);
+  connection.state.store(State::kRunning, std::memory_order_release);
+  pipelined_.push_back(connection.fd());
 }
 
 void HttpServer::Loop::Accept() {
@@ -241,6 +242,8 @@ void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
   connection.state.store(State::kRunning, std::memory_order_release);
   BeginRequest();
   num_reading_ += reads ? 1 : 0;
+  connection.has_turn = gives_turn_ && !reads;
+  num_turns_ += connection.has_turn ? 1 : 0;
   bool accepted = false;
   try {
     accepted = (quick ? quick_pool_ : request_pool_)
@@ -254,6 +257,7 @@ void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
   }
   if (accepted) return;
   num_reading_ -= reads ? 1 : 0;
+  EndTurn(connection);
   EndRequest();
   Refuse(connection, 503, "The server is running as many requests as it can; try again.");
 }
@@ -283,20 +287,28 @@ void HttpServer::Loop::AwaitHead(Connection& connection) {
 }
 
 void HttpServer::Loop::TakeReturned() {
-  std::vector<int> returned;
-  {
-    const MutexLock lock(mutex_);
-    returned.swap(returned_);
-  }
-  for (const int fd : returned) {
+  const MutexLock lock(mutex_);
+  pipelined_.insert(pipelined_.end(), returned_.begin(), returned_.end());
+  returned_.clear();
+}
+
+// EndTurn reads turn_wanted_ after it has given a turn back: either it wakes the loop, or the loop
+// sees the turn.
+void HttpServer::Loop::GiveTurns() {
+  turn_wanted_ = !pipelined_.empty();
+  while (!pipelined_.empty() && num_turns_ < max_turns_) {
+    const int fd = pipelined_.front();
+    pipelined_.pop_front();
     Connection& connection = *connections_.at(fd);
     AwaitHead(connection);
+    gives_turn_ = true;
     try {
       OnBytes(connection);
     } catch (...) {
       LogCaught("A connection");
       Drop(fd);
     }
+    gives_turn_ = false;
   }
 }
 

@@ -4,7 +4,9 @@
 // server/http.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <thread>
 #include <unordered_map>
@@ -52,6 +54,7 @@ class HttpServer::Loop {
   void OnWritable(Connection& connection);
   void Drop(int fd);
   void TakeReturned();
+  void GiveTurns();
   void TakeStirred();
   void GoOn(Connection& connection);
   void Sweep();
@@ -60,6 +63,7 @@ class HttpServer::Loop {
   // A worker's thread, with a connection that is its own until it hands it back.
   bool Serve(Connection& connection, const RequestHead& head);
   bool Continue(Connection& connection);
+  void EndTurn(Connection& connection);
   bool AwaitPeer(Connection& connection);
   bool AwaitStream(Connection& connection);
   void GiveBack(Connection& connection, bool keep_alive);
@@ -86,6 +90,14 @@ class HttpServer::Loop {
   bool loopback_ = false;          // it listens there only
   bool accepting_paused_ = false;  // loop thread
   Connections connections_;        // loop thread
+  // Their next request came before the answer to the last. These take turns, behind everybody who
+  // waits for an answer before asking again: whoever floods delays floods. Loop thread; the
+  // connections are kRunning until it is their turn.
+  std::deque<int> pipelined_;
+  bool gives_turn_ = false;  // loop thread
+  const int max_turns_ = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 2);
+  std::atomic<int> num_turns_{0};
+  std::atomic<bool> turn_wanted_{false};  // pipelined_ is not empty
   std::atomic<bool> ending_{false};
   std::atomic<bool> draining_{false};
   std::atomic<bool> stop_{false};
@@ -94,7 +106,7 @@ class HttpServer::Loop {
   Mutex hand_over_;  // from a worker to the loop; the loop takes it before it closes
   Mutex mutex_;
   CondVar ended_;
-  // Connections that workers give back with bytes in their buffer.
+  // Connections that workers give back with bytes in their buffer, for pipelined_.
   std::vector<int> returned_ IDEFICS_GUARDED_BY(mutex_);
   // Connections whose stream may have more.
   std::vector<int> stirred_ IDEFICS_GUARDED_BY(mutex_);

@@ -103,7 +103,14 @@ bool HttpServer::Loop::Serve(Connection& connection, const RequestHead& head) {
     LogCaught("A request's answer");
     connection.BreakOff();
   }
+  EndTurn(connection);
   return Continue(connection);
+}
+
+void HttpServer::Loop::EndTurn(Connection& connection) {
+  if (!std::exchange(connection.has_turn, false)) return;
+  --num_turns_;
+  if (turn_wanted_) Wake();
 }
 
 // An answer goes on: with what its stream has, or else with what its peer takes. As Serve.
@@ -189,8 +196,10 @@ void HttpServer::Loop::HandOver(Connection& connection, State state) {
   Arm(connection.fd(), state == State::kWriting ? EPOLLOUT : EPOLLIN | EPOLLRDHUP);
 }
 
-// epoll tells at once where the peer is gone already.
+// A request that waits takes no processor from others. epoll tells at once where the peer is gone
+// already.
 void HttpServer::Loop::WatchPeer(Connection& connection, std::function<void()> callback) {
+  EndTurn(connection);
   const MutexLock lock(hand_over_);
   connection.on_gone = std::move(callback);
   Arm(connection.fd(), EPOLLRDHUP);

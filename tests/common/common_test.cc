@@ -8,6 +8,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <csignal>
 #include <cstdio>
+#include <future>
 #include <memory>
 #include <set>
 #include <stdexcept>
@@ -151,6 +152,30 @@ TEST_CASE("a pool's threads outlive what their jobs throw", "[common]") {
     }));
   }
   CHECK(num_run == 4);
+}
+
+TEST_CASE("a pool gives a job to the thread that became idle last", "[common]") {
+  WorkerPool pool(2, 2);
+  std::array<std::promise<std::thread::id>, 2> ran;
+  std::array<std::promise<void>, 2> may_end;
+  for (size_t i = 0; i < 2; ++i) {
+    REQUIRE(pool.Run([&ran, &may_end, i] {
+      ran[i].set_value(std::this_thread::get_id());
+      may_end[i].get_future().wait();
+    }));
+  }
+  const std::thread::id first = ran[0].get_future().get();
+  const std::thread::id last = ran[1].get_future().get();
+  REQUIRE(first != last);
+  may_end[0].set_value();
+  while (pool.num_idle() < 1) std::this_thread::yield();
+  may_end[1].set_value();
+  for (int i = 0; i < 10; ++i) {
+    while (pool.num_idle() < 2) std::this_thread::yield();
+    std::promise<std::thread::id> again;
+    REQUIRE(pool.Run([&again] { again.set_value(std::this_thread::get_id()); }));
+    CHECK(again.get_future().get() == last);
+  }
 }
 
 TEST_CASE("text is handled as bytes, whatever the locale", "[common]") {
