@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Clients that mean no good, over real loopback sockets: what they may cost, and whom.
+#include <algorithm>
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
+#include <memory>
 #include <new>
 #include <string>
 #include <thread>
@@ -77,6 +80,61 @@ TEST_CASE_METHOD(HttpFixture, "bodies that stop in the midst keep out nobody who
   CHECK(ask("POST /body" + whole).find("size=3;") != std::string::npos);
   stopped.back()->Send("cde");
   CHECK(stopped.back()->Receive(";").find("size=5;") != std::string::npos);
+}
+
+TEST_CASE_METHOD(HttpFixture, "pipelined requests take turns, and nobody else waits for them",
+                 "[http]") {
+  constexpr int kClients = 12;
+  std::atomic<int> num_running{0};
+  std::atomic<int> most_running{0};
+  router.Add("POST", "/turn", [&](HttpRequest&) {
+    const int running = ++num_running;
+    for (int most = most_running; most < running;)
+      most_running.compare_exchange_weak(most, running);
+    while (!release) std::this_thread::yield();
+    --num_running;
+    return HttpResponse::Text(200, "turn;");
+  });
+  server = std::make_unique<HttpServer>(options, router);
+  REQUIRE(server->Start().ok());
+  const int max_turns = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 2);
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server->port()));
+    clients.back()->Send(
+        "GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
+        "POST /turn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    CHECK(HasStatus(clients.back()->Receive("fine;"), 200));
+  }
+  while (num_running == 0) std::this_thread::yield();
+  CHECK(HasStatus(Ask("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab", "size=2;"),
+                  200));
+  release = true;
+  for (const auto& client : clients) CHECK(client->Receive("turn;").ends_with("turn;"));
+  CHECK(most_running <= max_turns);
+}
+
+TEST_CASE_METHOD(HttpFixture, "a pipelined request that waits holds up no other", "[http]") {
+  constexpr int kClients = 8;
+  std::atomic<int> num_waiting{0};
+  router.Add("POST", "/job", [&](HttpRequest& request) {
+    request.peer->WhenGone([] {});
+    ++num_waiting;
+    while (!release) std::this_thread::yield();
+    return HttpResponse::Text(200, "done;");
+  });
+  server = std::make_unique<HttpServer>(options, router);
+  REQUIRE(server->Start().ok());
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < kClients; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server->port()));
+    clients.back()->Send(
+        "GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
+        "POST /job HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+  }
+  while (num_waiting < kClients) std::this_thread::yield();  // all at once
+  release = true;
+  for (const auto& client : clients) CHECK(client->Receive("done;").ends_with("done;"));
 }
 
 TEST_CASE_METHOD(HttpFixture, "Stop waits for an answer that is being taken", "[http]") {
