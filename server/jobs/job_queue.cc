@@ -74,9 +74,9 @@ std::shared_ptr<Job> JobQueue::Complete(const std::shared_ptr<Job>& job, const S
   NotePace();
   GiveSlotBack(*job);
   if (!queue_.empty()) {
-    const auto held = [this](const std::string& client) IDEFICS_REQUIRES(mutex_) {
-      const auto slots = slots_of_.find(client);
-      return slots == slots_of_.end() ? 0 : slots->second;
+    const auto held = [&slots_of = slots_of_](const std::string& client) {
+      const auto slots = slots_of.find(client);
+      return slots == slots_of.end() ? 0 : slots->second;
     };
     next = queue_.Take(held).item;
     TakeSlot(*next);
