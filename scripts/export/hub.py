@@ -18,14 +18,12 @@ from typing import Any, BinaryIO
 from .errors import ExportError
 
 CHUNK_BYTES = 8 << 20
-ATTEMPTS = (
-    3  # that brought nothing new, one after the other; the library itself tries each five times
-)
+# That brought nothing new, one after the other; the library itself tries each five times.
+ATTEMPTS = 3
 PAUSE_S = 1.0  # between them
 
-_NAME = re.compile(
-    r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?"
-)  # as scripts/export.sh tells it
+# As is_hub_name of scripts/environment.sh tells it.
+_NAME = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -150,9 +148,8 @@ class HubRepo:
 
     def fetch(self, file: HubFile, folder: Path, advance: Callable[[int], None]) -> Path:
         """The file, whole and of the right hash: from the hub's cache on this machine, or in
-        `folder`,
-        where a part that an earlier run left is gone on with. `advance` is told every byte; what it
-        raises ends the download."""
+        `folder`, where a part that an earlier run left is gone on with. `advance` is told every
+        byte; what it raises ends the download."""
         cached = _hub().try_to_load_from_cache(self.name.repo, file.name, revision=self.commit)
         if isinstance(cached, str) and _hash(Path(cached), file) == _promised(file):
             advance(file.bytes)

@@ -95,8 +95,7 @@ class HubShards:
 
     def begin(self, scratch: Path, advance: Callable[[int], None]) -> None:
         """REQUIRES: plan(), and no chunk read before. `advance` is told every downloaded byte,
-        on another
-        thread."""
+        on another thread."""
         self._scratch = scratch
         self._advance = advance
         wanted = {shard.file.name for shard in self._order}

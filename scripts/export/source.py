@@ -72,20 +72,18 @@ def _in_cache(name: HubName, folder: Path, commit: str) -> Source:
 def _open_repository(repo: HubRepo) -> Iterator[Source]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
-        for name in _SMALL_FILES:
-            if name in repo.files:
-                path = repo.fetch(repo.files[name], folder, lambda _: None)
-                if path.parent != folder:
-                    shutil.copyfile(path, folder / name)
+        small = [name for name in _SMALL_FILES if name in repo.files]
+        for name in small:
+            path = repo.fetch(repo.files[name], folder, lambda _: None)
+            if path.parent != folder:
+                shutil.copyfile(path, folder / name)
         files = weight_files(folder, repo.files.__contains__)
         lost = [name for name in files if name not in repo.files]
         if lost:
             raise ExportError(f"{repo.name} lacks {lost[0]}, which the index of its weights names")
         if any(name.endswith(".bin") for name in files):
             # Names and shapes are at no known place of such a file: it has to be here first.
-            cached = repo.fetch_to_cache(
-                [name for name in _SMALL_FILES if name in repo.files] + list(files)
-            )
+            cached = repo.fetch_to_cache(small + list(files))
             yield _in_cache(repo.name, cached, repo.commit)
             return
         shards = HubShards(repo, list(files))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """scripts/export.sh ORG/NAME: the checkpoint comes from a hub, file by file, and what arrives is
-what
-the hub promised, whatever happens on the way."""
+what the hub promised, whatever happens on the way."""
 
 import contextlib
 import hashlib

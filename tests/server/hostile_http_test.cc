@@ -95,15 +95,11 @@ TEST_CASE_METHOD(HttpFixture, "pipelined requests take turns, and nobody else wa
     --num_running;
     return HttpResponse::Text(200, "turn;");
   });
-  server = std::make_unique<HttpServer>(options, router);
-  REQUIRE(server->Start().ok());
+  Start();
   const int max_turns = std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / 2);
   std::vector<std::unique_ptr<RawClient>> clients;
   for (int i = 0; i < kClients; ++i) {
-    clients.push_back(std::make_unique<RawClient>(server->port()));
-    clients.back()->Send(
-        "GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
-        "POST /turn HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    clients.push_back(Pipeline("/turn"));
     CHECK(HasStatus(clients.back()->Receive("fine;"), 200));
   }
   while (num_running == 0) std::this_thread::yield();
@@ -123,15 +119,9 @@ TEST_CASE_METHOD(HttpFixture, "a pipelined request that waits holds up no other"
     while (!release) std::this_thread::yield();
     return HttpResponse::Text(200, "done;");
   });
-  server = std::make_unique<HttpServer>(options, router);
-  REQUIRE(server->Start().ok());
+  Start();
   std::vector<std::unique_ptr<RawClient>> clients;
-  for (int i = 0; i < kClients; ++i) {
-    clients.push_back(std::make_unique<RawClient>(server->port()));
-    clients.back()->Send(
-        "GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
-        "POST /job HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
-  }
+  for (int i = 0; i < kClients; ++i) clients.push_back(Pipeline("/job"));
   while (num_waiting < kClients) std::this_thread::yield();  // all at once
   release = true;
   for (const auto& client : clients) CHECK(client->Receive("done;").ends_with("done;"));

@@ -106,8 +106,21 @@ class HttpFixture {
     options.body.max_bytes = 1000;
     options.body.time = milliseconds(300);
     options.head_time = milliseconds(300);
+    Start();
+  }
+
+  // Anew, with the options and routes of now.
+  void Start() {
     server = std::make_unique<HttpServer>(options, router);
     REQUIRE(server->Start().ok());
+  }
+
+  // A client whose POST to `path` follows a GET of /ok before that has its answer.
+  std::unique_ptr<RawClient> Pipeline(const std::string& path) const {
+    auto client = std::make_unique<RawClient>(server->port());
+    client->Send("GET /ok HTTP/1.1\r\nHost: x\r\n\r\nPOST " + path +
+                 " HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    return client;
   }
 
   std::string Ask(const std::string& bytes, const std::string& end = "") const {
