@@ -36,6 +36,12 @@ class Verdict:
         return self.growth <= self.most
 
 
+@dataclass(frozen=True)
+class Line:
+    seconds: Sequence[float]
+    values: Sequence[float]
+
+
 def medians(values: Sequence[float], count: int) -> list[float]:
     """Of `count` pieces, or of single values where there are fewer."""
     count = min(count, len(values))
@@ -52,38 +58,38 @@ def judge(values: Sequence[float], allowance: Allowance) -> Verdict:
     return Verdict(middle, growth, max(allowance.share * abs(middle), allowance.absolute))
 
 
-def draw(title: str, seconds: Sequence[float], series: dict[str, Sequence[float]],
-         path: Path) -> None:
-    """One panel for each series, from zero up, over minutes; medians of equal pieces of time."""
-    height = GAP + len(series) * (PANEL_HEIGHT + GAP)
+def draw(title: str, panels: dict[str, list[Line]], path: Path) -> None:
+    """From zero up, over minutes; medians of equal pieces of time. A panel's second line is
+    dashed."""
+    height = GAP + len(panels) * (PANEL_HEIGHT + GAP)
+    end = max(line.seconds[-1] for lines in panels.values() for line in lines)
     root = ET.Element("svg", xmlns="http://www.w3.org/2000/svg", width=str(WIDTH),
                       height=str(height), viewBox=f"0 0 {WIDTH} {height}")
     style = ET.SubElement(root, "style")
     style.text = ("text{font:12px sans-serif;fill:#444}path{fill:none;stroke:#0b6fb8;"
-                  "stroke-width:1.5}rect{fill:none;stroke:#bbb}svg{background:#fff}")
+                  "stroke-width:1.5}path.rest{stroke-dasharray:5 3;stroke:#c2571a}"
+                  "rect{fill:none;stroke:#bbb}svg{background:#fff}")
 
     def write(x: float, y: float, text: str, anchor: str = "start") -> None:
         label = ET.SubElement(root, "text", {"x": f"{x:g}", "y": f"{y:g}", "text-anchor": anchor})
         label.text = text
 
     write(LEFT, 18, title)
-    times = medians(seconds, NUM_POINTS)
     inner = WIDTH - LEFT - 20
-    for number, (name, values) in enumerate(series.items()):
+    for number, (name, lines) in enumerate(panels.items()):
         top = GAP + number * (PANEL_HEIGHT + GAP)
-        points = medians(values, NUM_POINTS)
-        highest = max(*points, 1e-9) * 1.1
+        highest = max(*(max(line.values) for line in lines), 1e-9) * 1.1
         ET.SubElement(root, "rect", x=str(LEFT), y=str(top), width=str(inner),
                       height=str(PANEL_HEIGHT))
-        steps = [
-            f"{LEFT + inner * t / times[-1]:.1f} {top + PANEL_HEIGHT * (1 - v / highest):.1f}"
-            for t, v in zip(times, points, strict=True)
-        ]
-        ET.SubElement(root, "path", d="M" + "L".join(steps))
+        for line, kind in zip(lines, ("load", "rest"), strict=False):
+            steps = [f"{LEFT + inner * t / end:.1f} {top + PANEL_HEIGHT * (1 - v / highest):.1f}"
+                     for t, v in zip(medians(line.seconds, NUM_POINTS),
+                                     medians(line.values, NUM_POINTS), strict=True)]
+            ET.SubElement(root, "path", {"class": kind, "d": "M" + "L".join(steps)})
         write(LEFT - 6, top + 10, f"{highest:.3g}", "end")
         write(LEFT - 6, top + PANEL_HEIGHT, "0", "end")
         write(LEFT + 6, top + PANEL_HEIGHT - 6, name)
-        if number == len(series) - 1:
+        if number == len(panels) - 1:
             write(LEFT, top + PANEL_HEIGHT + 16, "0")
-            write(LEFT + inner, top + PANEL_HEIGHT + 16, f"{seconds[-1] / 60:.3g} min", "end")
+            write(LEFT + inner, top + PANEL_HEIGHT + 16, f"{end / 60:.3g} min", "end")
     path.write_text(ET.tostring(root, encoding="unicode") + "\n")

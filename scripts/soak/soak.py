@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import csv
+import itertools
 import json
 import os
 import random
@@ -18,16 +19,18 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flat import Allowance, Verdict, draw, judge
+from flat import Allowance, Line, Verdict, draw, judge
 from hooks import Receiver
 from ledger import Ledger
+from rests import Rests
 from wire import Wire, request
 from workload import Client, Inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS, QUEUE = 8, 32
 SAMPLE_S, NOTE_S, SETTLE_S = 1.0, 60.0, 120.0
-# What a flat series may grow by: a share of its median or so much, the larger.
+RESTS_EVERY_S, REST_S = 30.0, 2.0
+# What a flat series may grow by, from rest to rest: a share of its median or so much, the larger.
 ALLOWED = {
     "RSS, MB": Allowance(0.05, 8),
     "descriptors": Allowance(0.10, 8),
@@ -45,7 +48,8 @@ def note(text: str) -> None:
 class Server:
     process: subprocess.Popen[bytes]
     port: int
-    samples: list[dict[str, float]] = field(default_factory=list)
+    samples: list[dict[str, float]] = field(default_factory=list)  # under load
+    at_rest: list[dict[str, float]] = field(default_factory=list)
 
     def sample(self) -> dict[str, float]:
         proc = Path(f"/proc/{self.process.pid}")
@@ -87,9 +91,20 @@ async def start(engine: str, log: Path) -> Server:
         await asyncio.sleep(0.05)
 
 
-async def watch(server: Server, ledger: Ledger, seconds: float, done: asyncio.Event) -> None:
+async def rest(server: Server, ledger: Ledger, rests: Rests, begun: float) -> None:
+    """Samples the server once nobody asks and every end is told."""
+    await rests.begin()
+    await told(ledger)
+    await asyncio.sleep(REST_S)
+    if server.process.poll() is None:
+        server.at_rest.append({"seconds": time.monotonic() - begun, **server.sample()})
+    rests.end()
+
+
+async def watch(server: Server, ledger: Ledger, rests: Rests, seconds: float,
+                done: asyncio.Event) -> None:
     """Samples until the time is over or the server is gone, then lets the clients end."""
-    begun = noted = time.monotonic()
+    begun = noted = rested = time.monotonic()
     while (now := time.monotonic()) < begun + seconds:
         if server.process.poll() is not None:
             ledger.problem(f"the server ended with {server.process.returncode}")
@@ -99,17 +114,27 @@ async def watch(server: Server, ledger: Ledger, seconds: float, done: asyncio.Ev
                                "ended": ledger.counts.get("ended", 0)})
         if now > noted + NOTE_S:
             noted = now
-            note(f"soak: {server.samples[-1]}, {ledger.num_problems} problems")
+            note(f"soak: {server.samples[-1]}, at rest {server.at_rest[-1:]}, "
+                 f"{ledger.num_problems} problems")
+        if now > rested + RESTS_EVERY_S:
+            await rest(server, ledger, rests, begun)
+            rested = time.monotonic()
         await asyncio.sleep(SAMPLE_S)
     done.set()
+
+
+async def told(ledger: Ledger) -> None:
+    """Until every end is told, or for so long that it never will be."""
+    end = time.monotonic() + SETTLE_S
+    while ledger.open and time.monotonic() < end:
+        await asyncio.sleep(0.2)
 
 
 async def settle(server: Server, ledger: Ledger, before: dict[str, float]) -> dict[str, float]:
     """Once the clients have gone: every end is told, and nothing of theirs is left (threads that
     have nothing to do end after ten seconds)."""
     end = time.monotonic() + SETTLE_S
-    while ledger.open and time.monotonic() < end:
-        await asyncio.sleep(0.2)
+    await told(ledger)
     for name, entry in list(ledger.open.items())[:5]:
         ledger.problem(f"{name} never ended: seen {entry.seen}, posted {entry.posted}")
     if server.process.poll() is not None:
@@ -137,10 +162,18 @@ def save(path: Path, samples: list[dict[str, float]]) -> None:
 def judge_all(server: Server, ledger: Ledger) -> dict[str, Verdict]:
     verdicts = {}
     for name, allowance in ALLOWED.items():
-        verdicts[name] = judge([row[name] for row in server.samples], allowance)
+        verdicts[name] = judge([row[name] for row in server.at_rest], allowance)
         if not verdicts[name].flat:
             ledger.problem(f"{name} is not flat: {verdicts[name]}")
     return verdicts
+
+
+def panels(server: Server) -> dict[str, list[Line]]:
+    lines = {name: [Line([row["seconds"] for row in rows], [row[name] for row in rows])
+                    for rows in (server.samples, server.at_rest)] for name in ALLOWED}
+    rates = [(b["seconds"], (b["ended"] - a["ended"]) / (b["seconds"] - a["seconds"]))
+             for a, b in itertools.pairwise(server.samples)]
+    return {**lines, "ends a second": [Line(*zip(*rates, strict=True))]}
 
 
 async def soak(options: argparse.Namespace) -> Ledger:
@@ -150,28 +183,26 @@ async def soak(options: argparse.Namespace) -> Ledger:
     try:
         receiver = Receiver(ledger, options.seed)
         before = server.sample()
+        server.at_rest.append({"seconds": 0, **before})
         async with await receiver.start():
-            done = asyncio.Event()
+            done, rests = asyncio.Event(), Rests(options.clients)
             clients = []
             for number in range(options.clients):
                 rng = random.Random(options.seed * 1000 + number)
                 clients.append(Client(server.port, receiver.url, ledger,
-                                      Inputs(options.engine, rng), rng).run(done))
-            await asyncio.gather(watch(server, ledger, 60 * options.minutes, done), *clients)
+                                      Inputs(options.engine, rng), rng).run(rests, done))
+            await asyncio.gather(watch(server, ledger, rests, 60 * options.minutes, done),
+                                 *clients)
             after = await settle(server, ledger, before)
     finally:
         server.process.terminate()
         if server.process.wait() != 0:
             ledger.problem(f"the server ended with {server.process.returncode}")
     save(path, server.samples)
+    save(path.with_suffix(".rest.csv"), server.at_rest)
     verdicts = judge_all(server, ledger)
-    seconds = [row["seconds"] for row in server.samples]
-    ended = [row["ended"] for row in server.samples]
-    rates = [(b - a) / SAMPLE_S for a, b in zip(ended, ended[1:] + ended[-1:], strict=True)]
-    series = {name: [row[name] for row in server.samples] for name in ALLOWED}
     draw(f"{options.engine} engine, {options.clients} clients, {ledger.counts.get('ended', 0)} "
-         "predictions ended", seconds, {**series, "ends a second": rates},
-         path.with_suffix(".svg"))
+         "predictions ended; dashed: at rest", panels(server), path.with_suffix(".svg"))
     report(ledger, verdicts, before, after, receiver.num_posts)
     return ledger
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import TERMINAL, Ledger
+from rests import Rests
 from wire import HOST, Answer, Wire, request
 
 PICTURES = Path(__file__).resolve().parents[2] / "tests/assets"
@@ -73,9 +74,12 @@ class Client:
             (self.bad, 15), (self.broken, 6), (self.cut_off, 10), (self.do_not_read, 1),
         ]
 
-    async def run(self, done: asyncio.Event) -> None:
+    async def run(self, rests: Rests, done: asyncio.Event) -> None:
         kinds, weights = zip(*self._kinds, strict=True)
         while not done.is_set():
+            if rests.called:
+                self._wire.close()
+                await rests.wait()
             act = self._random.choices(kinds, weights)[0]
             try:
                 await act()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The soak (scripts/soak.sh) itself: that it finds what it is to find, and a short run of it."""
 
+import asyncio
 import json
 import os
 import random
@@ -14,6 +15,7 @@ sys.path.insert(0, str(SOAK))
 
 from flat import Allowance, judge  # noqa: E402
 from ledger import Ledger  # noqa: E402
+from rests import Rests  # noqa: E402
 
 ALLOWANCE = Allowance(0.05, 8)
 
@@ -43,6 +45,32 @@ def test_an_end_that_comes_twice_never_or_otherwise_is_a_problem():
     ledger.late.add("good")  # its post was answered so late that it may come again
     ledger.posted("good", "succeeded")
     assert ledger.num_problems == 4
+
+
+def test_a_rest_begins_once_every_client_has_stopped():
+    async def client(rests: Rests, acts: list[str], name: str) -> None:
+        for act in range(4):
+            if rests.called:
+                await rests.wait()
+            acts.append(f"{name}{act} begins")
+            await asyncio.sleep(0)
+            acts.append(f"{name}{act} ends")
+
+    async def run() -> None:
+        rests, acts = Rests(2), []
+        clients = [asyncio.create_task(client(rests, acts, name)) for name in "ab"]
+        await asyncio.sleep(0)
+        for _ in range(2):
+            await rests.begin()
+            before = list(acts)
+            await asyncio.sleep(0.01)
+            assert acts == before
+            rests.end()
+            await asyncio.sleep(0)
+        await asyncio.gather(*clients)
+        assert len(acts) == 16
+
+    asyncio.run(run())
 
 
 def test_a_short_soak_ends_every_prediction_once(tmp_path):
