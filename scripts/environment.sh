@@ -14,6 +14,7 @@ PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
 ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
 LINT_ENV=$CACHE/lint-$(key_of "$ROOT/scripts/requirements-lint.txt")
 HUB_ENV=$CACHE/hub-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-hub.txt")
+CLUSTER_ENV=$CACHE/cluster-$(key_of "$ROOT/scripts/requirements-cluster.txt")
 # A CUDA toolkit made of wheels, for machines that have none.
 CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0

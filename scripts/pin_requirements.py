@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites requirements*.txt: every wheel by version and sha256.
 
-  pin_requirements.py [base] [oracle] [hub] [lint] [cuda]    the files named, or all of them
+  pin_requirements.py [base|oracle|hub|cluster|lint|cuda]…    the files named, or all of them
 
 Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
 Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
@@ -31,6 +31,9 @@ ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={CO
 # wants an
 # older one, which gives up where a connection is cut in a file.
 HUB = ("huggingface_hub==2.4.0",)
+# What scripts/cluster.sh runs; what Ray Data wants, without the rest of ray[data].
+CLUSTER = ("ray==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6", "fsspec==2026.9.0",
+           "urllib3==2.8.0")
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
 # nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built
@@ -96,7 +99,7 @@ def write(path: pathlib.Path, title: str, packages: Packages) -> None:
 
 def main(names: list[str]) -> None:
     folder = pathlib.Path(__file__).resolve().parent
-    names = names or ["base", "oracle", "hub", "lint", "cuda"]
+    names = names or ["base", "oracle", "hub", "cluster", "lint", "cuda"]
     if "base" in names or "oracle" in names:
         base = merged(BASE)
         oracle = merged(BASE + ORACLE)
@@ -112,6 +115,8 @@ def main(names: list[str]) -> None:
               "The client of the Hugging Face hub; installed over requirements.txt.",
               {name: package for name, package in merged(BASE + HUB).items()
                if base.get(name) != package})
+    if "cluster" in names:
+        write(folder / "requirements-cluster.txt", "What scripts/cluster.sh runs.", merged(CLUSTER))
     if "lint" in names:
         write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.",
               merged(LINT))

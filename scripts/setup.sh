@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what building and running needs on Debian 12, Debian 13 or Ubuntu 24.04; does nothing
 # where everything is there already. Give --tests to get what the tests need as well, --hub to get
-# the client of the Hugging Face hub, --cuda to get a CUDA compiler where there is none.
+# the client of the Hugging Face hub, --cluster to get Ray and pyarrow for scripts/cluster.sh, --cuda
+# to get a CUDA compiler where there is none.
 # System packages come from apt (as root or with sudo); all else goes to $COG_IDEFICS_CACHE, each
 # thing under a name that holds its version, checked by sha256.
 set -euo pipefail
@@ -199,6 +200,9 @@ everything() {
     step "fetching the CUDA 13.0 compiler" 20 install_cuda
   [ "$with_hub" = no ] || venv_ready "$HUB_ENV" || step "fetching the Hugging Face hub's client" 10 \
     make_venv "$HUB_ENV" "$ROOT/scripts/requirements-hub.txt" "$PYTHON_ENV"
+  [ "$with_cluster" = no ] || venv_ready "$CLUSTER_ENV" ||
+    step "fetching Ray and pyarrow, which scripts/cluster.sh runs (0.6 GB)" 25 \
+      make_venv "$CLUSTER_ENV" "$ROOT/scripts/requirements-cluster.txt"
   [ "$with_tests" = yes ] || return 0
   setup_browser
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
@@ -208,13 +212,14 @@ everything() {
     make_venv "$LINT_ENV" "$ROOT/scripts/requirements-lint.txt"
 }
 
-with_tests=no with_hub=no with_cuda=no
+with_tests=no with_hub=no with_cluster=no with_cuda=no
 for argument in "$@"; do
   case $argument in
-    --tests) with_tests=yes with_hub=yes ;;
+    --tests) with_tests=yes with_hub=yes with_cluster=yes ;;
     --hub) with_hub=yes ;;
+    --cluster) with_cluster=yes ;;
     --cuda) with_cuda=yes ;;
-    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests] [--hub] [--cuda]" ;;
+    *) die "unknown argument '$argument'; usage: scripts/setup.sh [--tests] [--hub] [--cluster] [--cuda]" ;;
   esac
 done
 mkdir -p "$CACHE/log"

@@ -80,6 +80,7 @@ run_python() {
     export IDEFICS_DEMO_BUNDLE
   fi
   export IDEFICS_BUILD_DIR=$BUILD_DIR IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
+  export IDEFICS_CLUSTER_ENV=$CLUSTER_ENV
   export IDEFICS_SERVER=$ROOT/scripts/idefics-server IDEFICS_FAKE_SERVER=$ROOT/scripts/fake-server
   export PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1
   # One run a folder: each has its own conftest.
