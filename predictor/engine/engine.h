@@ -14,6 +14,7 @@
 
 #include "common/fair_queue.h"
 #include "common/mutex.h"
+#include "common/turns.h"
 #include "predictor/engine/active_request.h"
 #include "predictor/engine/engine_options.h"
 #include "predictor/engine/image_cache.h"
@@ -156,8 +157,7 @@ class Engine {
   ImageCache images_;
   std::list<ActiveRequest> active_;
   Encoding encoding_;
-  std::map<std::string, int64_t> image_turns_;  // the last one of each client that wants an image
-  int64_t num_image_turns_ = 0;
+  Turns image_turns_;                            // of clients that want an image
   std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
   StepOutput output_;                            // reused
   int64_t steps_ = 0;

@@ -2,7 +2,8 @@
 // The images of running prompts: which have a slot of the image cache, and which one is encoded
 // next.
 #include <algorithm>
-#include <map>
+#include <set>
+#include <string>
 
 #include "predictor/engine/engine.h"
 
@@ -72,23 +73,21 @@ bool Engine::IsBegun(const WantedImage& wanted) const {
          encoding_.sha256 == wanted.active->request.images[wanted.index].sha256;
 }
 
-// The first one of the client whose last turn is longest ago; a client that had none stands behind
-// all others but the one that had the last turn.
+// The first one of the client whose turn it is.
 Engine::WantedImage Engine::NextImage(const std::vector<WantedImage>& wanted) {
-  std::map<std::string, int64_t> turns;  // of clients that want one
+  std::set<std::string> clients;
   for (const WantedImage& image : wanted) {
     const std::string& client = image.active->request.client;
-    const auto known = image_turns_.find(client);
-    turns.emplace(client, known == image_turns_.end() ? num_image_turns_ - 1 : known->second);
+    if (clients.insert(client).second) image_turns_.Join(client);
   }
-  image_turns_ = std::move(turns);
-  const auto turn_of = [this](const WantedImage& image) {
-    return image_turns_.at(image.active->request.client);
+  image_turns_.LeaveUnless([&](const std::string& client) { return clients.contains(client); });
+  const auto last_turn = [this](const WantedImage& image) {
+    return image_turns_.LastOf(image.active->request.client);
   };
   const WantedImage next = *std::min_element(
       wanted.begin(), wanted.end(),
-      [&](const WantedImage& a, const WantedImage& b) { return turn_of(a) < turn_of(b); });
-  image_turns_[next.active->request.client] = ++num_image_turns_;
+      [&](const WantedImage& a, const WantedImage& b) { return last_turn(a) < last_turn(b); });
+  image_turns_.Take(next.active->request.client);
   return next;
 }
 
