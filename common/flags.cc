@@ -53,6 +53,9 @@ constexpr Flag kFlags[] = {
     {"kv-tokens", "IDEFICS_KV_TOKENS", FlagType::kInteger, "0", 0, kMaxSize, "", kBoth,
      "Tokens in the KV cache, over all running sequences; 0 takes what memory allows, half of it "
      "on a CPU."},
+    {"kv-dtype", "IDEFICS_KV_DTYPE", FlagType::kChoice, "bundle", 0, 0, "bundle|int8", kBoth,
+     "How the KV cache stores keys and values: in the bundle's type, or in 8 bit with a scale for "
+     "each head, in about half of the memory."},
     {"prefix-cache", "IDEFICS_PREFIX_CACHE", FlagType::kChoice, "auto", 0, 0, "auto|true|false",
      kBoth,
      "Keep the KV cache of finished requests, while nobody needs the room, for prompts that begin "

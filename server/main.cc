@@ -33,6 +33,7 @@ InspectOptions InspectFlags(const CommandLine& command) {
   const int64_t max_tokens =
       command.flags.Integer("max-num-seqs") * command.flags.Integer("max-sequence-tokens");
   if (kv_tokens + max_tokens > 0) options.kv_tokens = kv_tokens > 0 ? kv_tokens : max_tokens;
+  if (command.flags.Text("kv-dtype") == "int8") options.kv_dtype = KvDType::kInt8;
   const int64_t image_slots = command.flags.Integer("image-cache-slots");
   if (image_slots > 0) options.image_cache_slots = image_slots;
   return options;

@@ -332,8 +332,12 @@ Result<BundleManifest> ReadManifest(const Json& json) {
 
 }  // namespace
 
-uint64_t BundleManifest::kv_bytes_per_token() const {
-  return 2 * static_cast<uint64_t>(model.num_layers * model.hidden_size) * DTypeSize(dtype);
+uint64_t BundleManifest::kv_bytes_per_token(KvDType kv_dtype) const {
+  constexpr uint64_t kScaleBytes = 4;  // predictor/ops/kv_cache.h
+  const auto layers = static_cast<uint64_t>(model.num_layers);
+  const auto numbers = static_cast<uint64_t>(model.hidden_size);
+  if (kv_dtype == KvDType::kAsInBundle) return 2 * layers * numbers * DTypeSize(dtype);
+  return 2 * layers * (numbers + kScaleBytes * static_cast<uint64_t>(model.num_heads));
 }
 
 uint64_t BundleManifest::image_kv_bytes() const {

@@ -109,6 +109,10 @@ struct BundleFile {
   std::string sha256;  // 64 lower-case hex digits
 };
 
+// How the keys and values of tokens are stored: in the bundle's dtype, or in 8 bit with an f32
+// scale for each head.
+enum class KvDType { kAsInBundle, kInt8 };
+
 struct BundleManifest {
   int format_version = 0;
   std::string name;
@@ -123,9 +127,9 @@ struct BundleManifest {
   GenerationDefaults generation;
   std::map<std::string, BundleFile> files;  // every file of the bundle but bundle.json
 
-  // Keys and values of one token in every decoder layer, in bytes of `dtype`.
-  uint64_t kv_bytes_per_token() const;
-  // Keys and values of one image in every gated cross-attention layer, in bytes of `dtype`.
+  // Bytes of one token's keys and values in every decoder layer.
+  uint64_t kv_bytes_per_token(KvDType kv_dtype) const;
+  // Bytes of one image's keys and values in every gated cross-attention layer.
   uint64_t image_kv_bytes() const;
 };
 

@@ -17,6 +17,7 @@
 #include "predictor/model/cuda_graphs.h"
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/image_encoder.h"
+#include "predictor/model/kv_arena.h"
 #include "predictor/model/step_indices.h"
 #include "predictor/model/thread_autotune.h"
 #include "predictor/model/torch_device.h"
@@ -85,6 +86,7 @@ class TorchRunner : public ModelRunner {
       : device_(device),
         num_threads_(device.is_cpu() && options.num_threads == 0 ? AutotuneThreads()
                                                                  : options.num_threads),
+        kv_dtype_(options.kv_dtype),
         fp8_(options.weights == DecoderWeights::kFp8),
         use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
         step_queue_(device, /*urgent=*/true) {
@@ -107,7 +109,8 @@ class TorchRunner : public ModelRunner {
     return device_.str() +
            (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" + Kernels() : "") +
            ", " + (fp8_ ? "fp8 weights, " : "") + std::to_string(limits_.kv_tokens) +
-           " tokens of KV cache, " + std::to_string(limits_.image_cache_slots) + " images";
+           " tokens of KV cache" + (kv_dtype_ == KvDType::kInt8 ? " in int8, " : ", ") +
+           std::to_string(limits_.image_cache_slots) + " images";
   }
 
   Status Load(const Bundle& bundle) {
@@ -198,9 +201,7 @@ class TorchRunner : public ModelRunner {
     return Guarded("copying KV", [&] {
       const auto queue = Enter(step_queue_);
       for (const KvCopy& copy : copies) {
-        for (at::Tensor& arena : {std::ref(k_arena_), std::ref(v_arena_)}) {
-          arena.narrow(1, copy.to, copy.tokens).copy_(arena.narrow(1, copy.from, copy.tokens));
-        }
+        arena_.Copy(copy);
         if (!history_.defined()) continue;
         history_.narrow(0, copy.to, copy.tokens).copy_(history_.narrow(0, copy.from, copy.tokens));
       }
@@ -253,7 +254,7 @@ class TorchRunner : public ModelRunner {
       inputs[kTokensArray] =
           GatherLastTokens(indices[kTokensArray], indices[kKvSlotsArray], history_);
     }
-    inputs.insert(inputs.end(), {k_arena_, v_arena_, image_cache_.k, image_cache_.v});
+    inputs.insert(inputs.end(), {arena_.k, arena_.v, image_cache_.k, image_cache_.v});
     const at::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
     if (!limits_.samples_on_device) return {logits};
     return {logits, SampleTokens(logits, indices[kSamplingParamsArray], history_)};
@@ -271,7 +272,7 @@ class TorchRunner : public ModelRunner {
     const auto both = static_cast<uint64_t>(share * static_cast<double>(free_bytes));
     const uint64_t images = manifest.image_kv_bytes() * limits_.image_cache_slots;
     limits_.kv_tokens = KvTokensThatFit(both - std::min(both, images),
-                                        manifest.kv_bytes_per_token(), max_kv_tokens_);
+                                        manifest.kv_bytes_per_token(kv_dtype_), max_kv_tokens_);
   }
 
   void Allocate(const Bundle& bundle) {
@@ -279,15 +280,10 @@ class TorchRunner : public ModelRunner {
     const ModelConfig& model = manifest.model;
     const auto options = at::TensorOptions(ActivationType(manifest.dtype)).device(device_);
     ChooseSizes(bundle);
-    // Memory is committed when a sequence first uses it. The last slot belongs to no sequence: it
-    // is the graphs' scratch slot.
-    const std::vector<int64_t> arena = {model.num_layers, limits_.kv_tokens + 1, model.num_heads,
-                                        model.head_dim()};
     const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots,
                                         model.num_heads, model.tokens_per_image(),
                                         model.head_dim()};
-    k_arena_ = at::empty(arena, options);
-    v_arena_ = at::empty(arena, options);
+    arena_ = KvArena::Allocate(model, kv_dtype_, limits_.kv_tokens, options);
     image_cache_.k = at::empty(table, options);
     image_cache_.v = at::empty(table, options);
     if (limits_.samples_on_device) {
@@ -333,7 +329,8 @@ class TorchRunner : public ModelRunner {
   int64_t max_kv_tokens_ = 0;
   bool broken_ = false;
   torch::jit::Module decoder_;
-  at::Tensor k_arena_, v_arena_;  // [layers, kv_tokens + 1, H, d], activations' type
+  const KvDType kv_dtype_;
+  KvArena arena_;
   ImageCacheTensors image_cache_;
   at::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
   const bool fp8_;

@@ -10,6 +10,7 @@
 #include "common/defaults.h"
 #include "predictor/model/model_runner.h"
 #include "weights/bundle.h"
+#include "weights/manifest.h"
 
 namespace idefics {
 
@@ -32,6 +33,7 @@ struct TorchRunnerOptions {
   bool cuda_graphs = true;  // decode steps on CUDA from graphs; false: eagerly, for comparison
   AsyncScheduling async_scheduling = AsyncScheduling::kAuto;
   DecoderWeights weights = DecoderWeights::kAsInBundle;
+  KvDType kv_dtype = KvDType::kAsInBundle;
 };
 
 // The library's answer; `runner` is set where `status` is ok.

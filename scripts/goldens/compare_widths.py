@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """How far each width of the weights moves the logits: a table, against f32 or against the first
-bundle named.
+bundle named; then the same with the KV cache in 8 bit.
 
     compare_widths.py CHECKPOINT...              exports each as f32, bf16, int8 and int4 and
     compares; fp8 as an f32
@@ -45,7 +45,7 @@ def _requests(pictures: Path, count: int) -> str:
     return "\n".join(lines) + "\n"
 
 
-def logits(bundle: Path, requests: str, threads: int) -> numpy.ndarray:
+def logits(bundle: Path, requests: str, threads: int, kv_dtype: str = "bundle") -> numpy.ndarray:
     """[positions of all prompts, vocabulary] f32."""
     build = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
     done = subprocess.run([build / "tests/model/logits_tool", bundle,
@@ -54,7 +54,10 @@ def logits(bundle: Path, requests: str, threads: int) -> numpy.ndarray:
                           text=True,
                           stdout=subprocess.PIPE,
                           check=True,
-                          env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
+                          env={
+                              **os.environ, "OMP_WAIT_POLICY": "PASSIVE",
+                              "IDEFICS_KV_DTYPE": kv_dtype
+                          })
     found = []
     for line in done.stdout.splitlines():
         answer = json.loads(line)
@@ -95,6 +98,9 @@ def compare(model: str, bundles: dict[str, Path], requests: str, threads: int) -
     truth = logits(first[1], requests, threads)
     for weights, bundle in others:
         print(row(model, weights, logits(bundle, requests, threads), truth), flush=True)
+    for weights, bundle in bundles.items():
+        coded = logits(bundle, requests, threads, "int8")
+        print(row(model, f"{weights}, KV in int8", coded, truth), flush=True)
 
 
 def _in_fp8(weight):

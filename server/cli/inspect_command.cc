@@ -30,7 +30,7 @@ struct Memory {
 Memory MemoryOf(const Bundle& bundle, const InspectOptions& options) {
   Memory memory;
   memory.weights = bundle.weight_bytes();
-  memory.kv_per_token = bundle.manifest().kv_bytes_per_token();
+  memory.kv_per_token = bundle.manifest().kv_bytes_per_token(options.kv_dtype);
   memory.kv = memory.kv_per_token * static_cast<uint64_t>(options.kv_tokens);
   memory.per_image = bundle.manifest().image_kv_bytes();
   memory.images = memory.per_image * static_cast<uint64_t>(options.image_cache_slots);

@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "common/defaults.h"
+#include "weights/manifest.h"
 
 namespace idefics {
 
@@ -15,8 +16,9 @@ struct InspectOptions {
   std::filesystem::path path;
   bool json = false;          // one JSON object instead of tables
   bool show_progress = true;  // a bar on stderr while hashing
-  // --kv-tokens and --image-cache-slots of the server whose memory is estimated; where it decides
-  // itself, it takes as many images or more.
+  // --kv-dtype, --kv-tokens and --image-cache-slots of the server whose memory is estimated; where
+  // it decides itself, it takes as many images or more.
+  KvDType kv_dtype = KvDType::kAsInBundle;
   int64_t kv_tokens = 8192;
   int64_t image_cache_slots = defaults::kLeastImageSlots;
 };

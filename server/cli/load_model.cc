@@ -47,6 +47,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
   options.runner.async_scheduling = AsyncSchedulingFromFlag(flags.Text("async-scheduling"));
   options.runner.weights =
       flags.Text("weights") == "fp8" ? DecoderWeights::kFp8 : DecoderWeights::kAsInBundle;
+  if (flags.Text("kv-dtype") == "int8") options.runner.kv_dtype = KvDType::kInt8;
   options.engine.max_num_seqs = static_cast<int>(flags.Integer("max-num-seqs"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.engine.speculation = flags.Bool("speculation");

@@ -89,7 +89,7 @@ void Check(std::string_view text) {
   const Result<BundleManifest> manifest = ParseManifest(text);
   IDEFICS_CHECK(manifest.ok() || !manifest.status().message().empty());
   if (!manifest.ok()) return;
-  IDEFICS_CHECK(manifest->kv_bytes_per_token() > 0 && manifest->image_kv_bytes() > 0);
+  IDEFICS_CHECK(manifest->kv_bytes_per_token(KvDType::kInt8) > 0 && manifest->image_kv_bytes() > 0);
   IDEFICS_CHECK(manifest->model.head_dim() > 0 && manifest->model.num_cross_layers() > 0);
   for (const auto& [name, file] : manifest->files) {
     IDEFICS_CHECK(name.find('/') == std::string::npos && !name.starts_with('.'));

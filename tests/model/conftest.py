@@ -56,9 +56,13 @@ def logits_of(answer):
 class Ours:
     """A bundle, asked through logits_tool."""
 
-    def __init__(self, bundle: Path, pictures: Path):
+    def __init__(self, bundle: Path, pictures: Path, kv_dtype: str = "bundle"):
         self.bundle = bundle
         self.pictures = pictures
+        self.kv_dtype = kv_dtype
+
+    def with_int8_kv(self) -> "Ours":
+        return Ours(self.bundle, self.pictures, "int8")
 
     def prompt(self, prompt) -> dict:
         parts = [{"text": part}
@@ -71,7 +75,8 @@ class Ours:
         lines = "".join(json.dumps(request) + "\n" for request in requests)
         # Stamps of these short-lived bundles go away with them.
         environment = {
-            **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent)
+            **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent),
+            "IDEFICS_KV_DTYPE": self.kv_dtype
         }
         done = subprocess.run([find_tool(), str(self.bundle), threads],
                               input=lines,

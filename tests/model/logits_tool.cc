@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // logits_tool BUNDLE [THREADS]: answers one JSON request a line through the same parts as the
-// server, for test_model_parity.py.
+// server, for test_model_parity.py. IDEFICS_KV_DTYPE is as for the server.
 //   {"prompt_parts": [{"text": "...", "special": "none|turns|all"} or
 //                     {"image": PATH, "mode": "url|object"}, ...], "add_end_of_utterance": false,
 //    "piece": n}          -> {"token_ids", "image_index", "positions", "logits"}
@@ -10,12 +10,14 @@
 //    "piece": n}          -> the same, without tokenizer and image processor
 //   {"prompt_parts": ..., "sampling": {...}}   -> a GenerateResult
 //   {"together": [requests with "sampling"]}   -> the results, run at the same time
+#include <cstdlib>
 #include <fstream>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "common/flags.h"
 #include "predictor/images/preprocess.h"
 #include "predictor/model/torch_runner.h"
 #include "predictor/model_predictor.h"
@@ -118,6 +120,11 @@ class Tool {
     options.runner.num_threads = threads;
     options.runner.kv_tokens = kKvTokens;
     options.runner.image_cache_slots = kImageCacheSlots;
+    ASSIGN_OR_RETURN(
+        const FlagValues flags,
+        FlagValues::FromEnvironment(
+            [](const char* name) -> const char* { return std::getenv(name); }, nullptr));
+    if (flags.Text("kv-dtype") == "int8") options.runner.kv_dtype = KvDType::kInt8;
     options.engine.max_num_seqs = kMaxNumSeqs;
     ASSIGN_OR_RETURN(predictor_, LoadModelPredictor(options));
     ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(path, {}));

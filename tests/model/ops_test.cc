@@ -24,13 +24,16 @@ void CheckClose(const at::Tensor& mine, const at::Tensor& truth) {
   CHECK(difference.largest <= 1);
 }
 
-// Calls run(step) for every step shape and element type.
+// Calls run(step) for every step shape and element type, with the caches in that type and in 8 bit.
 template <typename Run>
 void ForEachStep(const Run& run) {
   for (const StepShape& shape : StepShapes()) {
     for (const at::ScalarType type : kTypes) {
       INFO(shape.name << ", " << at::toString(type));
-      run(MakeStep(shape, type, kSeed));
+      const RaggedStep step = MakeStep(shape, type, kSeed);
+      run(step);
+      INFO("the caches in 8 bit");
+      run(step.InInt8());
     }
   }
 }
@@ -138,7 +141,7 @@ TEST_CASE("every rope_write agrees with the reference and leaves other slots alo
       INFO(operators.name);
       const RaggedStep mine = step.To(at::kCPU);
       CheckClose(RopeWrite(operators, mine), truth);
-      CheckClose(mine.k_cache, reference.k_cache);
+      CheckClose(mine.Keys(), reference.Keys());
       CHECK(at::equal(mine.v_cache, reference.v_cache));
     }
   });
@@ -152,6 +155,44 @@ TEST_CASE("the CPU rope_write is the reference bit by bit", "[ops]") {
                     RopeWrite(ReferenceOperators(), reference)));
     CHECK(at::equal(mine.k_cache, reference.k_cache));
   });
+}
+
+TEST_CASE("a cache in 8 bit holds what the other would, to half a code", "[ops]") {
+  for (const StepShape& shape : StepShapes()) {
+    for (const at::ScalarType type : kTypes) {
+      const RaggedStep exact = MakeStep(shape, type, kSeed);
+      const RaggedStep coded = exact.InInt8();
+      const at::Tensor q = RopeWrite(RegisteredOperators(), exact);
+      CHECK(at::equal(RopeWrite(RegisteredOperators(), coded), q));
+      const auto check = [](const at::Tensor& stored, const at::Tensor& numbers) {
+        const at::Tensor wide = numbers.to(at::kFloat);
+        const at::Tensor code = wide.abs().amax(-1, /*keepdim=*/true) / 127;
+        CHECK(((stored - wide).abs() <= code * 0.5001).all().item<bool>());
+      };
+      INFO(shape.name << ", " << at::toString(type));
+      check(coded.Keys(), exact.k_cache);
+      check(coded.Values(), exact.v_cache);
+    }
+  }
+}
+
+TEST_CASE("zeros stay zeros in 8 bit, and what is not finite stays seen", "[ops]") {
+  const StepShape shape{"one token", {1}, {0}, 2, 16, 8};
+  for (const Operators& operators :
+       {ReferenceOperators(), RegisteredOperators(), HostCudaOperators()}) {
+    for (const float number : {0.0f, INFINITY, -INFINITY, NAN}) {
+      INFO(operators.name << ", " << number);
+      RaggedStep step = MakeStep(shape, at::kFloat, kSeed).InInt8();
+      const int64_t slot = step.kv_slots.item<int32_t>();
+      step.qkv.zero_();
+      step.qkv[0][2 * 32 + 16 + 3] = number;  // v of the second head
+      RopeWrite(operators, step);
+      CHECK(step.Keys()[slot].eq(0).all().item<bool>());
+      const at::Tensor values = step.Values()[slot];
+      CHECK(values[0].eq(0).all().item<bool>());
+      CHECK(values[1].isnan().all().item<bool>() == (number != 0));
+    }
+  }
 }
 
 TEST_CASE("every attend agrees with the reference", "[ops]") {
@@ -169,7 +210,9 @@ TEST_CASE("attend may split the keys of a row over blocks", "[ops]") {
   const StepShape shape{"long decode rows", {1, 1, 1}, {700, 130, 5}, 2, 64, 8};
   for (const at::ScalarType type : kTypes) {
     const RaggedStep step = MakeStep(shape, type, kSeed);
-    CheckClose(Attend(HostCudaOperators(), step), Attend(ReferenceOperators(), step));
+    for (const RaggedStep& stored : {step, step.InInt8()}) {
+      CheckClose(Attend(HostCudaOperators(), stored), Attend(ReferenceOperators(), stored));
+    }
   }
   SetHostProcessors(1);
 }
@@ -256,8 +299,9 @@ at::Tensor AttendPiece(const RaggedStep& step, int64_t first, int64_t count) {
 
 TEST_CASE("on the CPU a prompt's result does not depend on its pieces, bit by bit", "[ops]") {
   const StepShape shape{"a long prompt after a prefix", {100}, {137}, 3, 24, 8, {70}};
-  for (const at::ScalarType type : kTypes) {
-    const RaggedStep step = MakeStep(shape, type, kSeed);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf, at::kChar}) {
+    const RaggedStep step = type == at::kChar ? MakeStep(shape, at::kBFloat16, kSeed).InInt8()
+                                              : MakeStep(shape, type, kSeed);
     const at::Tensor whole = Attend(RegisteredOperators(), step);
     CheckClose(whole, Attend(ReferenceOperators(), step));
     for (const int64_t size : {1, 3, 16, 33}) {
@@ -315,6 +359,14 @@ TEST_CASE("tensors that a kernel cannot read are refused with a sentence", "[ops
     wrong = step.To(at::kCPU);
     wrong.v_cache = wrong.v_cache.to(at::kHalf);
     CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+    wrong = step.InInt8();
+    wrong.k_cache = wrong.k_cache.narrow(1, 0, wrong.k_cache.size(1) - 4).contiguous();
+    CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+    CHECK_THROWS_AS(RopeWrite(operators, wrong), c10::Error);
+    wrong = step.InInt8();
+    wrong.v_cache = step.v_cache;
+    CHECK_THROWS_AS(Attend(operators, wrong), c10::Error);
+    CHECK_THROWS_AS(RopeWrite(operators, wrong), c10::Error);
   }
   CHECK_THROWS_AS(RopeWrite(HostCudaOperators(), wrong), c10::Error);
   CHECK_THROWS_AS(RopeWrite(RegisteredOperators(), wrong), c10::Error);

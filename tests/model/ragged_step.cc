@@ -8,6 +8,9 @@
 #include <limits>
 #include <sstream>
 
+#include "predictor/ops/kv_cache.h"
+#include "predictor/ops/reference/reference.h"
+
 namespace idefics::test {
 namespace {
 
@@ -46,6 +49,19 @@ RaggedStep RaggedStep::To(at::Device device) const {
   there.image_slots = move(image_slots);
   return there;
 }
+
+RaggedStep RaggedStep::InInt8() const {
+  RaggedStep step = *this;
+  step.k_cache = reference::EncodeKv(k_cache);
+  step.v_cache = reference::EncodeKv(v_cache);
+  return step;
+}
+
+static at::Tensor Numbers(const at::Tensor& cache, int64_t heads) {
+  return IsInt8Kv(cache) ? reference::DecodeKv(cache, heads) : cache;
+}
+at::Tensor RaggedStep::Keys() const { return Numbers(k_cache, q.size(1)); }
+at::Tensor RaggedStep::Values() const { return Numbers(v_cache, q.size(1)); }
 
 RaggedStep MakeStep(const StepShape& shape, at::ScalarType type, uint64_t seed) {
   const auto rows = static_cast<int64_t>(shape.counts.size());

@@ -25,13 +25,18 @@ struct RaggedStep {
   at::Tensor qkv;                                // [T, 3·H·d]
   at::Tensor q;                                  // [T, H, d]
   at::Tensor cos, sin;                           // [T, d/2] f32
-  at::Tensor k_cache, v_cache;                   // [slots, H, d]; full of numbers
+  at::Tensor k_cache, v_cache;                   // [slots, H, d] or in 8 bit; full of numbers
   at::Tensor kv_slots;                           // [T] i32
   at::Tensor row_starts, kv_starts, kv_lengths;  // [R + 1], [R, 2], [R, 2] i32
   at::Tensor image_k, image_v;                   // [3, H, latents, d]
   at::Tensor image_slots;                        // [T] i32, -1 … 2
 
   RaggedStep To(at::Device device) const;
+  // The same step with the caches in 8 bit (predictor/ops/kv_cache.h).
+  RaggedStep InInt8() const;
+  // The caches' numbers, [slots, H, d].
+  at::Tensor Keys() const;
+  at::Tensor Values() const;
 };
 
 // Rows are in the arena in reverse order, with gaps between them.

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, logits_of
 
 WIDTHS = ["f32", "bf16", "int8", "int4"]
+KV_DTYPES = ["bundle", "int8"]
 TEXT = "what is in the picture a cat red square left of tent how many are there and where"
 
 
@@ -27,10 +28,13 @@ def server() -> str:
     return path
 
 
+@pytest.mark.parametrize("kv_dtype", KV_DTYPES)
 @pytest.mark.parametrize("weights", WIDTHS)
-def test_a_prompt_has_the_same_logits_in_whatever_pieces_it_runs(ours, weights):
+def test_a_prompt_has_the_same_logits_in_whatever_pieces_it_runs(ours, weights, kv_dtype):
     from parity_cases import PROMPTS
     model = bundle_of(ours, weights)
+    if kv_dtype == "int8":
+        model = model.with_int8_kv()
     token_by_token, *others = [
         model.ask([{**model.prompt(prompt), "piece": piece} for prompt in PROMPTS])
         for piece in (1, 2, 5, 16, 1000)
@@ -73,10 +77,12 @@ def predict(model, folder, lines, *flags):
     return answers
 
 
-@pytest.mark.parametrize("weights", ["f32", "int8"])
+@pytest.mark.parametrize(("weights", "kv_dtype"), [("f32", "bundle"), ("int8", "bundle"),
+                                                    ("int8", "int8")])
 def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probability(
-        ours, pictures, weights, tmp_path):
+        ours, pictures, weights, kv_dtype, tmp_path):
     model = bundle_of(ours, weights)
+    kv = ["--kv-dtype", kv_dtype]
     prompts = [line for seed in range(3) for line in conversation(pictures, seed)]
     lines = []
     for i, prompt in enumerate(prompts):
@@ -84,7 +90,7 @@ def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probabili
         if i % 3 == 1:
             line |= {"decoding_strategy": "Top P Sampling", "temperature": 1.5, "seed": i}
         lines.append(line)
-    alone = predict(model, tmp_path / "alone", lines, "--details", "--max-num-seqs", "1",
+    alone = predict(model, tmp_path / "alone", lines, *kv, "--details", "--max-num-seqs", "1",
                     "--prefix-cache", "false", "--no-speculation")
     assert not any(answer["metrics"]["cached_token_count"] for answer in alone)
     for name, flags in {
@@ -100,7 +106,7 @@ def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probabili
             "one picture": ["--details", "--image-cache-slots", "1"],
             "a step ahead": ["--async-scheduling", "true", "--kv-tokens", "600"],
     }.items():
-        answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *flags)
+        answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *kv, *flags)
         reused = sum(answer["metrics"]["cached_token_count"] for answer in answers)
         assert (reused > 0) == ("off" not in name), name
         for one, other in zip(alone, answers, strict=True):

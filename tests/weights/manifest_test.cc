@@ -57,13 +57,14 @@ TEST_CASE("a manifest is read into typed values", "[manifest]") {
   CHECK_FALSE(manifest.generation.top_k.has_value());
 }
 
-TEST_CASE("memory is counted in the bundle's type", "[manifest]") {
+TEST_CASE("memory is counted in the type in which it is held", "[manifest]") {
   const Result<BundleManifest> bf16 = ParseManifest(ValidManifest().dump());
   // K and V, 4 layers, 64 values of 2 bytes; 2 cross layers of 4 latents.
-  CHECK(bf16->kv_bytes_per_token() == 2 * 4 * 64 * 2);
+  CHECK(bf16->kv_bytes_per_token(KvDType::kAsInBundle) == 2 * 4 * 64 * 2);
+  CHECK(bf16->kv_bytes_per_token(KvDType::kInt8) == 2 * 4 * (64 + 4 * 4));  // 4 heads' scales
   CHECK(bf16->image_kv_bytes() == 2 * 2 * 4 * 64 * 2);
   const Result<BundleManifest> f32 = ParseManifest(With("/dtype", "f32").dump());
-  CHECK(f32->kv_bytes_per_token() == 2 * 4 * 64 * 4);
+  CHECK(f32->kv_bytes_per_token(KvDType::kAsInBundle) == 2 * 4 * 64 * 4);
 }
 
 TEST_CASE("without a resampler an image brings every position and perceiver may be absent",

@@ -9,11 +9,13 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "predictor/ops/cpu/attend_math.h"
 #include "predictor/ops/cpu/row_math.h"
 #include "predictor/ops/cpu/share_work.h"
+#include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
 
 namespace idefics {
@@ -51,22 +53,32 @@ void AddGroups(const QueryGroup& all, bool causal, std::vector<QueryGroup>* grou
 struct KeyLayout {
   int64_t row_stride;
   int64_t head_stride;
+  int64_t scales;  // in 8 bit: bytes of a slot before them
   bool causal;
 };
+
+template <typename Key>
+HeadRows<Key> RowsOfHead(const at::Tensor& cache, const KeyLayout& layout, int64_t head) {
+  const Key* const first = cache.const_data_ptr<Key>();
+  HeadRows<Key> rows{first + head * layout.head_stride, nullptr};
+  if constexpr (std::is_same_v<Key, int8_t>) {
+    rows.scales = reinterpret_cast<const float*>(first + layout.scales) + head;
+  }
+  return rows;
+}
 
 // q [T, H, d] → out [T, H·d], for the tokens of the groups.
 void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const std::vector<QueryGroup>& groups, const KeyLayout& layout,
                   const at::Tensor& out) {
-  TORCH_CHECK(q.is_contiguous() && k.is_contiguous() && v.is_contiguous());
-  TORCH_CHECK(k.scalar_type() == q.scalar_type() && v.scalar_type() == q.scalar_type(),
-              "attention takes queries, keys and values of one dtype");
+  TORCH_CHECK(q.is_contiguous());
   const int64_t heads = q.size(1);
   const int64_t dim = q.size(2);
   int64_t products = 0;
   for (const QueryGroup& group : groups) products += group.queries * group.keys * heads * dim;
-  ForElementType(q.scalar_type(), "attention", [&](auto tag) {
+  const auto attend = [&](auto tag, auto key_tag) {
     using T = decltype(tag);
+    using Key = decltype(key_tag);
     const auto count = static_cast<int64_t>(groups.size());
     const auto run = [&](int64_t begin, int64_t end) {
       const auto scratch = std::make_unique_for_overwrite<float[]>(AttendScratch(dim));
@@ -74,24 +86,26 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
         const QueryGroup& group = groups[i % count];
         const int64_t head = i / count;
         const int64_t queries = (group.token * heads + head) * dim;
-        const int64_t keys = head * layout.head_stride;
-        AttendHead(HeadQueries<T>{.q = q.const_data_ptr<T>() + queries,
-                                  .out = out.data_ptr<T>() + queries,
-                                  .queries = group.queries,
-                                  .q_stride = heads * dim,
-                                  .k = k.const_data_ptr<T>() + keys,
-                                  .v = v.const_data_ptr<T>() + keys,
-                                  .slots = group.slots,
-                                  .keys = group.keys,
-                                  .kv_stride = layout.row_stride,
-                                  .causal = layout.causal,
-                                  .dim = dim},
+        AttendHead(HeadQueries<T, Key>{.q = q.const_data_ptr<T>() + queries,
+                                       .out = out.data_ptr<T>() + queries,
+                                       .queries = group.queries,
+                                       .q_stride = heads * dim,
+                                       .k = RowsOfHead<Key>(k, layout, head),
+                                       .v = RowsOfHead<Key>(v, layout, head),
+                                       .slots = group.slots,
+                                       .keys = group.keys,
+                                       .kv_stride = layout.row_stride,
+                                       .causal = layout.causal,
+                                       .dim = dim},
                    scratch.get());
       }
     };
     const int64_t items = heads * count;
     const int64_t shares = at::get_num_threads() * kSharesPerThread;
     ShareWork(items, (items + shares - 1) / shares, products, run);
+  };
+  ForElementType(q.scalar_type(), "attention", [&](auto tag) {
+    ForKeyType<decltype(tag)>(k, [&](auto key_tag) { attend(tag, key_tag); });
   });
 }
 
@@ -117,9 +131,14 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
     const KeySlots slots{lengths[2 * r], starts[2 * r], starts[2 * r + 1]};
     AddGroups({rows[r], rows[r + 1] - rows[r], slots, lengths[2 * r + 1]}, true, &groups);
   }
-  const int64_t width = q.size(1) * q.size(2);
-  at::Tensor out = at::empty({q.size(0), width}, q.options());
-  AttendGroups(q, k_cache, v_cache, groups, {width, q.size(2), true}, out);
+  const KvHeads shape{q.size(1), q.size(2)};
+  CheckKvCaches(q, k_cache, v_cache, shape);
+  const KeyLayout layout{.row_stride = k_cache.stride(0),
+                         .head_stride = shape.dim,
+                         .scales = shape.width(),
+                         .causal = true};
+  at::Tensor out = at::empty({q.size(0), shape.width()}, q.options());
+  AttendGroups(q, k_cache, v_cache, groups, layout, out);
   return out;
 }
 
@@ -139,7 +158,12 @@ at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k, const at:
     AddGroups({begin, end - begin, slots, latents}, false, &groups);
   }
   at::Tensor out = at::zeros({tokens, heads * dim}, q.options());
-  AttendGroups(q, image_k, image_v, groups, {dim, latents * dim, false}, out);
+  TORCH_CHECK(image_k.is_contiguous() && image_v.is_contiguous());
+  TORCH_CHECK(image_k.scalar_type() == q.scalar_type() && image_v.scalar_type() == q.scalar_type(),
+              "attention takes queries, keys and values of one dtype");
+  const KeyLayout layout{
+      .row_stride = dim, .head_stride = latents * dim, .scales = 0, .causal = false};
+  AttendGroups(q, image_k, image_v, groups, layout, out);
   return out;
 }
 

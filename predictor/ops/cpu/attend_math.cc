@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "predictor/ops/cpu/inlining.h"
 #include "predictor/ops/cpu/vector_math.h"
@@ -56,6 +57,15 @@ IDEFICS_INLINE void WidenRow(const T* from, int64_t dim, float factor, int64_t w
   for (int64_t i = dim; i < width; ++i) to[i] = 0;
 }
 
+// at: of the slot's first element.
+template <typename Key>
+IDEFICS_INLINE void WidenSlot(const HeadRows<Key>& rows, int64_t at, int64_t dim, int64_t width,
+                              float* to) {
+  float scale = 1;
+  if constexpr (std::is_same_v<Key, int8_t>) scale = rows.scales[at / int64_t{sizeof(float)}];
+  WidenRow(rows.first + at, dim, scale, width, to);
+}
+
 // The rows of one head are far apart, so no hardware prefetcher follows them.
 template <typename T>
 IDEFICS_INLINE void FetchRow(const T* row, int64_t dim) {
@@ -64,19 +74,19 @@ IDEFICS_INLINE void FetchRow(const T* row, int64_t dim) {
   for (int64_t i = 0; i < size; i += kLineBytes) __builtin_prefetch(bytes + i);
 }
 
-template <typename T>
-IDEFICS_INLINE void WidenKeys(const HeadQueries<T>& head, int64_t first, int64_t count,
+template <typename T, typename Key>
+IDEFICS_INLINE void WidenKeys(const HeadQueries<T, Key>& head, int64_t first, int64_t count,
                               const Scratch& s) {
   constexpr int64_t kAhead = 16;
   for (int64_t j = 0; j < count; ++j) {
     const int64_t at = head.slots.At(first + j) * head.kv_stride;
     if (first + j + kAhead < head.keys) {
       const int64_t ahead = head.slots.At(first + j + kAhead) * head.kv_stride;
-      FetchRow(head.k + ahead, head.dim);
-      FetchRow(head.v + ahead, head.dim);
+      FetchRow(head.k.first + ahead, head.dim);
+      FetchRow(head.v.first + ahead, head.dim);
     }
-    WidenRow(head.k + at, head.dim, 1.0f, s.width, s.k + j * s.width);
-    WidenRow(head.v + at, head.dim, 1.0f, s.width, s.v + j * s.width);
+    WidenSlot(head.k, at, head.dim, s.width, s.k + j * s.width);
+    WidenSlot(head.v, at, head.dim, s.width, s.v + j * s.width);
   }
 }
 
@@ -140,8 +150,8 @@ IDEFICS_INLINE void AttendBlock(const Scratch& s, int64_t query, int64_t count) 
   AddValues(s, keep, count, s.out + query * s.width);
 }
 
-template <typename T>
-IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T>& head, float* memory) {
+template <typename T, typename Key>
+IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T, Key>& head, float* memory) {
   const Scratch s(memory, head.dim);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head.dim));
   for (int64_t i = 0; i < head.queries; ++i) {
@@ -179,6 +189,15 @@ IDEFICS_CLONES void AttendHead(const HeadQueries<c10::BFloat16>& head, float* sc
   AttendHeadOf(head, scratch);
 }
 IDEFICS_CLONES void AttendHead(const HeadQueries<c10::Half>& head, float* scratch) {
+  AttendHeadOf(head, scratch);
+}
+IDEFICS_CLONES void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch) {
+  AttendHeadOf(head, scratch);
+}
+IDEFICS_CLONES void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch) {
+  AttendHeadOf(head, scratch);
+}
+IDEFICS_CLONES void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch) {
   AttendHeadOf(head, scratch);
 }
 

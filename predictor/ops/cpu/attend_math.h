@@ -25,15 +25,23 @@ struct KeySlots {
   }
 };
 
-// Some queries of one head and the keys that the last of them sees. Strides in elements.
-template <typename T>
+// The keys, or values, of one head. Strides in elements.
+template <typename Key>
+struct HeadRows {
+  const Key* first;     // [slots, dim], kv_stride
+  const float* scales;  // in 8 bit: of slot 0; kv_stride / 4 from one slot to the next
+};
+
+// Some queries of one head and the keys that the last of them sees. Strides in elements. `Key`: T,
+// or int8_t (../kv_cache.h).
+template <typename T, typename Key = T>
 struct HeadQueries {
   const T* q;  // [queries, dim], q_stride
   T* out;      // as q
   int64_t queries;
   int64_t q_stride;
-  const T* k;  // [slots, dim], kv_stride
-  const T* v;
+  HeadRows<Key> k;
+  HeadRows<Key> v;
   KeySlots slots;
   int64_t keys;  // that the last query sees
   int64_t kv_stride;
@@ -48,5 +56,8 @@ int64_t AttendScratch(int64_t dim);
 void AttendHead(const HeadQueries<float>& head, float* scratch);
 void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch);
 void AttendHead(const HeadQueries<c10::Half>& head, float* scratch);
+void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch);
+void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch);
+void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch);
 
 }  // namespace idefics

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "predictor/ops/cpu/norm_rope_math.h"
+#include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/reference/reference.h"
 
@@ -68,59 +69,80 @@ std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor
   return {sum, out};
 }
 
-// Raw pointers of one rope_write; shapes in README.md.
-template <typename T>
+// Raw pointers of one rope_write; shapes in README.md. `Key` is what the caches hold: T, or int8_t
+// (kv_cache.h).
+template <typename T, typename Key>
 struct RopePointers {
   const T* qkv;
   const float* cos;
   const float* sin;
   const int32_t* slots;
-  T* k_cache;
-  T* v_cache;
+  Key* k_cache;
+  Key* v_cache;
   T* q;
 };
 
 template <typename T>
-void RopeWriteToken(const RopePointers<T>& p, int64_t token, int64_t heads, int64_t half) {
-  const int64_t width = heads * 2 * half;
+void RopeWriteToken(const RopePointers<T, T>& p, int64_t token, KvHeads shape) {
+  const int64_t width = shape.width();
+  const int64_t half = shape.dim / 2;
   const T* in = p.qkv + token * 3 * width;
   const float* cos = p.cos + token * half;
   const float* sin = p.sin + token * half;
   T* q = p.q + token * width;
   T* k = p.k_cache + p.slots[token] * width;
-  for (int64_t at = 0; at < width; at += 2 * half) {
+  for (int64_t at = 0; at < width; at += shape.dim) {
     RotateRow(in + at, cos, sin, q + at, half);
     RotateRow(in + width + at, cos, sin, k + at, half);
   }
   std::copy_n(in + 2 * width, width, p.v_cache + p.slots[token] * width);
 }
 
+template <typename T>
+void RopeWriteToken(const RopePointers<T, int8_t>& p, int64_t token, KvHeads shape) {
+  const int64_t width = shape.width();
+  const int64_t half = shape.dim / 2;
+  const T* in = p.qkv + token * 3 * width;
+  const float* cos = p.cos + token * half;
+  const float* sin = p.sin + token * half;
+  T* q = p.q + token * width;
+  int8_t* k = p.k_cache + p.slots[token] * shape.bytes_in_int8();
+  int8_t* v = p.v_cache + p.slots[token] * shape.bytes_in_int8();
+  auto* k_scale = reinterpret_cast<float*>(k + width);
+  auto* v_scale = reinterpret_cast<float*>(v + width);
+  for (int64_t at = 0; at < width; at += shape.dim) {
+    RotateRow(in + width + at, cos, sin, q + at, half);  // q is not needed yet
+    *k_scale++ = EncodeHead(q + at, shape.dim, k + at);
+    *v_scale++ = EncodeHead(in + 2 * width + at, shape.dim, v + at);
+    RotateRow(in + at, cos, sin, q + at, half);
+  }
+}
+
 at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                      const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache) {
+  const KvHeads shape = HeadsOf(qkv, cos);
   const int64_t tokens = qkv.size(0);
-  const int64_t heads = k_cache.size(1);
-  const int64_t dim = k_cache.size(2);
   TORCH_CHECK(qkv.is_contiguous() && cos.is_contiguous() && sin.is_contiguous() &&
-              kv_slots.is_contiguous() && k_cache.is_contiguous() && v_cache.is_contiguous());
-  TORCH_CHECK(
-      k_cache.scalar_type() == qkv.scalar_type() && v_cache.scalar_type() == qkv.scalar_type(),
-      "idefics::rope_write takes qkv and caches of one dtype");
-  TORCH_CHECK(qkv.numel() == tokens * 3 * heads * dim && cos.numel() == tokens * dim / 2 &&
-              sin.numel() == cos.numel() && kv_slots.numel() == tokens && dim % 2 == 0);
-  at::Tensor q = at::empty({tokens, heads, dim}, qkv.options());
+              kv_slots.is_contiguous());
+  CheckKvCaches(qkv, k_cache, v_cache, shape);
+  TORCH_CHECK(qkv.numel() == tokens * 3 * shape.width() && sin.sizes() == cos.sizes() &&
+              kv_slots.numel() == tokens);
+  at::Tensor q = at::empty({tokens, shape.heads, shape.dim}, qkv.options());
   ForElementType(qkv.scalar_type(), "idefics::rope_write", [&](auto tag) {
     using T = decltype(tag);
-    const RopePointers<T> pointers{.qkv = qkv.const_data_ptr<T>(),
-                                   .cos = cos.const_data_ptr<float>(),
-                                   .sin = sin.const_data_ptr<float>(),
-                                   .slots = kv_slots.const_data_ptr<int32_t>(),
-                                   .k_cache = k_cache.data_ptr<T>(),
-                                   .v_cache = v_cache.data_ptr<T>(),
-                                   .q = q.data_ptr<T>()};
-    at::parallel_for(0, tokens, RowsPerTask(3 * heads * dim), [&](int64_t begin, int64_t end) {
-      for (int64_t token = begin; token < end; ++token) {
-        RopeWriteToken(pointers, token, heads, dim / 2);
-      }
+    ForKeyType<T>(k_cache, [&](auto key_tag) {
+      using Key = decltype(key_tag);
+      const RopePointers<T, Key> pointers{.qkv = qkv.const_data_ptr<T>(),
+                                          .cos = cos.const_data_ptr<float>(),
+                                          .sin = sin.const_data_ptr<float>(),
+                                          .slots = kv_slots.const_data_ptr<int32_t>(),
+                                          .k_cache = k_cache.data_ptr<Key>(),
+                                          .v_cache = v_cache.data_ptr<Key>(),
+                                          .q = q.data_ptr<T>()};
+      const int64_t grain = RowsPerTask(3 * shape.width());
+      at::parallel_for(0, tokens, grain, [&](int64_t begin, int64_t end) {
+        for (int64_t token = begin; token < end; ++token) RopeWriteToken(pointers, token, shape);
+      });
     });
   });
   return q;

@@ -97,4 +97,14 @@ IDEFICS_CLONES void RotateRow(const c10::Half* in, const float* cos, const float
   RotateRowOf(in, cos, sin, out, half);
 }
 
+IDEFICS_CLONES float EncodeHead(const float* x, int64_t n, int8_t* codes) {
+  return QuantizeGroup(x, n, codes).scale;
+}
+IDEFICS_CLONES float EncodeHead(const c10::BFloat16* x, int64_t n, int8_t* codes) {
+  return QuantizeGroup(x, n, codes).scale;
+}
+IDEFICS_CLONES float EncodeHead(const c10::Half* x, int64_t n, int8_t* codes) {
+  return QuantizeGroup(x, n, codes).scale;
+}
+
 }  // namespace idefics

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// RMSNorm, residuals and rotary embedding of single rows of f32, bf16 or f16 numbers, for the CPU
-// operators. norm_rope_math.cc is compiled for several instruction sets, of which one is chosen
-// when the library loads. Thread safe.
+// RMSNorm, residuals, rotary embedding and 8-bit codes of single rows of f32, bf16 or f16 numbers,
+// for the CPU operators. norm_rope_math.cc is compiled for several instruction sets, of which one
+// is chosen when the library loads. Thread safe.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -33,5 +33,10 @@ void RotateRow(const c10::BFloat16* in, const float* cos, const float* sin, c10:
                int64_t half);
 void RotateRow(const c10::Half* in, const float* cos, const float* sin, c10::Half* out,
                int64_t half);
+
+// The codes of a head's n numbers in an 8-bit KV cache; returns their scale (../kv_cache.h).
+float EncodeHead(const float* x, int64_t n, int8_t* codes);
+float EncodeHead(const c10::BFloat16* x, int64_t n, int8_t* codes);
+float EncodeHead(const c10::Half* x, int64_t n, int8_t* codes);
 
 }  // namespace idefics

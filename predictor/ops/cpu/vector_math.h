@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers of the CPU's row arithmetic: elements widened to f32 and rounded back, how many partial
-// sums a row is added up in, and e^x without a call, so that a loop of it becomes vectors. A row's
-// sum has the same order wherever it is computed.
+// sums a row is added up in, e^x without a call, so that a loop of it becomes vectors, and 8-bit
+// codes. A row's sum has the same order wherever it is computed.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -9,6 +9,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "predictor/ops/cpu/inlining.h"
 
@@ -17,6 +18,7 @@ namespace idefics {
 constexpr int64_t kLanes = 32;  // independent partial sums, so that the loop becomes vectors
 
 inline float Wide(float x) { return x; }
+inline float Wide(int8_t x) { return x; }
 inline float Wide(c10::BFloat16 x) {
   return std::bit_cast<float>(static_cast<uint32_t>(x.x) << 16);
 }
@@ -54,6 +56,37 @@ IDEFICS_INLINE float Exp(float x) {
   p = p * r * r + r + 1.0f;
   const auto exponent = (std::bit_cast<uint32_t>(shifted) << 23) + (127u << 23);
   return p * std::bit_cast<float>(exponent);
+}
+
+// What a few numbers have in common as 8-bit codes.
+struct QuantizedGroup {
+  float scale;  // x ≈ code · scale; NaN where a number is not finite: the codes are zeros then
+  int32_t sum;  // of the codes
+};
+
+// x [n] → q [n], to the nearest code, even.
+template <typename T>
+IDEFICS_INLINE QuantizedGroup QuantizeGroup(const T* x, int64_t n, int8_t* q) {
+  constexpr float kRound = 12582912.0f;  // as in Exp
+  constexpr uint32_t kInfinityBits = 0x7f800000;
+  uint32_t largest_bits = 0;  // positive floats have the order of their bits
+  for (int64_t i = 0; i < n; ++i) {
+    const uint32_t bits = std::bit_cast<uint32_t>(Wide(x[i])) & 0x7fffffff;
+    largest_bits = bits > largest_bits ? bits : largest_bits;
+  }
+  if (largest_bits >= kInfinityBits) {
+    std::memset(q, 0, n);
+    return {__builtin_nanf(""), 0};
+  }
+  const auto largest = std::bit_cast<float>(largest_bits);
+  const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
+  int32_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const auto code = static_cast<int32_t>((Wide(x[i]) * inverse + kRound) - kRound);
+    q[i] = static_cast<int8_t>(code);
+    sum += code;
+  }
+  return {largest / 127.0f, sum};
 }
 
 }  // namespace idefics

@@ -33,11 +33,10 @@ __global__ void __launch_bounds__(kAttendThreads) AttendImageKernel(AttendImageA
     return;
   }
   const int64_t origin = (image * a.heads + blockIdx.y) * a.latents * a.dim;
-  const Keys<T> keys{a.image_k + origin, a.image_v + origin, a.dim, KeySlots{0, 0, 0}, 0,
-                     a.latents};
-  AttendBlock<T, kLanes>(
-      a.q + at_head * a.dim, keys, a.dim, a.packed,
-      [&](int at, const Merged& m) { out[at] = static_cast<T>(m.sum / m.total); });
+  const Keys<T> keys{
+      {a.image_k + origin, a.dim}, {a.image_v + origin, a.dim}, KeySlots{0, 0, 0}, 0, a.latents};
+  AttendBlock<kLanes>(a.q + at_head * a.dim, keys, a.dim, a.packed,
+                      [&](int at, const Merged& m) { out[at] = static_cast<T>(m.sum / m.total); });
 }
 
 // REQUIRES: dim <= kMaxAttendDim.

@@ -23,11 +23,43 @@ struct KeySlots {
   }
 };
 
-template <typename T>
+// One head's keys, or values. `Key`: the activations' type, or int8_t (../kv_cache.h).
+template <typename Key>
+struct HeadRows {
+  const Key* first;               // row of slot 0
+  int64_t stride;                 // elements from one slot to the next
+  const float* scales = nullptr;  // in 8 bit: of slot 0; stride / 4 from one to the next
+
+  __device__ __forceinline__ const Key* At(int64_t slot) const { return first + slot * stride; }
+  __device__ __forceinline__ float ScaleAt(int64_t slot) const {
+    if constexpr (std::is_same_v<Key, int8_t>) {
+      return scales[slot * stride / static_cast<int64_t>(sizeof(float))];
+    }
+    return 1.0f;
+  }
+};
+
+// Elements of a slot of a KV cache.
+template <typename Key>
+__device__ __forceinline__ int64_t SlotSize(int heads, int dim) {
+  const int64_t scale = std::is_same_v<Key, int8_t> ? sizeof(float) : 0;
+  return static_cast<int64_t>(heads) * (dim + scale);
+}
+
+template <typename Key>
+__device__ __forceinline__ HeadRows<Key> RowsOfHead(const Key* cache, int head, int heads,
+                                                    int dim) {
+  HeadRows<Key> rows{cache + static_cast<int64_t>(head) * dim, SlotSize<Key>(heads, dim)};
+  if constexpr (std::is_same_v<Key, int8_t>) {
+    rows.scales = reinterpret_cast<const float*>(cache + static_cast<int64_t>(heads) * dim) + head;
+  }
+  return rows;
+}
+
+template <typename Key>
 struct Keys {
-  const T* k;      // row of slot 0 of the head
-  const T* v;      // likewise
-  int64_t stride;  // elements from one slot to the next
+  HeadRows<Key> k;
+  HeadRows<Key> v;
   KeySlots slots;
   int begin;
   int end;
@@ -72,23 +104,27 @@ struct GroupState {
 
 // The groups of the block divide keys [begin, end) among them, four at a time each, so that loads
 // of four keys and values are in flight together.
-template <typename T, int kLanes>
-__device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const Keys<T>& keys,
+template <int kLanes, typename Key>
+__device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const Keys<Key>& keys,
                                             int dim, bool packed, GroupState& state) {
   constexpr int kUnroll = 4;
   constexpr int kGroups = kAttendThreads / kLanes;
   const int group = static_cast<int>(threadIdx.x) / kLanes;
   const int first = static_cast<int>(threadIdx.x) % kLanes * kPack;
   for (int base = keys.begin; base < keys.end; base += kUnroll * kGroups) {
-    Pack<T> k[kUnroll];
-    Pack<T> v[kUnroll];
+    Pack<Key> k[kUnroll];
+    Pack<Key> v[kUnroll];
+    float k_scale[kUnroll];
+    float v_scale[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int key = base + u * kGroups + group;
-      const int size = key < keys.end ? dim : 0;
-      const int64_t at = keys.slots.At(key) * keys.stride;
-      k[u] = LoadPack(keys.k + at, first, size, packed);
-      v[u] = LoadPack(keys.v + at, first, size, packed);
+      const bool there = key < keys.end;
+      const int64_t slot = keys.slots.At(key);
+      k[u] = LoadPack(keys.k.At(slot), first, there ? dim : 0, packed);
+      v[u] = LoadPack(keys.v.At(slot), first, there ? dim : 0, packed);
+      k_scale[u] = there ? keys.k.ScaleAt(slot) : 0.0f;
+      v_scale[u] = there ? keys.v.ScaleAt(slot) : 0.0f;
     }
     float scores[kUnroll];
     float largest = state.largest;
@@ -97,7 +133,7 @@ __device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const K
       float dot = 0;
 #pragma unroll
       for (int i = 0; i < kPack; ++i) dot += query[i] * static_cast<float>(k[u].at[i]);
-      dot = GroupSum<kLanes>(dot);
+      dot = GroupSum<kLanes>(dot) * k_scale[u];
       scores[u] = base + u * kGroups + group < keys.end ? dot : -INFINITY;
       largest = fmaxf(largest, scores[u]);
     }
@@ -111,16 +147,17 @@ __device__ __forceinline__ void AttendGroup(const float (&query)[kPack], const K
     for (int u = 0; u < kUnroll; ++u) {
       const float weight = expf(scores[u] - shift);
       state.total += weight;
+      const float scaled = weight * v_scale[u];
 #pragma unroll
-      for (int i = 0; i < kPack; ++i) state.sums[i] += weight * static_cast<float>(v[u].at[i]);
+      for (int i = 0; i < kPack; ++i) state.sums[i] += scaled * static_cast<float>(v[u].at[i]);
     }
   }
 }
 
 // Attends with the whole block and calls store(element, Merged) once for each of the `dim`
 // elements. kLanes · 8 >= dim. All threads of the block take part.
-template <typename T, int kLanes, typename Store>
-__device__ __forceinline__ void AttendBlock(const T* query, const Keys<T>& keys, int dim,
+template <int kLanes, typename T, typename Key, typename Store>
+__device__ __forceinline__ void AttendBlock(const T* query, const Keys<Key>& keys, int dim,
                                             bool packed, const Store& store) {
   constexpr int kGroups = kAttendThreads / kLanes;
   __shared__ float largest[kGroups];
@@ -134,7 +171,7 @@ __device__ __forceinline__ void AttendBlock(const T* query, const Keys<T>& keys,
 #pragma unroll
   for (int i = 0; i < kPack; ++i) scaled[i] = static_cast<float>(raw.at[i]) * scale;
   GroupState state;
-  AttendGroup<T, kLanes>(scaled, keys, dim, packed, state);
+  AttendGroup<kLanes>(scaled, keys, dim, packed, state);
   if (lane == 0) {
     largest[thread / kLanes] = state.largest;
     total[thread / kLanes] = state.total;

@@ -8,6 +8,7 @@
 #include "predictor/ops/cuda/attend_image.cuh"
 #include "predictor/ops/cuda/attend_tile.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
+#include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/reference/reference.h"
 
@@ -15,8 +16,8 @@ namespace idefics::IDEFICS_TARGET {
 
 // Chooses the kernels by what the host knows. With as many tokens as rows the step decodes;
 // otherwise one kernel takes the short rows and one the long rows, and each skips the others.
-template <typename T>
-void LaunchAttend(AttendArguments<T> a, int processors, const at::Tensor& q, Stream stream) {
+template <typename T, typename Key>
+void LaunchAttend(AttendArguments<T, Key> a, int processors, const at::Tensor& q, Stream stream) {
   const bool tiles = a.ragged.tokens != a.ragged.rows && a.dim <= kMaxTileDim;
   a.only_short_rows = tiles;
   a.splits = tiles ? 1 : ChooseSplits(a.ragged.tokens, a.heads, processors);
@@ -40,34 +41,38 @@ inline at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const a
   if (dim > kMaxAttendDim) {
     return reference::Attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths);
   }
-  CheckAlike(q, k_cache);
-  CheckAlike(k_cache, v_cache);
+  TORCH_CHECK(q.is_contiguous());
+  CheckKvCaches(q, k_cache, v_cache, {heads, dim});
   CheckIndices(row_starts, q, rows + 1);
   CheckIndices(kv_starts, q, 2 * rows);
   CheckIndices(kv_lengths, q, 2 * rows);
   const OnDevice device(q);
   at::Tensor out = at::empty({tokens, heads * dim}, q.options());
   if (tokens == 0) return out;
+  const Ragged ragged{.row_starts = row_starts.const_data_ptr<int32_t>(),
+                      .kv_starts = kv_starts.const_data_ptr<int32_t>(),
+                      .kv_lengths = kv_lengths.const_data_ptr<int32_t>(),
+                      .tokens = static_cast<int>(tokens),
+                      .rows = static_cast<int>(rows)};
   ForElementType(q.scalar_type(), "idefics::attend", [&](auto tag) {
     using T = decltype(tag);
-    AttendArguments<T> arguments{.q = q.const_data_ptr<T>(),
-                                 .k_cache = k_cache.const_data_ptr<T>(),
-                                 .v_cache = v_cache.const_data_ptr<T>(),
-                                 .out = out.data_ptr<T>(),
-                                 .ragged = {.row_starts = row_starts.const_data_ptr<int32_t>(),
-                                            .kv_starts = kv_starts.const_data_ptr<int32_t>(),
-                                            .kv_lengths = kv_lengths.const_data_ptr<int32_t>(),
-                                            .tokens = static_cast<int>(tokens),
-                                            .rows = static_cast<int>(rows)},
-                                 .heads = static_cast<int>(heads),
-                                 .dim = static_cast<int>(dim),
-                                 .packed = false,
-                                 .only_short_rows = false,
-                                 .splits = 1,
-                                 .parts = nullptr};
-    arguments.packed = CanPack(arguments.q, dim) && CanPack(arguments.k_cache, dim) &&
-                       CanPack(arguments.v_cache, dim);
-    LaunchAttend(arguments, device.processors(), q, device.stream());
+    ForKeyType<T>(k_cache, [&](auto key_tag) {
+      using Key = decltype(key_tag);
+      AttendArguments<T, Key> arguments{.q = q.const_data_ptr<T>(),
+                                        .k_cache = k_cache.const_data_ptr<Key>(),
+                                        .v_cache = v_cache.const_data_ptr<Key>(),
+                                        .out = out.data_ptr<T>(),
+                                        .ragged = ragged,
+                                        .heads = static_cast<int>(heads),
+                                        .dim = static_cast<int>(dim),
+                                        .packed = false,
+                                        .only_short_rows = false,
+                                        .splits = 1,
+                                        .parts = nullptr};
+      arguments.packed = CanPack(arguments.q, dim) && CanPack(arguments.k_cache, dim) &&
+                         CanPack(arguments.v_cache, dim) && k_cache.stride(0) % kPack == 0;
+      LaunchAttend(arguments, device.processors(), q, device.stream());
+    });
   });
   device.CheckLaunch();
   return out;

@@ -11,8 +11,8 @@ namespace idefics::IDEFICS_TARGET {
 
 // Tiles of row r are numbered from row_starts[r] / kTile + r. That leaves room for each row's
 // tiles, and the host can size the grid without reading the row starts, which are on the device.
-template <typename T, int kPanels>
-__global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArguments<T> a) {
+template <typename T, typename Key, int kPanels>
+__global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArguments<T, Key> a) {
   __shared__ TileMemory<kPanels> memory;
   const auto first_tile = [&](int row) { return a.ragged.row_starts[row] / kTile + row; };
   const int index = static_cast<int>(blockIdx.x);
@@ -26,23 +26,24 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArgumen
   const int64_t head = static_cast<int64_t>(blockIdx.y) * a.dim;
   const RowShape shape{a.dim, a.packed};
   const int64_t token_origin = (row.first + query) * width + head;
+  const HeadRows<T> queries{a.q + token_origin, width};
+  const float scale = 1.0f / sqrtf(static_cast<float>(a.dim));
   LoadTile(
-      memory.queries, [&](int at) { return a.q + token_origin + at * width; }, count, shape,
-      1.0f / sqrtf(static_cast<float>(a.dim)));
+      memory.queries, queries, [](int at) { return at; }, count, shape, scale);
+  const HeadRows<Key> k = RowsOfHead(a.k_cache, static_cast<int>(blockIdx.y), a.heads, a.dim);
+  const HeadRows<Key> v = RowsOfHead(a.v_cache, static_cast<int>(blockIdx.y), a.heads, a.dim);
   TileState<kPanels> state;
   for (int base = 0; base < visible; base += kTile) {
-    const auto offset = [&](int at) { return row.slots.At(base + at) * width + head; };
+    const auto slot_of = [&](int at) { return row.slots.At(base + at); };
     const int keys = visible - base;
     __syncthreads();  // the previous tile's values have been read
-    LoadTile(
-        memory.keys, [&](int at) { return a.k_cache + offset(at); }, keys, shape, 1.0f);
+    LoadTile(memory.keys, k, slot_of, keys, shape, 1.0f);
     __syncthreads();
     float scores[2][kTilePerLane] = {};
     TileScores(memory, scores);
     TileSoftmax(scores, row.before + query + 1 - base, memory, state);
     __syncthreads();  // the keys have been read, the weights written
-    LoadTile(
-        memory.keys, [&](int at) { return a.v_cache + offset(at); }, keys, shape, 1.0f);
+    LoadTile(memory.keys, v, slot_of, keys, shape, 1.0f);
     __syncthreads();
     TileMix(memory, state);
   }
@@ -50,18 +51,18 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTileKernel(AttendArgumen
 }
 
 // Attends the rows of more than kShortRow tokens. REQUIRES: dim <= kMaxTileDim.
-template <typename T>
-void LaunchAttendTile(const AttendArguments<T>& a, Stream stream) {
+template <typename T, typename Key>
+void LaunchAttendTile(const AttendArguments<T, Key>& a, Stream stream) {
   const dim3 grid{static_cast<unsigned>(a.ragged.tokens / kTile + a.ragged.rows),
                   static_cast<unsigned>(a.heads)};
   if (a.dim <= 32) {
-    Launch(AttendTileKernel<T, 1>, grid, kAttendThreads, stream, a);
+    Launch(AttendTileKernel<T, Key, 1>, grid, kAttendThreads, stream, a);
   } else if (a.dim <= 64) {
-    Launch(AttendTileKernel<T, 2>, grid, kAttendThreads, stream, a);
+    Launch(AttendTileKernel<T, Key, 2>, grid, kAttendThreads, stream, a);
   } else if (a.dim <= 96) {
-    Launch(AttendTileKernel<T, 3>, grid, kAttendThreads, stream, a);
+    Launch(AttendTileKernel<T, Key, 3>, grid, kAttendThreads, stream, a);
   } else {
-    Launch(AttendTileKernel<T, 4>, grid, kAttendThreads, stream, a);
+    Launch(AttendTileKernel<T, Key, 4>, grid, kAttendThreads, stream, a);
   }
 }
 

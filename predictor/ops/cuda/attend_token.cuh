@@ -13,12 +13,13 @@ namespace idefics::IDEFICS_TARGET {
 constexpr int kMaxSplits = 8;
 constexpr int kSplitKeys = 128;  // a split below this many keys is not worth its block
 
-template <typename T>
+// `Key`: T, or int8_t.
+template <typename T, typename Key>
 struct AttendArguments {
-  const T* q;        // [tokens, heads, dim]
-  const T* k_cache;  // [slots, heads, dim]
-  const T* v_cache;  // [slots, heads, dim]
-  T* out;            // [tokens, heads, dim]
+  const T* q;          // [tokens, heads, dim]
+  const Key* k_cache;  // as ../kv_cache.h says
+  const Key* v_cache;
+  T* out;  // [tokens, heads, dim]
   Ragged ragged;
   int heads;
   int dim;
@@ -28,8 +29,8 @@ struct AttendArguments {
   float* parts;  // splits > 1, per (token, head): sums [splits, dim], largest, total [splits]
 };
 
-template <typename T, int kLanes>
-__global__ void __launch_bounds__(kAttendThreads) AttendTokenKernel(AttendArguments<T> a) {
+template <typename T, typename Key, int kLanes>
+__global__ void __launch_bounds__(kAttendThreads) AttendTokenKernel(AttendArguments<T, Key> a) {
   const int token = static_cast<int>(blockIdx.x);
   const int head = static_cast<int>(blockIdx.y);
   const int split = static_cast<int>(blockIdx.z);
@@ -39,29 +40,27 @@ __global__ void __launch_bounds__(kAttendThreads) AttendTokenKernel(AttendArgume
   int split_keys = (visible + a.splits - 1) / a.splits;
   split_keys = split_keys < kSplitKeys ? kSplitKeys : split_keys;
   const int end = (split + 1) * split_keys;
-  const int64_t width = static_cast<int64_t>(a.heads) * a.dim;
-  const int64_t origin = static_cast<int64_t>(head) * a.dim;
-  const Keys<T> keys{a.k_cache + origin, a.v_cache + origin, width,
-                     row.slots,          split * split_keys, end < visible ? end : visible};
+  const Keys<Key> keys{RowsOfHead(a.k_cache, head, a.heads, a.dim),
+                       RowsOfHead(a.v_cache, head, a.heads, a.dim), row.slots, split * split_keys,
+                       end < visible ? end : visible};
   const int64_t at_head = static_cast<int64_t>(token) * a.heads + head;
-  AttendBlock<T, kLanes>(
-      a.q + at_head * a.dim, keys, a.dim, a.packed, [&](int at, const Merged& m) {
-        if (a.splits == 1) {
-          a.out[at_head * a.dim + at] = static_cast<T>(m.sum / m.total);
-          return;
-        }
-        float* parts = a.parts + at_head * (a.dim + 2) * a.splits + split * a.dim;
-        parts[at] = m.sum;
-        if (at == 0) {
-          float* ends = a.parts + at_head * (a.dim + 2) * a.splits + a.splits * a.dim;
-          ends[split] = m.largest;
-          ends[a.splits + split] = m.total;
-        }
-      });
+  AttendBlock<kLanes>(a.q + at_head * a.dim, keys, a.dim, a.packed, [&](int at, const Merged& m) {
+    if (a.splits == 1) {
+      a.out[at_head * a.dim + at] = static_cast<T>(m.sum / m.total);
+      return;
+    }
+    float* parts = a.parts + at_head * (a.dim + 2) * a.splits + split * a.dim;
+    parts[at] = m.sum;
+    if (at == 0) {
+      float* ends = a.parts + at_head * (a.dim + 2) * a.splits + a.splits * a.dim;
+      ends[split] = m.largest;
+      ends[a.splits + split] = m.total;
+    }
+  });
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kAttendThreads) MergeSplitsKernel(AttendArguments<T> a) {
+template <typename T, typename Key>
+__global__ void __launch_bounds__(kAttendThreads) MergeSplitsKernel(AttendArguments<T, Key> a) {
   const int token = static_cast<int>(blockIdx.x);
   const int64_t at_head = static_cast<int64_t>(token) * a.heads + blockIdx.y;
   if (a.only_short_rows && SpanOf(a.ragged, RowOfToken(a.ragged, token)).count > kShortRow) return;
@@ -82,16 +81,16 @@ inline int ChooseSplits(int tokens, int heads, int processors) {
 }
 
 // REQUIRES: dim <= kMaxAttendDim; parts where splits > 1.
-template <typename T>
-void LaunchAttendToken(const AttendArguments<T>& a, Stream stream) {
+template <typename T, typename Key>
+void LaunchAttendToken(const AttendArguments<T, Key>& a, Stream stream) {
   if (a.ragged.tokens == 0) return;
   const dim3 grid{static_cast<unsigned>(a.ragged.tokens), static_cast<unsigned>(a.heads),
                   static_cast<unsigned>(a.splits)};
   ForLanes(a.dim, [&](auto lanes) {
-    Launch(AttendTokenKernel<T, lanes.value>, grid, kAttendThreads, stream, a);
+    Launch(AttendTokenKernel<T, Key, lanes.value>, grid, kAttendThreads, stream, a);
   });
   if (a.splits > 1) {
-    Launch(MergeSplitsKernel<T>, dim3{grid.x, grid.y}, kAttendThreads, stream, a);
+    Launch(MergeSplitsKernel<T, Key>, dim3{grid.x, grid.y}, kAttendThreads, stream, a);
   }
 }
 

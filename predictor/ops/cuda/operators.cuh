@@ -71,30 +71,31 @@ inline std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at:
 inline at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                             const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache) {
   const int64_t tokens = qkv.size(0);
-  const int64_t heads = k_cache.size(1);
-  const int64_t dim = k_cache.size(2);
-  CheckAlike(qkv, k_cache);
-  CheckAlike(k_cache, v_cache);
+  const KvHeads shape = HeadsOf(qkv, cos);
+  TORCH_CHECK(qkv.is_contiguous());
+  CheckKvCaches(qkv, k_cache, v_cache, shape);
   CheckAlike(cos, sin);
-  TORCH_CHECK(cos.scalar_type() == at::kFloat && cos.numel() == tokens * dim / 2 &&
-              sin.numel() == cos.numel() && qkv.numel() == tokens * 3 * heads * dim &&
-              dim % 2 == 0);
+  TORCH_CHECK(cos.scalar_type() == at::kFloat && cos.device() == qkv.device() &&
+              sin.sizes() == cos.sizes() && qkv.numel() == tokens * 3 * shape.width());
   CheckIndices(kv_slots, qkv, tokens);
   const OnDevice device(qkv);
-  at::Tensor q = at::empty({tokens, heads, dim}, qkv.options());
+  at::Tensor q = at::empty({tokens, shape.heads, shape.dim}, qkv.options());
   ForElementType(qkv.scalar_type(), "idefics::rope_write", [&](auto tag) {
     using T = decltype(tag);
-    LaunchRopeWrite<T>({.qkv = qkv.const_data_ptr<T>(),
-                        .cos = cos.const_data_ptr<float>(),
-                        .sin = sin.const_data_ptr<float>(),
-                        .slots = kv_slots.const_data_ptr<int32_t>(),
-                        .k_cache = k_cache.data_ptr<T>(),
-                        .v_cache = v_cache.data_ptr<T>(),
-                        .q = q.data_ptr<T>(),
-                        .tokens = tokens,
-                        .heads = static_cast<int>(heads),
-                        .half = static_cast<int>(dim / 2)},
-                       device.stream());
+    ForKeyType<T>(k_cache, [&](auto key_tag) {
+      using Key = decltype(key_tag);
+      const RopeWriteArguments<T, Key> arguments{.qkv = qkv.const_data_ptr<T>(),
+                                                 .cos = cos.const_data_ptr<float>(),
+                                                 .sin = sin.const_data_ptr<float>(),
+                                                 .slots = kv_slots.const_data_ptr<int32_t>(),
+                                                 .k_cache = k_cache.data_ptr<Key>(),
+                                                 .v_cache = v_cache.data_ptr<Key>(),
+                                                 .q = q.data_ptr<T>(),
+                                                 .tokens = tokens,
+                                                 .heads = static_cast<int>(shape.heads),
+                                                 .half = static_cast<int>(shape.dim / 2)};
+      LaunchRopeWrite(arguments, device.stream());
+    });
   });
   device.CheckLaunch();
   return q;

@@ -38,18 +38,21 @@ struct TileState {
 };
 
 // Fills `rows` with kTile rows of `dim` numbers times scale, zeros beyond `count` and `dim`.
-// row_at(row): where row < count begins.
-template <int kQuads, typename RowAt>
-__device__ __forceinline__ void LoadTile(Quad (&rows)[kTile][kQuads], const RowAt& row_at,
-                                         int count, RowShape shape, float scale) {
+// slot_of(row): which of `from` row < count is.
+template <int kQuads, typename Key, typename SlotOf>
+__device__ __forceinline__ void LoadTile(Quad (&rows)[kTile][kQuads], const HeadRows<Key>& from,
+                                         const SlotOf& slot_of, int count, RowShape shape,
+                                         float scale) {
   constexpr int kPacks = (kQuads - 1) / 2;
   for (int i = static_cast<int>(threadIdx.x); i < kTile * kPacks; i += kAttendThreads) {
     const int row = i / kPacks;
     const int first = i % kPacks * kPack;
-    const auto pack = LoadPack(row_at(row), first, row < count ? shape.dim : 0, shape.packed);
+    const int64_t slot = slot_of(row);
+    const auto pack = LoadPack(from.At(slot), first, row < count ? shape.dim : 0, shape.packed);
+    const float factor = row < count ? from.ScaleAt(slot) * scale : 0.0f;
 #pragma unroll
     for (int j = 0; j < kPack; ++j) {
-      rows[row][first / 4 + j / 4].at[j % 4] = static_cast<float>(pack.at[j]) * scale;
+      rows[row][first / 4 + j / 4].at[j % 4] = static_cast<float>(pack.at[j]) * factor;
     }
   }
 }

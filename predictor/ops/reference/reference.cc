@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "predictor/ops/kv_cache.h"
 #include "predictor/ops/packed_weight.h"
 
 namespace idefics::reference {
@@ -24,13 +25,31 @@ std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor
   return {sum, RmsNorm(sum, weight, eps)};
 }
 
+at::Tensor EncodeKv(const at::Tensor& x) {
+  const at::Tensor wide = x.to(at::kFloat);
+  const at::Tensor largest = wide.abs().amax(-1, /*keepdim=*/true);  // [N, H, 1]
+  const at::Tensor finite = at::isfinite(largest);
+  const at::Tensor inverse = at::where(largest.gt(0), 127.0 / largest, at::zeros_like(largest));
+  const at::Tensor codes = at::where(finite, (wide * inverse).round(), at::zeros_like(wide));
+  const at::Tensor scale = at::where(finite, largest / 127.0, at::full_like(largest, NAN));
+  return at::cat({codes.to(at::kChar).flatten(1), scale.flatten(1).view(at::kChar)}, 1);
+}
+
+at::Tensor DecodeKv(const at::Tensor& codes, int64_t heads) {
+  const int64_t scales = heads * kKvScaleBytes;
+  const int64_t width = codes.size(1) - scales;
+  const at::Tensor scale = codes.narrow(1, width, scales).contiguous().view(at::kFloat);
+  const at::Tensor wide = codes.narrow(1, 0, width).to(at::kFloat);
+  return wide.view({-1, heads, width / heads}) * scale.unsqueeze(-1);
+}
+
 // Rotates q and k by halves (arXiv 2104.09864 as in GPT-NeoX) and writes k and v to their slots.
 at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                      const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache) {
-  const int64_t tokens = qkv.size(0);
-  const int64_t heads = k_cache.size(1);
-  const int64_t half = k_cache.size(2) / 2;
-  const at::Tensor split = qkv.view({tokens, 3, heads, 2 * half});
+  const KvHeads shape = HeadsOf(qkv, cos);
+  CheckKvCaches(qkv, k_cache, v_cache, shape);
+  const int64_t half = shape.dim / 2;
+  const at::Tensor split = qkv.view({qkv.size(0), 3, shape.heads, shape.dim});
   const at::Tensor c = cos.unsqueeze(1);  // [T, 1, d/2]
   const at::Tensor s = sin.unsqueeze(1);
   const auto rotate = [&](const at::Tensor& heads_in) {
@@ -40,8 +59,9 @@ at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Ten
     return at::cat({first * c - second * s, second * c + first * s}, -1).to(qkv.scalar_type());
   };
   const at::Tensor slots = kv_slots.to(at::kLong);
-  k_cache.index_copy_(0, slots, rotate(split.select(1, 1)).to(k_cache.scalar_type()));
-  v_cache.index_copy_(0, slots, split.select(1, 2).to(v_cache.scalar_type()));
+  const auto stored = [&](const at::Tensor& x) { return IsInt8Kv(k_cache) ? EncodeKv(x) : x; };
+  k_cache.index_copy_(0, slots, stored(rotate(split.select(1, 1))));
+  v_cache.index_copy_(0, slots, stored(split.select(1, 2)));
   return rotate(split.select(1, 0));
 }
 
@@ -64,7 +84,8 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
     const auto read = [&](const at::Tensor& cache) {
       const at::Tensor first_keys = cache.narrow(0, starts[r][0].item<int32_t>(), shared);
       const at::Tensor own_keys = cache.narrow(0, starts[r][1].item<int32_t>(), length - shared);
-      return at::cat({first_keys, own_keys}).transpose(0, 1).to(at::kFloat);
+      const at::Tensor both = at::cat({first_keys, own_keys});
+      return (IsInt8Kv(cache) ? DecodeKv(both, heads) : both.to(at::kFloat)).transpose(0, 1);
     };
     const at::Tensor row_q = q.narrow(0, first, count).transpose(0, 1).to(at::kFloat);
     const at::Tensor keys = read(k_cache);

@@ -16,6 +16,9 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps);
 std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor& y,
                                            const std::optional<at::Tensor>& gate,
                                            const at::Tensor& weight, double eps);
+// Keys or values in 8 bit (../kv_cache.h): x [N, H, d] → i8 [N, H·(d + 4)], and back in f32.
+at::Tensor EncodeKv(const at::Tensor& x);
+at::Tensor DecodeKv(const at::Tensor& codes, int64_t heads);
 at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Tensor& sin,
                      const at::Tensor& kv_slots, at::Tensor k_cache, at::Tensor v_cache);
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
