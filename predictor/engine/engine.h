@@ -42,7 +42,7 @@ class Engine {
   const EngineOptions& options() const { return options_; }
 
  private:
-  // The image that is being encoded.
+  // An image that is being encoded.
   struct Encoding {
     std::string sha256;
     int32_t slot = -1;
@@ -65,6 +65,9 @@ class Engine {
   struct WantedImage {
     ActiveRequest* active;
     size_t index;
+
+    const EngineImage& image() const { return active->request.images[index]; }
+    int32_t slot() const { return active->images[index].slot; }
   };
 
   // One request's part of a step.
@@ -111,9 +114,11 @@ class Engine {
   bool PinImages(ActiveRequest& active);
   void UnpinImages(ActiveRequest& active);
   void ContinueImages();
-  bool IsBegun(const WantedImage& wanted) const;
+  std::vector<WantedImage> BegunImages(const std::vector<WantedImage>& wanted) const;
+  std::vector<WantedImage> NextImages(std::vector<WantedImage> wanted);
   WantedImage NextImage(const std::vector<WantedImage>& wanted);
-  void EncodePart(const WantedImage& wanted, bool begin, bool wait);
+  Status BeginImages(const std::vector<WantedImage>& batch);
+  void EncodePart(const std::vector<WantedImage>& batch, bool begin, bool wait);
   int64_t ReadyTokens(const ActiveRequest& active) const;
   void TakeStep();
   bool CanScheduleAsync() const;
@@ -156,8 +161,9 @@ class Engine {
   PrefixCache cached_{&extents_};
   ImageCache images_;
   std::list<ActiveRequest> active_;
-  Encoding encoding_;
-  Turns image_turns_;                            // of clients that want an image
+  std::vector<Encoding> encoding_;  // together
+  size_t images_alone_ = 0;         // the next ones are encoded one by one: a batch of them failed
+  Turns image_turns_;               // of clients that want an image
   std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
   StepOutput output_;                            // reused
   int64_t steps_ = 0;

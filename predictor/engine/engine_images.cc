@@ -47,7 +47,7 @@ int64_t Engine::ReadyTokens(const ActiveRequest& active) const {
   return ready;
 }
 
-// Encodes a part of an image: of the one that was begun, else of the next client's first one.
+// Encodes a part of the images that were begun, or begins with the next ones.
 void Engine::ContinueImages() {
   std::vector<WantedImage> wanted;
   bool can_run = !in_flight_.empty();
@@ -62,15 +62,35 @@ void Engine::ContinueImages() {
     }
   }
   if (wanted.empty()) return;
-  const auto begun = std::find_if(wanted.begin(), wanted.end(),
-                                  [this](const WantedImage& image) { return IsBegun(image); });
-  const bool goes_on = begun != wanted.end();
-  EncodePart(goes_on ? *begun : NextImage(wanted), /*begin=*/!goes_on, /*wait=*/!can_run);
+  const std::vector<WantedImage> begun = BegunImages(wanted);
+  const bool begin = begun.empty();
+  EncodePart(begin ? NextImages(std::move(wanted)) : begun, begin, /*wait=*/!can_run);
 }
 
-bool Engine::IsBegun(const WantedImage& wanted) const {
-  return encoding_.slot == wanted.active->images[wanted.index].slot &&
-         encoding_.sha256 == wanted.active->request.images[wanted.index].sha256;
+// Of the images that are being encoded, those that are still wanted, each once.
+std::vector<Engine::WantedImage> Engine::BegunImages(const std::vector<WantedImage>& wanted) const {
+  std::vector<WantedImage> begun;
+  for (const Encoding& encoding : encoding_) {
+    const auto found = std::find_if(wanted.begin(), wanted.end(), [&](const WantedImage& image) {
+      return image.slot() == encoding.slot && image.image().sha256 == encoding.sha256;
+    });
+    if (found != wanted.end()) begun.push_back(*found);
+  }
+  return begun;
+}
+
+// As many as are encoded together, in turn of their clients.
+std::vector<Engine::WantedImage> Engine::NextImages(std::vector<WantedImage> wanted) {
+  const bool alone = images_alone_ > 0;
+  if (alone) --images_alone_;
+  const size_t most = alone ? 1 : static_cast<size_t>(limits_.max_image_batch);
+  std::vector<WantedImage> batch;
+  while (!wanted.empty() && batch.size() < most) {
+    batch.push_back(NextImage(wanted));
+    const int32_t slot = batch.back().slot();
+    std::erase_if(wanted, [slot](const WantedImage& image) { return image.slot() == slot; });
+  }
+  return batch;
 }
 
 // The first one of the client whose turn it is.
@@ -91,19 +111,30 @@ Engine::WantedImage Engine::NextImage(const std::vector<WantedImage>& wanted) {
   return next;
 }
 
-void Engine::EncodePart(const WantedImage& wanted, bool begin, bool wait) {
-  const EngineImage& image = wanted.active->request.images[wanted.index];
-  const int32_t slot = wanted.active->images[wanted.index].slot;
-  Status status;
-  if (begin) {
-    encoding_ = {image.sha256, slot};
-    status = runner_->BeginImage(image.pixels, slot);
+Status Engine::BeginImages(const std::vector<WantedImage>& batch) {
+  std::vector<ImageInput> inputs;
+  encoding_.clear();
+  for (const WantedImage& wanted : batch) {
+    encoding_.push_back({wanted.image().sha256, wanted.slot()});
+    inputs.push_back({wanted.image().pixels, wanted.slot()});
   }
-  const Result<bool> done = status.ok() ? runner_->ContinueImage(wait) : status;
+  return runner_->BeginImages(inputs);
+}
+
+void Engine::EncodePart(const std::vector<WantedImage>& batch, bool begin, bool wait) {
+  const Status status = begin ? BeginImages(batch) : Status::Ok();
+  const Result<bool> done = status.ok() ? runner_->ContinueImages(wait) : status;
   if (done.ok() && !*done) return;
-  encoding_ = {};
-  images_.SetEncoded(slot, done.ok());
-  if (!done.ok()) Finish(*wanted.active, done.status());
+  const bool several = encoding_.size() > 1;
+  encoding_.clear();
+  if (!done.ok() && several) {
+    images_alone_ = batch.size();  // whose fault it was shows when they are encoded alone
+    return;
+  }
+  for (const WantedImage& wanted : batch) {
+    images_.SetEncoded(wanted.slot(), done.ok());
+    if (!done.ok()) Finish(*wanted.active, done.status());
+  }
 }
 
 }  // namespace idefics

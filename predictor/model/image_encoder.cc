@@ -1,62 +1,94 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/image_encoder.h"
 
-#include <ATen/ops/from_blob.h>
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
 
 #include "common/check.h"
 
 namespace idefics {
 namespace {
 
-// An image is encoded in this many parts. On a CPU a part takes about as long as a decode step of
-// the 9b model; on a GPU starting one takes a fraction of a step.
-constexpr size_t kParts = 8;
+std::vector<torch::jit::Module> LayersOf(const torch::jit::Module& vision) {
+  std::vector<torch::jit::Module> layers;
+  for (const torch::jit::Module& layer : vision.attr("layers").toModule().children()) {
+    layers.push_back(layer);
+  }
+  return layers;
+}
+
+constexpr size_t kUnitsBesideLayers = 2;
+
+// [M, 3, side, side] on the device.
+at::Tensor Upload(std::span<const ImageInput> images, int64_t side, at::Device device) {
+  const auto options = at::TensorOptions(at::kFloat).pinned_memory(!device.is_cpu());
+  const at::Tensor pixels =
+      at::empty({static_cast<int64_t>(images.size()), 3, side, side}, options);
+  auto* to = pixels.data_ptr<float>();
+  for (const ImageInput& image : images) {
+    IDEFICS_CHECK_EQ(static_cast<int64_t>(image.pixels.size()), 3 * side * side);
+    to = std::copy(image.pixels.begin(), image.pixels.end(), to);
+  }
+  return pixels.to(device, /*non_blocking=*/true);
+}
 
 }  // namespace
 
 ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device)
     : vision_(std::move(vision)),
+      layers_(LayersOf(vision_)),
       cache_(std::move(cache)),
       device_(device),
-      queue_(device, /*urgent=*/false) {
-  for (const torch::jit::Module& layer : vision_.attr("layers").toModule().children()) {
-    layers_.push_back(layer);
-  }
-}
+      queue_(device, /*urgent=*/false),
+      pace_(layers_.size() + kUnitsBesideLayers) {}
 
-void ImageEncoder::Begin(std::span<const float> pixels, int64_t side, int32_t slot,
+void ImageEncoder::Begin(std::span<const ImageInput> images, int64_t side,
                          const DeviceQueue& steps) {
-  IDEFICS_CHECK_EQ(static_cast<int64_t>(pixels.size()), 3 * side * side);
-  const at::Tensor input =
-      at::from_blob(const_cast<float*>(pixels.data()), {1, 3, side, side}, at::kFloat).to(device_);
-  patches_ = vision_.get_method("embed")({input}).toTensor();
-  slot_ = slot;
-  next_part_ = 0;
+  state_ = vision_.get_method("embed")({Upload(images, side, device_)}).toTensor();
+  slots_.clear();
+  for (const ImageInput& image : images) slots_.push_back(image.slot);
+  next_unit_ = 0;
   slot_is_free_.emplace(steps);
 }
 
 bool ImageEncoder::Continue(bool wait) {
-  if (next_part_ < kParts) RunPart();
-  if (next_part_ < kParts) return false;
+  if (next_unit_ < pace_.units()) RunPart();
+  if (next_unit_ < pace_.units()) return false;
   if (wait) stored_->Wait();
   return stored_->reached();
 }
 
+// On a GPU all of it is started at once: that takes the host less than a step, which runs
+// meanwhile.
 void ImageEncoder::RunPart() {
-  const size_t end = layers_.size() * (next_part_ + 1) / kParts;
-  for (size_t i = layers_.size() * next_part_ / kParts; i < end; ++i) {
-    patches_ = layers_[i].forward({patches_}).toTensor();
+  const size_t end = device_.is_cpu() ? pace_.PartEnd(next_unit_) : pace_.units();
+  for (; next_unit_ < end; ++next_unit_) {
+    const auto began = std::chrono::steady_clock::now();
+    RunUnit(next_unit_);
+    pace_.NoteUnit(next_unit_, std::chrono::steady_clock::now() - began);
   }
-  if (++next_part_ == kParts) Store();
+}
+
+void ImageEncoder::RunUnit(size_t unit) {
+  if (unit < layers_.size()) {
+    state_ = layers_[unit].forward({state_}).toTensor();
+  } else if (unit == layers_.size()) {
+    state_ = vision_.get_method("pool")({state_}).toTensor();
+  } else {
+    Store();
+  }
 }
 
 void ImageEncoder::Store() {
-  const auto latents = vision_.get_method("pool")({patches_});
-  const auto kv = vision_.get_method("image_kv")({latents}).toTuple();
+  const auto kv = vision_.get_method("image_kv")({state_}).toTuple();
   slot_is_free_->HoldBack(queue_);
-  cache_.k.select(1, slot_).copy_(kv->elements()[0].toTensor().select(1, 0));
-  cache_.v.select(1, slot_).copy_(kv->elements()[1].toTensor().select(1, 0));
-  patches_ = at::Tensor();
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const auto image = static_cast<int64_t>(i);
+    cache_.k.select(1, slots_[i]).copy_(kv->elements()[0].toTensor().select(1, image));
+    cache_.v.select(1, slots_[i]).copy_(kv->elements()[1].toTensor().select(1, image));
+  }
+  state_ = at::Tensor();
   stored_.emplace(queue_);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// ImageEncoder: runs the bundle's vision module, one part of an image at a time, on a device queue
-// of its own. Engine thread; methods throw c10::Error.
+// ImageEncoder: runs the bundle's vision module on a device queue of its own: on a CPU a part of an
+// image at a time, on a GPU a batch of whole images. Engine thread; methods throw c10::Error.
 #pragma once
 
 #include <torch/csrc/jit/api/module.h>
@@ -9,6 +9,8 @@
 #include <span>
 #include <vector>
 
+#include "predictor/model/image_pace.h"
+#include "predictor/model/model_runner.h"
 #include "predictor/model/torch_device.h"
 
 namespace idefics {
@@ -24,17 +26,21 @@ class ImageEncoder {
   // vision: on `device`. cache: of its final size.
   ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device);
 
-  // pixels: [3, side, side], read during the call. steps: the queue whose work reads the cache;
-  // work that is in it already may still read the slot's previous image.
-  void Begin(std::span<const float> pixels, int64_t side, int32_t slot, const DeviceQueue& steps);
+  // As ModelRunner::BeginImages, of images [3, side, side]. steps: the queue whose work reads the
+  // cache; work that is in it already may still read the slots' previous images.
+  void Begin(std::span<const ImageInput> images, int64_t side, const DeviceQueue& steps);
 
-  // As ModelRunner::ContinueImage.
+  // As ModelRunner::ContinueImages.
   bool Continue(bool wait);
+
+  // What a decode step took on a CPU.
+  void NoteStep(ImagePace::Duration took) { pace_.NoteStep(took); }
 
   const DeviceQueue& queue() const { return queue_; }
 
  private:
   void RunPart();
+  void RunUnit(size_t unit);
   void Store();
 
   torch::jit::Module vision_;
@@ -43,10 +49,12 @@ class ImageEncoder {
   const at::Device device_;
   const DeviceQueue queue_;
 
-  // State of the image that is being encoded.
-  at::Tensor patches_;  // [1, P, E] after the layers so far
-  int32_t slot_ = -1;
-  size_t next_part_ = 0;
+  ImagePace pace_;  // units: the layers, then pooling, then the keys and values
+
+  // State of the M images that are being encoded.
+  at::Tensor state_;  // [M, P, E] after the layers so far, then the latents [M, L, E]
+  std::vector<int32_t> slots_;
+  size_t next_unit_ = 0;
   std::optional<DeviceMark> slot_is_free_;
   std::optional<DeviceMark> stored_;
 };

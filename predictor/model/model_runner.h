@@ -20,12 +20,19 @@ struct RunnerLimits {
   int64_t kv_tokens = 0;            // slots of the flat KV arena
   int32_t image_cache_slots = 0;    // images whose cross-attention K/V the runner holds
   int32_t image_size = 0;           // S: side of the square input image, pixels
+  int32_t max_image_batch = 1;      // images that are encoded together
   int32_t max_num_seqs = 8;         // sequences of a step beyond which it gains nothing
   int32_t max_prefill_chunk = 512;  // prompt tokens that may run beside decode rows in one step
   // A token's keys, values and logits are the same bit for bit in whatever steps it and the tokens
   // before it ran.
   bool exact_steps = true;
   bool samples_on_device = false;  // rows may carry DeviceSamplingParams
+};
+
+// An image to encode.
+struct ImageInput {
+  std::span<const float> pixels;  // [3, S, S] normalised
+  int32_t slot = -1;              // of the image cache
 };
 
 // Stands for the token that the runner sampled for the same row in the step before, which may still
@@ -56,6 +63,13 @@ struct StepRow {
   }
 };
 
+// Whether each token of the step is followed by logits, as those of decode rows are.
+inline bool IsDecodeStep(std::span<const StepRow> rows) {
+  return std::all_of(rows.begin(), rows.end(), [](const StepRow& row) {
+    return row.wants_logits && static_cast<size_t>(row.num_logits) == row.tokens.size();
+  });
+}
+
 // Copies the first `tokens` slots of an extent to another one, with the tokens that the runner
 // sampled or was given for them.
 struct KvCopy {
@@ -81,22 +95,24 @@ class ModelRunner {
 
   virtual const RunnerLimits& limits() const = 0;
 
-  // Begins to encode an image and abandons one that is not finished. pixels: [3, S, S] normalised,
-  // used during the call only. slot: of the image cache.
-  virtual Status BeginImage(std::span<const float> pixels, int32_t slot) = 0;
+  // Begins to encode images, which finish together, and abandons those that are not finished. The
+  // pixels are used during the call only. REQUIRES: 1 to max_image_batch images, each in a slot of
+  // its own.
+  virtual Status BeginImages(std::span<const ImageInput> images) = 0;
 
-  // True once the slot holds the image's cross-attention K/V for all steps started from now on. On
-  // a CPU each call runs a part of the encoding, so that a long encoding does not hold up decode
-  // rows. On a GPU the encoding runs beside the steps; a call asks whether it has finished, and
-  // with `wait`, for when there is nothing else to do, waits for it. REQUIRES: an image was begun
-  // and is not finished.
-  virtual Result<bool> ContinueImage(bool wait) = 0;
+  // True once the slots hold the images' cross-attention K/V for all steps started from now on. On
+  // a CPU each call runs a part of the encoding that takes about as long as a decode step
+  // (image_pace.h), so that decode rows are not held up. On a GPU the encoding runs beside the
+  // steps; a call asks whether it has finished, and with `wait`, for when there is nothing else to
+  // do, waits for it. REQUIRES: images were begun and are not finished.
+  virtual Result<bool> ContinueImages(bool wait) = 0;
 
   // Encodes a whole image, for callers that have nothing else to run.
   Status EncodeImage(std::span<const float> pixels, int32_t slot) {
-    RETURN_IF_ERROR(BeginImage(pixels, slot));
+    const ImageInput image{pixels, slot};
+    RETURN_IF_ERROR(BeginImages(std::span(&image, 1)));
     for (bool done = false; !done;) {
-      ASSIGN_OR_RETURN(done, ContinueImage(/*wait=*/true));
+      ASSIGN_OR_RETURN(done, ContinueImages(/*wait=*/true));
     }
     return Status::Ok();
   }

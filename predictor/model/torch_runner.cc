@@ -45,6 +45,7 @@ constexpr int32_t kPrefillChunkOnCpu = 16;
 // Twice as many as make the int4 9b model fastest on two cores: an arrival does not wait.
 constexpr int32_t kMaxNumSeqsOnCpu = 32;
 constexpr int32_t kMaxNumSeqsOnGpu = 128;  // rows of the largest graph
+constexpr int32_t kImagesOnGpu = 8;        // started by the host in the time of one
 
 at::Tensor GatherLastTokens(const at::Tensor& tokens, const at::Tensor& kv_slots,
                             const at::Tensor& history) {
@@ -97,6 +98,8 @@ class TorchRunner : public ModelRunner {
     const int32_t seqs = options.max_num_seqs > 0 ? options.max_num_seqs : limits_.max_num_seqs;
     max_kv_tokens_ = int64_t{seqs} * options.max_sequence_tokens;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
+    limits_.max_image_batch = options.max_image_batch;
+    if (limits_.max_image_batch == 0) limits_.max_image_batch = device.is_cpu() ? 1 : kImagesOnGpu;
     if (device.is_cpu()) limits_.max_prefill_chunk = kPrefillChunkOnCpu;
     limits_.exact_steps = device.is_cpu() && options.custom_ops;
     limits_.samples_on_device =
@@ -143,16 +146,16 @@ class TorchRunner : public ModelRunner {
     return TryOnce();
   }
 
-  Status BeginImage(std::span<const float> pixels, int32_t entry) override {
-    return Guarded("encoding an image", [&] {
+  Status BeginImages(std::span<const ImageInput> images) override {
+    return Guarded("encoding images", [&] {
       const auto queue = Enter(images_->queue());
-      images_->Begin(pixels, limits_.image_size, entry, step_queue_);
+      images_->Begin(images, limits_.image_size, step_queue_);
     });
   }
 
-  Result<bool> ContinueImage(bool wait) override {
+  Result<bool> ContinueImages(bool wait) override {
     bool done = false;
-    RETURN_IF_ERROR(Guarded("encoding an image", [&] {
+    RETURN_IF_ERROR(Guarded("encoding images", [&] {
       const auto queue = Enter(images_->queue());
       done = images_->Continue(wait);
     }));
@@ -161,6 +164,7 @@ class TorchRunner : public ModelRunner {
 
   Status StartStep(std::span<const StepRow> rows) override {
     return Guarded("running a step", [&] {
+      const auto began = std::chrono::steady_clock::now();
       const auto queue = Enter(step_queue_);
       const StepIndices step(rows);
       std::vector<at::Tensor> outputs;
@@ -179,6 +183,9 @@ class TorchRunner : public ModelRunner {
       if (outputs.size() > 1) sampled = to_host(outputs[1]);
       in_flight_.push_back(
           {step.sample_rows.size(), sampled, to_host(logits), DeviceMark(step_queue_)});
+      if (device_.is_cpu() && IsDecodeStep(rows)) {
+        images_->NoteStep(std::chrono::steady_clock::now() - began);
+      }
     });
   }
 

@@ -26,6 +26,7 @@ struct TorchRunnerOptions {
   int num_threads = 0;            // CPU threads of the model; 0: as many as are fastest
   int64_t kv_tokens = 0;          // slots of the KV arena; 0: as many as memory allows
   int32_t image_cache_slots = 0;  // 0: as many as memory allows
+  int32_t max_image_batch = 0;    // images encoded together; 0: 1 on a CPU, 8 on a GPU
   // Of the engine: more tokens could not be in use at once.
   int32_t max_num_seqs = 0;  // 0: as many as gain something
   int32_t max_sequence_tokens = defaults::kMaxSequenceTokens;

@@ -19,34 +19,46 @@ uint64_t Mix(uint64_t x) {
 
 }  // namespace
 
-ToyRunner::ToyRunner(RunnerLimits limits)
+ToyRunner::ToyRunner(RunnerLimits limits, const ToyTimes& times)
     : limits_(limits),
       kv_(limits.kv_tokens, 0),
       images_(limits.image_cache_slots, 0),
-      tokens_(limits.kv_tokens, 0) {}
+      tokens_(limits.kv_tokens, 0),
+      pace_(times.image_units),
+      times_(times) {}
 
-Status ToyRunner::BeginImage(std::span<const float> pixels, int32_t slot) {
-  pixels_.assign(pixels.begin(), pixels.end());
-  slot_ = slot;
-  part_ = 0;
-  encoding_ = 1;
+Status ToyRunner::BeginImages(std::span<const ImageInput> images) {
+  IDEFICS_CHECK(!images.empty() && images.size() <= static_cast<size_t>(limits_.max_image_batch));
+  encodings_.clear();
+  for (const ImageInput& image : images) {
+    encodings_.push_back({image.slot, {image.pixels.begin(), image.pixels.end()}, 1});
+  }
+  next_unit_ = 0;
+  ++image_batches_;
   return Status::Ok();
 }
 
-// Each part hashes its share of the pixels.
-Result<bool> ToyRunner::ContinueImage(bool /*wait*/) {
-  IDEFICS_CHECK(slot_ >= 0);
+// Each unit hashes its share of the pixels.
+Result<bool> ToyRunner::ContinueImages(bool /*wait*/) {
+  IDEFICS_CHECK(!encodings_.empty());
   if (observer_) observer_({});
-  if (image_fault_) RETURN_IF_ERROR(image_fault_(part_));
-  const size_t begin = pixels_.size() * part_ / kToyImageParts;
-  const size_t end = pixels_.size() * (part_ + 1) / kToyImageParts;
-  for (const float value : std::span(pixels_).subspan(begin, end - begin)) {
-    encoding_ = Mix(encoding_ ^ std::bit_cast<uint32_t>(value));
+  if (image_fault_) RETURN_IF_ERROR(image_fault_(static_cast<int32_t>(next_unit_)));
+  const size_t units = pace_.units();
+  for (const size_t end = pace_.PartEnd(next_unit_); next_unit_ < end; ++next_unit_) {
+    for (Encoding& image : encodings_) {
+      const size_t first = image.pixels.size() * next_unit_ / units;
+      const size_t last = image.pixels.size() * (next_unit_ + 1) / units;
+      for (size_t i = first; i < last; ++i) {
+        image.hash = Mix(image.hash ^ std::bit_cast<uint32_t>(image.pixels[i]));
+      }
+    }
+    elapsed_ += times_.image_unit;
+    pace_.NoteUnit(next_unit_, times_.image_unit);
   }
-  if (++part_ < kToyImageParts) return false;
-  images_.at(slot_) = encoding_;
-  slot_ = -1;
-  ++images_encoded_;
+  if (next_unit_ < units) return false;
+  for (const Encoding& image : encodings_) images_.at(image.slot) = image.hash;
+  images_encoded_ += static_cast<int64_t>(encodings_.size());
+  encodings_.clear();
   return true;
 }
 
@@ -80,6 +92,8 @@ Status ToyRunner::StartStep(std::span<const StepRow> rows) {
   ++steps_;
   max_rows_seen_ = std::max<int64_t>(max_rows_seen_, static_cast<int64_t>(rows.size()));
   if (observer_) observer_(rows);
+  elapsed_ += times_.step;
+  if (IsDecodeStep(rows)) pace_.NoteStep(times_.step);
   if (fault_) RETURN_IF_ERROR(fault_(steps_));
   StartedStep step;
   StepOutput& output = step.output;

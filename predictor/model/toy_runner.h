@@ -11,20 +11,28 @@
 #include <utility>
 #include <vector>
 
+#include "predictor/model/image_pace.h"
 #include "predictor/model/model_runner.h"
 
 namespace idefics {
 
-// Calls of ContinueImage that encode one image.
+// Calls of ContinueImages that encode a batch, without simulated times.
 constexpr int32_t kToyImageParts = 3;
+
+// What the simulated clock of a runner goes on by.
+struct ToyTimes {
+  ImagePace::Duration step{};        // of any number of rows
+  ImagePace::Duration image_unit{};  // of a batch of images
+  size_t image_units = kToyImageParts;
+};
 
 class ToyRunner : public ModelRunner {
  public:
-  explicit ToyRunner(RunnerLimits limits);
+  explicit ToyRunner(RunnerLimits limits, const ToyTimes& times = {});
 
   const RunnerLimits& limits() const override { return limits_; }
-  Status BeginImage(std::span<const float> pixels, int32_t slot) override;
-  Result<bool> ContinueImage(bool wait) override;
+  Status BeginImages(std::span<const ImageInput> images) override;
+  Result<bool> ContinueImages(bool wait) override;
   Status StartStep(std::span<const StepRow> rows) override;
   Status FinishStep(StepOutput* output) override;
   Status CopyKv(std::span<const KvCopy> copies) override;
@@ -34,18 +42,21 @@ class ToyRunner : public ModelRunner {
   // Called at the end of every step; FinishStep returns its failure, and what the step wrote to the
   // arena is spoilt.
   void set_late_fault(std::function<Status(int64_t step)> fault) { late_fault_ = std::move(fault); }
-  // Called before every part of an image.
-  void set_image_fault(std::function<Status(int32_t part)> fault) {
+  // Called before every part of a batch of images with its first unit.
+  void set_image_fault(std::function<Status(int32_t unit)> fault) {
     image_fault_ = std::move(fault);
   }
-  // Called at the start of every step, and with no rows at every part of an image, on the calling
-  // thread.
+  // Called at the start of every step, and with no rows at every part of a batch of images, on the
+  // calling thread.
   void set_observer(std::function<void(std::span<const StepRow> rows)> observer) {
     observer_ = std::move(observer);
   }
   bool broken() const override { return broken_; }
   void set_broken() { broken_ = true; }  // REQUIRES: the engine thread, in a fault
   int64_t steps() const { return steps_; }
+  // On the simulated clock, since the start.
+  ImagePace::Duration elapsed() const { return elapsed_; }
+  int64_t image_batches() const { return image_batches_; }
   int64_t max_in_flight() const { return max_in_flight_; }
   int64_t images_encoded() const { return images_encoded_; }
   int64_t max_rows_seen() const { return max_rows_seen_; }
@@ -65,10 +76,17 @@ class ToyRunner : public ModelRunner {
   std::vector<uint64_t> kv_;      // one hash per arena slot: of all that this position has seen
   std::vector<uint64_t> images_;  // one hash per image cache slot
   std::vector<int32_t> tokens_;   // the token of each arena slot
-  std::vector<float> pixels_;     // the image that is being encoded
-  int32_t slot_ = -1;
-  int32_t part_ = 0;
-  uint64_t encoding_ = 0;  // hash of the image so far
+  // The images that are being encoded.
+  struct Encoding {
+    int32_t slot;
+    std::vector<float> pixels;
+    uint64_t hash;  // so far
+  };
+  std::vector<Encoding> encodings_;
+  size_t next_unit_ = 0;
+  ImagePace pace_;
+  const ToyTimes times_;
+  ImagePace::Duration elapsed_{};
   std::deque<StartedStep> in_flight_;
   std::function<Status(int64_t)> fault_;
   std::function<Status(int64_t)> late_fault_;
@@ -78,6 +96,7 @@ class ToyRunner : public ModelRunner {
   int64_t steps_finished_ = 0;
   int64_t max_in_flight_ = 0;
   int64_t images_encoded_ = 0;
+  int64_t image_batches_ = 0;
   int64_t max_rows_seen_ = 0;
   int64_t slots_copied_ = 0;
 };

@@ -25,8 +25,9 @@ inline RunnerLimits ToyLimits(bool samples_on_device = false) {
 }
 
 struct ToyEngine {
-  explicit ToyEngine(EngineOptions options = {}, RunnerLimits limits = ToyLimits()) {
-    auto owned = std::make_unique<ToyRunner>(limits);
+  explicit ToyEngine(EngineOptions options = {}, RunnerLimits limits = ToyLimits(),
+                     const ToyTimes& times = {}) {
+    auto owned = std::make_unique<ToyRunner>(limits, times);
     runner = owned.get();
     engine = std::make_unique<Engine>(std::move(owned), options);
   }

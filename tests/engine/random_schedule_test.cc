@@ -136,6 +136,7 @@ class Session {
     RunnerLimits limits = ToyLimits(samples_on_device);
     limits.kv_tokens = Between(random, 100, 300);
     limits.image_cache_slots = Between(random, 1, 5);
+    limits.max_image_batch = Between(random, 1, 3);
     return limits;
   }
 

@@ -150,6 +150,7 @@ class Session {
     RunnerLimits limits = ToyLimits(/*samples_on_device=*/input.Number(0, 1) == 1);
     limits.kv_tokens = input.Number(8, 100);
     limits.image_cache_slots = input.Number(1, 3);
+    limits.max_image_batch = input.Number(1, 3);
     return limits;
   }
 
