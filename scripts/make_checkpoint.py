@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+import phrase_weights
 from export.config import IMAGE_MEAN, IMAGE_STD, read_config
 from export.plan import SourceTensor, build_plan
 from export.progress import Progress
@@ -223,6 +224,9 @@ def random_chunks(tensor: SourceTensor, options: argparse.Namespace) -> Iterator
             piece.normal_(centre, half / math.sqrt(3), generator=generator)
         else:
             piece.uniform_(centre - half, centre + half, generator=generator)
+        if options.phrases:
+            piece *= phrase_weights.scale_of(tensor.name)
+            phrase_weights.replace_rows(tensor.name, tensor.shape, begin, piece)
         yield piece.to(dtype)
 
 
@@ -333,6 +337,9 @@ def parse(argv=None) -> argparse.Namespace:
     add("--seed", type=int, default=0)
     add("--distribution", choices=["uniform", "normal"], default="uniform",
         help="of every weight; normal has the outliers that quantization meets in trained weights")
+    add("--phrases",
+        action="store_true",
+        help="answers of a few phrases that come again (phrase_weights.py), not noise")
     add("--dtype", choices=sorted(DTYPES), default="f32")
     add("--shards", type=int, default=1)
     add("--format",

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites requirements*.txt: every wheel by version and sha256.
 
-  pin_requirements.py [base|oracle|hub|cluster|lint|cuda]…    the files named, or all of them
+  pin_requirements.py [base|oracle|hub|cluster|lint|plot|cuda]…    the files named, or all
 
 Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
 Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
@@ -36,6 +36,8 @@ CLUSTER = ("ray==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6", "f
            "urllib3==2.8.0")
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
+# What the charts of scripts/bench are drawn with, and its clients' pictures.
+PLOT = ("matplotlib==3.11.2", "numpy==2.4.6", "pillow==12.3.0")
 # nvcc, for machines without a CUDA toolkit (the container); of the version that torch is built
 # with.
 CUDA = ("nvidia-cuda-nvcc==13.0.88", "nvidia-cuda-crt==13.0.88", "nvidia-nvvm==13.0.88",
@@ -99,7 +101,7 @@ def write(path: pathlib.Path, title: str, packages: Packages) -> None:
 
 def main(names: list[str]) -> None:
     folder = pathlib.Path(__file__).resolve().parent
-    names = names or ["base", "oracle", "hub", "cluster", "lint", "cuda"]
+    names = names or ["base", "oracle", "hub", "cluster", "lint", "plot", "cuda"]
     if "base" in names or "oracle" in names:
         base = merged(BASE)
         oracle = merged(BASE + ORACLE)
@@ -120,6 +122,9 @@ def main(names: list[str]) -> None:
     if "lint" in names:
         write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.",
               merged(LINT))
+    if "plot" in names:
+        write(folder / "bench/requirements-plot.txt", "What the charts of scripts/bench need.",
+              merged(PLOT))
     if "cuda" in names:
         write(folder / "requirements-cuda.txt",
               "The CUDA compiler; installed over requirements.txt.", merged(CUDA))

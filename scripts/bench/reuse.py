@@ -110,21 +110,25 @@ def measure_dialogue(servers: dict[str, Server], rounds: int) -> list[list[objec
 
 
 def measure_decode(servers: dict[str, Server], rounds: int) -> list[list[object]]:
-    """Text that repeats itself, as the model's own does when it may not end, and random text."""
+    """Greedy text, sampled text and noise: of a checkpoint made with --phrases lists, dialogues and
+    noise."""
     seeds = itertools.count()
 
-    def repeated(server: Server) -> float:
-        return server.ask([f"Make a list, please. {next(seeds)} A cat, a dog, a"],
-                          120).seconds_per_token
+    def tell(server: Server, **sampling: object) -> float:
+        return server.ask([f"Tell me more, please. {next(seeds)}"], 200,
+                          **sampling).seconds_per_token
 
-    def at_random(server: Server) -> float:
-        return server.ask(["Tell me a story"], 120, decoding_strategy="Top P Sampling",
-                          temperature=5.0, seed=next(seeds)).seconds_per_token
+    def sampled(server: Server, temperature: float) -> float:
+        return tell(server, decoding_strategy="Top P Sampling", temperature=temperature, top_p=0.99,
+                    seed=next(seeds))
 
-    return [
-        *rows("decode of text that repeats itself, s a token", in_turns(servers, rounds, repeated)),
-        *rows("decode of random text, s a token", in_turns(servers, rounds, at_random))
-    ]
+    texts: dict[str, Callable[[Server], float]] = {
+        "greedy (a list)": tell, "sampled (a dialogue)": functools.partial(sampled,
+                                                                          temperature=1.0),
+        "random": functools.partial(sampled, temperature=5.0)
+    }
+    return [row for name, run in texts.items()
+            for row in rows(f"decode, {name} text, s a token", in_turns(servers, rounds, run))]
 
 
 def captions(server: Server, pictures: Sequence[str], clients: int = 8) -> float:
