@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iterator>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "common/check.h"
 #include "weights/linear_layout.h"
@@ -49,10 +50,16 @@ std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest) {
   const ModelConfig& model = manifest.model;
   const int64_t h = model.hidden_size;
   const int64_t f = model.intermediate_size;
-  const LinearForm form = FormOf(manifest.quantization, manifest.dtype);
+  const std::unordered_set<std::string> int8(manifest.int8_linears.begin(),
+                                             manifest.int8_linears.end());
   std::vector<ExpectedTensor> tensors;
+  const auto add_as = [&](const std::string& quantization, const std::string& name, int64_t n,
+                          int64_t k) {
+    AddLinear(name, n, k, FormOf(int8.contains(name) ? "int8" : quantization, manifest.dtype),
+              &tensors);
+  };
   const auto add = [&](const std::string& name, int64_t n, int64_t k) {
-    AddLinear(name, n, k, form, &tensors);
+    add_as(manifest.quantization, name, n, k);
   };
   const auto add_mlp = [&](const std::string& layer) {
     add(layer + ".gate_up", 2 * f, h);
@@ -70,8 +77,7 @@ std::vector<ExpectedTensor> DecoderLinears(const BundleManifest& manifest) {
       add_mlp(layer);
     }
   }
-  AddLinear("decoder.lm_head", model.total_vocab_size(), h, FormOf("none", manifest.dtype),
-            &tensors);
+  add_as("none", "decoder.lm_head", model.total_vocab_size(), h);
   return tensors;
 }
 

@@ -303,6 +303,14 @@ std::string ReadChoice(const Section& root, const char* key, std::span<const cha
   return value;
 }
 
+void ReadNames(const Section& section, const char* key, std::vector<std::string>* names) {
+  const Json* const list = section.Array(key);
+  for (const Json& name : list != nullptr ? *list : Json::array()) {
+    if (!name.is_string()) return section.Fail(key, "a list of names", list);
+    names->push_back(name.get<std::string>());
+  }
+}
+
 Result<BundleManifest> ReadManifest(const Json& json) {
   BundleManifest manifest;
   Status status;
@@ -316,6 +324,7 @@ Result<BundleManifest> ReadManifest(const Json& json) {
   RETURN_IF_ERROR(status);
   manifest.dtype = *ParseDType(dtype);
   root.Text("name", &manifest.name);
+  ReadNames(root, "int8_linears", &manifest.int8_linears);
   ReadTexts(root.Object("created_with"), &manifest.created_with);
   ReadTexts(root.Object("source"), &manifest.source);
   ReadModel(root.Object("model"), &manifest.model);

@@ -16,7 +16,7 @@
 
 namespace idefics {
 
-inline constexpr int kBundleFormatVersion = 4;  // the one that this program reads
+inline constexpr int kBundleFormatVersion = 5;  // the one that this program reads
 
 struct VisionConfig {
   int64_t image_size = 0;
@@ -118,9 +118,10 @@ struct BundleManifest {
   std::string name;
   std::map<std::string, std::string> created_with;  // tool -> version
   std::map<std::string, std::string> source;        // path, architecture, dtype
-  DType dtype = DType::kF32;        // of activations, and of weights that are not quantized
-  std::string quantization;         // of the decoder's linears: "none", "int8", "int4"
-  std::string vision_quantization;  // of the linears that look at pictures: "none", "int8"
+  DType dtype = DType::kF32;              // of activations, and of weights that are not quantized
+  std::string quantization;               // of the decoder's linears: "none", "int8", "int4"
+  std::string vision_quantization;        // of the linears that look at pictures: "none", "int8"
+  std::vector<std::string> int8_linears;  // of the decoder, int8 whatever its quantization
   ModelConfig model;
   ProcessorConfig processor;
   TokenizerConfig tokenizer;

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from export.linears import Widths
 from export.modules import VisionLayer, VisionShape
 from export.packing import linear_form
 from export.scripted import load_operators
@@ -58,7 +59,7 @@ def _set(module: nn.Module, name: str, value: Tensor) -> None:
 def _exported(weights: dict[str, Tensor], biases: dict[str, Tensor], dtype: torch.dtype,
               quantization: str) -> nn.Module:
     shape = VisionShape(224, 14, 3, WIDTH, 1, HEADS, MLP, EPS, "gelu")
-    layer = VisionLayer(shape, quantization)
+    layer = VisionLayer(shape, Widths(quantization))
     form = linear_form(dtype, quantization)
     for norm in ("norm1", "norm2"):
         _set(layer, f"{norm}_weight", torch.ones(WIDTH, dtype=dtype))

@@ -5,22 +5,29 @@ names, disk."""
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from .adjustment import Adjustment, adjustments
+from .calibration import Calibration
 from .config import CheckpointConfig, read_config
 from .errors import ExportError
 from .hub_weights import HubShards
+from .linears import Widths
 from .manifest import manifest_json
 from .plan import TargetTensor, build_plan, check_sources
 from .progress import Progress
+from .recommended import recommended_width
+from .samples import read_samples
 from .scripted import load_operators, script_files
 from .source import Source, open_source
 from .tokenizer_files import Tokenizer, read_tokenizer
 from .weight_files import WeightForm, planned_files, stored_bytes, stored_tensors
 from .weight_writer import WeightWriter
+from .wide_linears import HEAD, wide_linears
 from .writer import BundleFolder, check_free_space, write_file
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -40,6 +47,7 @@ class ExportOptions:
     # Of the linears that look at pictures: the dtype, or "int8"; None: int8 where the decoder's are
     # quantized.
     vision: str | None = None
+    calibrate: str | None = None  # int4: samples.py says of what; None: the same error everywhere
     name: str | None = None  # None: the checkpoint folder's
     force: bool = False
 
@@ -51,6 +59,7 @@ class ExportSummary:
     source_dtype: str
     tensors: int
     weight_bytes: int
+    recommended: str  # which width suits this machine
 
 
 def _default_dtype(stored: str) -> str:
@@ -93,6 +102,8 @@ class _Plan:
     tokenizer: Tokenizer
     form: WeightForm
     names: dict[str, str]  # as manifest_json takes them
+    targets: list[TargetTensor]
+    int8_linears: list[str]  # of an int4 bundle
     scripts: dict[str, bytes]
     files: list[tuple[str, list[TargetTensor]]]  # of weights
     num_tensors: int
@@ -103,7 +114,7 @@ class _Plan:
 
     @property
     def weight_bytes(self) -> int:
-        return sum(self.stored(target) for _, targets in self.files for target in targets)
+        return sum(self.stored(target) for target in self.targets)
 
     def stored(self, target: TargetTensor) -> int:
         return stored_bytes(target, self.form)
@@ -118,9 +129,11 @@ def _plan(options: ExportOptions, source: Source) -> _Plan:
     source_dtype = source.checkpoint.dtype()
     dtype, quantization = _forms(options, source_dtype)
     vision = _vision_form(options.vision, dtype, quantization)
-    form = WeightForm(DTYPES[dtype], quantization, vision)
+    wide = wide_linears(plan) if quantization == "int4" else []
+    form = WeightForm(DTYPES[dtype], quantization, vision, frozenset(wide))
     tensors = [tensor.name for target in plan for tensor in stored_tensors(target, form)]
     load_operators()
+    decoder = Widths(quantization, form.int8).of("decoder")
     names = {
         "name": options.name or source.name,
         "dtype": dtype,
@@ -136,7 +149,9 @@ def _plan(options: ExportOptions, source: Source) -> _Plan:
         tokenizer,
         form,
         names,
-        script_files(config.shape, quantization, vision, tensors),
+        plan,
+        wide,
+        script_files(config.shape, Widths(vision), decoder, tensors),
         planned_files(plan, form),
         len(tensors),
     )
@@ -170,10 +185,9 @@ def _duration(seconds: float) -> str:
 
 def _begin(
     plan: _Plan, source: Source, partial: BundleFolder, final: Path, left: list[TargetTensor]
-) -> Progress:
-    """Says what is to come, sees that the disk has room for it, and lets the downloads begin.
-    `left`: what
-    no earlier export of the same finished."""
+) -> int:
+    """Says what is to come and sees that the disk has room for it. Returns the bytes to fetch and
+    to write. `left`: what no earlier export of the same finished."""
     needed = written = sum(plan.stored(target) for target in left)
     fetched = 0
     if source.shards:
@@ -185,40 +199,59 @@ def _begin(
             path.stat().st_size for path in partial.scratch.iterdir()
         )
     check_free_space(final.parent, needed + _SLACK_BYTES)
-    what = "fetching and exporting" if source.shards else "exporting"
-    progress = Progress(f"{what} {plan.names['name']} as {plan.weights}", written + fetched)
-    if source.shards:
-        source.shards.begin(partial.scratch, progress.advance)
-    return progress
+    return written + fetched
 
 
-def _write(plan: _Plan, source: Source, partial: BundleFolder, final: Path) -> None:
+def _adjustments(plan: _Plan, source: Source, calibrate: str | None) -> Mapping[str, Adjustment]:
+    if calibrate is None:
+        return {}
+    samples = read_samples(calibrate, plan.config, plan.tokenizer)
+    calibration = Calibration(plan.config, plan.targets, source.checkpoint, plan.form.dtype)
+    squares = calibration.mean_squares(samples)
+    int4 = {
+        name: square
+        for name, square in squares.items()
+        if name not in plan.form.int8 and name != HEAD
+    }
+    return adjustments(plan.targets, source.checkpoint, plan.form.dtype, int4)
+
+
+def _write(
+    plan: _Plan, source: Source, partial: BundleFolder, final: Path, calibrate: str | None
+) -> None:
     finished = {name: partial.finished(name) for name, _ in plan.files}
     left = [target for name, targets in plan.files if not finished[name] for target in targets]
-    progress = _begin(plan, source, partial, final, left)
+    total = _begin(plan, source, partial, final, left)
+    adjusted = _adjustments(plan, source, calibrate)
+    what = "fetching and exporting" if source.shards else "exporting"
+    progress = Progress(f"{what} {plan.names['name']} as {plan.weights}", total)
+    if source.shards:
+        source.shards.begin(partial.scratch, progress.advance)
     files = {
         name: write_file(partial.path / name, data)
         for name, data in {**plan.scripts, "tokenizer.model": plan.tokenizer.model}.items()
     }
-    writer = WeightWriter(source.checkpoint, plan.form, progress)
+    writer = WeightWriter(source.checkpoint, plan.form, progress, adjusted)
     for name, targets in plan.files:
         files[name] = finished[name] or writer.write(partial.path / name, targets)
         partial.finish(name, files[name])
     progress.close()
-    write_file(
-        partial.path / "bundle.json", manifest_json(plan.config, plan.tokenizer, plan.names, files)
-    )
+    manifest = manifest_json(plan.config, plan.tokenizer, plan.names, plan.int8_linears, files)
+    write_file(partial.path / "bundle.json", manifest)
 
 
 def export_bundle(options: ExportOptions) -> ExportSummary:
     """Raises ExportError or OSError; then options.bundle is as it was before. What came from the
     hub and
     was finished is kept beside it for the next export of the same."""
-    with open_source(str(options.checkpoint)) as source:
+    if options.calibrate is not None and options.weights != "int4":
+        raise ExportError("--calibrate is for int4 weights: give --weights int4, or leave it out")
+    # A calibration reads the weights before they are written.
+    with open_source(str(options.checkpoint), whole=options.calibrate is not None) as source:
         plan = _plan(options, source)
         final = options.bundle.absolute()
         with BundleFolder(final, options.force, _resume_key(plan, source)) as partial:
-            _write(plan, source, partial, final)
+            _write(plan, source, partial, final, options.calibrate)
             partial.commit()
     return ExportSummary(
         plan.names["name"],
@@ -226,4 +259,5 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
         plan.names["source_dtype"].upper(),
         plan.num_tensors,
         plan.weight_bytes,
+        recommended_width(plan.targets, plan.form.dtype),
     )

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The linears as weightless submodules, one class per stored form of packing.py."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -59,4 +60,23 @@ class Int4Linear(nn.Module):
         return torch.ops.idefics.linear_int4(x, self.weight, self.scale, self.n)
 
 
-LINEARS: dict[str, type[nn.Module]] = {"none": PackedLinear, "int8": Int8Linear, "int4": Int4Linear}
+_LINEARS: dict[str, type[nn.Module]] = {
+    "none": PackedLinear, "int8": Int8Linear, "int4": Int4Linear
+}
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How the linears of a module are stored."""
+    usual: str  # "none", "int8", "int4"
+    int8: frozenset[str] = frozenset()  # linears that have 8 bits instead, by their paths
+
+    def linear(self, name: str, n: int) -> nn.Module:
+        return _LINEARS["int8" if name in self.int8 else self.usual](n)
+
+    def of(self, part: str) -> "Widths":
+        """Those of a module inside."""
+        prefix = f"{part}."
+        return Widths(
+            self.usual,
+            frozenset(name.removeprefix(prefix) for name in self.int8 if name.startswith(prefix)))

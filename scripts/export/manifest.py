@@ -15,7 +15,7 @@ from .tokenizer_files import Tokenizer
 from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _VERSIONS = dict(line.split() for line in Path(__file__).parents[2].joinpath("VERSION").open())
 EXPORTER_VERSION = _VERSIONS["cog-idefics"]
 
@@ -35,7 +35,7 @@ def _tokenizer(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping[str, str],
-                  files: Mapping[str, WrittenFile]) -> bytes:
+                  int8_linears: list[str], files: Mapping[str, WrittenFile]) -> bytes:
     """`names`: name, dtype, quantization and vision_quantization (of the bundle), source (folder
     name), source_dtype, and repository and revision where it comes from the hub."""
     manifest = {
@@ -47,7 +47,8 @@ def manifest_json(config: CheckpointConfig, tokenizer: Tokenizer, names: Mapping
             "dtype": names["source_dtype"],
             **{key: names[key] for key in ("repository", "revision") if key in names}
         }, "dtype": names["dtype"], "quantization": names["quantization"],
-        "vision_quantization": names["vision_quantization"], "model": _model(config),
+        "vision_quantization": names["vision_quantization"], "int8_linears": int8_linears,
+        "model": _model(config),
         "processor": config.processor, "tokenizer": _tokenizer(tokenizer),
         "generation": config.generation,
         "files": {name: dataclasses.asdict(file)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .linears import LINEARS, declare
+from .linears import Widths, declare
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,16 @@ class VisionLayer(nn.Module):
     eps: Final[float]
     quick_gelu: Final[bool]
 
-    def __init__(self, shape: VisionShape, quantization: str):
+    def __init__(self, shape: VisionShape, widths: Widths):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.layer_norm_eps
         self.quick_gelu = shape.hidden_act == "quick_gelu"
-        linear, e = LINEARS[quantization], shape.embed_dim
+        linear, e = widths.linear, shape.embed_dim
         declare(self, "norm1_weight", "norm1_bias", "qkv_bias", "out_bias", "norm2_weight",
                 "norm2_bias", "fc1_bias", "fc2_bias")
-        self.qkv, self.out = linear(3 * e), linear(e)
-        self.fc1, self.fc2 = linear(shape.intermediate_size), linear(e)
+        self.qkv, self.out = linear("qkv", 3 * e), linear("out", e)
+        self.fc1, self.fc2 = linear("fc1", shape.intermediate_size), linear("fc2", e)
 
     def forward(self, x: Tensor) -> Tensor:
         m, p, e = x.shape
@@ -113,16 +113,17 @@ class PerceiverBlock(nn.Module):
     head_dim: Final[int]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: PerceiverShape, embed_dim: int, quantization: str):
+    def __init__(self, shape: PerceiverShape, embed_dim: int, widths: Widths):
         super().__init__()
         self.num_heads = shape.num_heads
         self.head_dim = shape.head_dim
         self.qk_norm = shape.qk_layer_norms
-        linear, inner = LINEARS[quantization], shape.num_heads * shape.head_dim
+        linear, inner = widths.linear, shape.num_heads * shape.head_dim
         declare(self, "context_norm_weight", "context_norm_bias", "latents_norm_weight",
                 "latents_norm_bias", "mlp_norm_weight", "mlp_norm_bias")
-        self.q, self.kv, self.out = linear(inner), linear(2 * inner), linear(embed_dim)
-        self.fc, self.proj = linear(4 * embed_dim), linear(embed_dim)
+        self.q, self.kv = linear("q", inner), linear("kv", 2 * inner)
+        self.out = linear("out", embed_dim)
+        self.fc, self.proj = linear("fc", 4 * embed_dim), linear("proj", embed_dim)
         if shape.qk_layer_norms:
             declare(self, "q_norm_weight", "q_norm_bias", "k_norm_weight", "k_norm_bias")
 
@@ -151,12 +152,12 @@ class ImageKv(nn.Module):
     eps: Final[float]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
-        self.kv = LINEARS[quantization](2 * shape.hidden_size)
+        self.kv = widths.linear("kv", 2 * shape.hidden_size)
         if shape.qk_layer_norms:
             declare(self, "k_norm")
 
@@ -178,26 +179,26 @@ class Vision(nn.Module):
     eps: Final[float]
     use_resampler: Final[bool]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         vision = shape.vision
         self.patch_size = vision.patch_size
         self.eps = vision.layer_norm_eps
         self.use_resampler = shape.use_resampler
-        self.patch_embedding = LINEARS["none"](vision.embed_dim)  # small
+        self.patch_embedding = Widths("none").linear("patch_embedding", vision.embed_dim)  # small
         declare(self, "class_embedding", "position_embedding", "pre_norm_weight", "pre_norm_bias")
         self.layers = nn.ModuleList(
-            [VisionLayer(vision, quantization) for _ in range(vision.num_layers)])
+            [VisionLayer(vision, widths) for _ in range(vision.num_layers)])
         blocks = []
         if shape.use_resampler:
             declare(self, "latents", "final_norm_weight", "final_norm_bias")
             blocks = [
-                PerceiverBlock(shape.perceiver, vision.embed_dim, quantization)
+                PerceiverBlock(shape.perceiver, vision.embed_dim, widths)
                 for _ in range(shape.perceiver.depth)
             ]
         self.blocks = nn.ModuleList(blocks)
         self.cross = nn.ModuleList(
-            [ImageKv(shape, quantization) for _ in range(shape.num_cross_layers)])
+            [ImageKv(shape, widths) for _ in range(shape.num_cross_layers)])
 
     @torch.jit.export
     def embed(self, pixels: Tensor) -> Tensor:
@@ -244,15 +245,16 @@ class CrossLayer(nn.Module):
     eps: Final[float]
     qk_norm: Final[bool]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         self.num_heads = shape.num_heads
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
-        linear, h = LINEARS[quantization], shape.hidden_size
+        linear, h = widths.linear, shape.hidden_size
         declare(self, "input_norm", "attn_gate", "post_norm", "mlp_gate")
-        self.q, self.o = linear(h), linear(h)
-        self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
+        self.q, self.o = linear("q", h), linear("o", h)
+        self.gate_up = linear("gate_up", 2 * shape.intermediate_size)
+        self.down = linear("down", h)
         if shape.qk_layer_norms:
             declare(self, "q_norm")
 
@@ -278,13 +280,14 @@ class DecoderLayer(nn.Module):
 
     eps: Final[float]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         self.eps = shape.rms_norm_eps
-        linear, h = LINEARS[quantization], shape.hidden_size
+        linear, h = widths.linear, shape.hidden_size
         declare(self, "input_norm", "post_norm")
-        self.qkv, self.o = linear(3 * h), linear(h)
-        self.gate_up, self.down = linear(2 * shape.intermediate_size), linear(h)
+        self.qkv, self.o = linear("qkv", 3 * h), linear("o", h)
+        self.gate_up = linear("gate_up", 2 * shape.intermediate_size)
+        self.down = linear("down", h)
 
     def forward(self, x: Tensor, delta: Tensor, gate: Tensor | None, cos: Tensor, sin: Tensor,
                 kv_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor,
@@ -304,12 +307,13 @@ class LayerGroup(nn.Module):
 
     interval: Final[int]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         self.interval = shape.cross_layer_interval
-        self.cross = CrossLayer(shape, quantization)
-        self.layers = nn.ModuleList(
-            [DecoderLayer(shape, quantization) for _ in range(shape.cross_layer_interval)])
+        self.cross = CrossLayer(shape, widths.of("cross"))
+        self.layers = nn.ModuleList([
+            DecoderLayer(shape, widths.of(f"layers.{i}")) for i in range(shape.cross_layer_interval)
+        ])
 
     def forward(self, x: Tensor, delta: Tensor | None, cos: Tensor, sin: Tensor, kv_slots: Tensor,
                 image_slots: Tensor, row_starts: Tensor, kv_starts: Tensor, kv_lengths: Tensor,
@@ -334,15 +338,16 @@ class Decoder(nn.Module):
     head_dim: Final[int]
     eps: Final[float]
 
-    def __init__(self, shape: ModelShape, quantization: str):
+    def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
         self.interval = shape.cross_layer_interval
         self.head_dim = shape.head_dim
         self.eps = shape.rms_norm_eps
         declare(self, "embed", "norm")
-        self.lm_head = LINEARS["none"](shape.vocab_size)  # small, and every token depends on it
+        # In 16 bit unless it is named: every token depends on it.
+        self.lm_head = Widths("none", widths.int8).linear("lm_head", shape.vocab_size)
         self.groups = nn.ModuleList(
-            [LayerGroup(shape, quantization) for _ in range(shape.num_cross_layers)])
+            [LayerGroup(shape, widths.of(f"groups.{g}")) for g in range(shape.num_cross_layers)])
 
     def rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """positions [T] -> cos, sin [T, d/2] f32; RoPE base 10000 (arXiv 2104.09864)."""
@@ -376,10 +381,8 @@ class Decoder(nn.Module):
         return self.lm_head(x).float()
 
 
-def script_modules(shape: ModelShape, quantization: str,
-                   vision: str) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
-    """(vision, decoder) as weightless TorchScript; `quantization` ("none", "int8", "int4") of the
-    decoder's linears, `vision` ("none", "int8") of the other module's. REQUIRES: the idefics
-    operators are loaded."""
+def script_modules(shape: ModelShape, vision: Widths,
+                   decoder: Widths) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """(vision, decoder) as weightless TorchScript. REQUIRES: the idefics operators are loaded."""
     return torch.jit.script(Vision(shape, vision).eval()), torch.jit.script(
-        Decoder(shape, quantization).eval())
+        Decoder(shape, decoder).eval())

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from .errors import ExportError
+from .linears import Widths
 from .modules import ModelShape, script_modules
 
 DEFAULT_LIBRARY = Path(
@@ -28,14 +29,14 @@ def load_operators() -> None:
                           f"{torch.__version__}") from None
 
 
-def script_files(shape: ModelShape, quantization: str, vision: str,
+def script_files(shape: ModelShape, vision: Widths, decoder: Widths,
                  tensors: list[str]) -> dict[str, bytes]:
     """{"vision.ts": …, "decoder.ts": …} with a place for each of `tensors`. REQUIRES:
     load_operators()."""
     files: dict[str, bytes] = {}
     names = set()
     for prefix, module in zip(("vision", "decoder"),
-                              script_modules(shape, quantization, vision),
+                              script_modules(shape, vision, decoder),
                               strict=True):
         names |= {f"{prefix}.{name}" for name, _ in module.named_parameters()}
         buffer = io.BytesIO()

@@ -45,8 +45,9 @@ class Source:
 
 
 @contextmanager
-def open_source(text: str) -> Iterator[Source]:
-    """`text`: a folder, which wins, or ORG/NAME[@REVISION]. Raises ExportError."""
+def open_source(text: str, *, whole: bool) -> Iterator[Source]:
+    """`text`: a folder, which wins, or ORG/NAME[@REVISION]. `whole`: the weights will be read more
+    than once, so they are all fetched first. Raises ExportError."""
     name = parse_hub_name(text)
     if Path(text).is_dir():
         folder = Path(text)
@@ -60,7 +61,7 @@ def open_source(text: str) -> Iterator[Source]:
         folder = cached_folder(name)
         yield _in_cache(name, folder, folder.name)
     else:
-        with _open_repository(HubRepo(name)) as source:
+        with _open_repository(HubRepo(name), whole) as source:
             yield source
 
 
@@ -69,7 +70,7 @@ def _in_cache(name: HubName, folder: Path, commit: str) -> Source:
 
 
 @contextmanager
-def _open_repository(repo: HubRepo) -> Iterator[Source]:
+def _open_repository(repo: HubRepo, whole: bool) -> Iterator[Source]:
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         small = [name for name in _SMALL_FILES if name in repo.files]
@@ -81,8 +82,8 @@ def _open_repository(repo: HubRepo) -> Iterator[Source]:
         lost = [name for name in files if name not in repo.files]
         if lost:
             raise ExportError(f"{repo.name} lacks {lost[0]}, which the index of its weights names")
-        if any(name.endswith(".bin") for name in files):
-            # Names and shapes are at no known place of such a file: it has to be here first.
+        # Names and shapes are at no known place of a .bin: it has to be here first too.
+        if whole or any(name.endswith(".bin") for name in files):
             cached = repo.fetch_to_cache(small + list(files))
             yield _in_cache(repo.name, cached, repo.commit)
             return

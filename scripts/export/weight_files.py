@@ -22,9 +22,12 @@ class WeightForm:
     dtype: torch.dtype  # of the activations and of every weight that is not quantized
     quantization: str  # of the decoder's linears: "none", "int8", "int4"
     vision: str = "none"  # of the linears of everything that looks at pictures: "none", "int8"
+    int8: frozenset[str] = frozenset()  # linears of the decoder that have 8 bits instead
 
     def of(self, target: TargetTensor) -> LinearForm:
         """The form of packing.py. REQUIRES: target.linear."""
+        if target.name in self.int8:
+            return linear_form(self.dtype, "int8")
         asked = self.vision if target.name.startswith("vision.") else self.quantization
         return linear_form(self.dtype, asked if target.quantized else "none")
 

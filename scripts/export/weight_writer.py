@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams weights from a checkpoint into the files of a bundle, a block of rows at a time."""
 
+import math
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .adjustment import Adjustment
 from .checkpoint import Checkpoint
 from .errors import ExportError
-from .packing import TILE
+from .packing import TILE, Int4Form
 from .plan import TargetTensor
 from .progress import Progress
-from .weight_files import WeightForm, safetensors_header
+from .weight_files import WeightForm, safetensors_header, stored_tensors
 from .writer import HashedFile, WrittenFile
 
 BLOCK_ELEMENTS = 1 << 20  # of a linear in one piece of work, or one tile of it
@@ -25,9 +27,11 @@ class WeightWriter:
     """Every core packs blocks; this thread reads, hashes and writes. It holds two blocks for each
     core in memory, and the scales of one linear."""
 
-    def __init__(self, checkpoint: Checkpoint, form: WeightForm, progress: Progress):
+    def __init__(self, checkpoint: Checkpoint, form: WeightForm, progress: Progress,
+                 adjustments: Mapping[str, Adjustment] | None = None):
         self._checkpoint = checkpoint
         self._form = form
+        self._adjustments = adjustments or {}
         self._progress = progress
         self._cores = len(os.sched_getaffinity(0))
 
@@ -39,8 +43,7 @@ class WeightWriter:
         try:
             file.write(safetensors_header(targets, self._form))
             for target in targets:
-                pieces = self._linear(target, workers) if target.linear else self._plain(target)
-                for piece in pieces:
+                for piece in self._pieces(target, workers):
                     view = _bytes(piece)
                     file.write(view)
                     self._progress.advance(len(view))
@@ -51,17 +54,36 @@ class WeightWriter:
         workers.shutdown()
         return file.close()
 
+    def tensor(self, target: TargetTensor) -> Tensor:
+        """The whole of one that has no scale."""
+        (stored,) = stored_tensors(target, self._form)
+        with ThreadPoolExecutor(self._cores, initializer=torch.set_num_threads,
+                                initargs=(1,)) as workers:
+            data = [piece.reshape(-1).view(torch.uint8).clone()
+                    for piece in self._pieces(target, workers)]
+        self._progress.advance(stored.bytes)
+        return torch.cat(data).view(stored.dtype).view(stored.shape)
+
+    def _pieces(self, target: TargetTensor, workers: ThreadPoolExecutor) -> Iterator[Tensor]:
+        return self._linear(target, workers) if target.linear else self._plain(target)
+
     def _plain(self, target: TargetTensor) -> Iterator[Tensor]:
-        for part in target.parts:
-            for chunk in self._checkpoint.chunks(part.name):
-                out = chunk.to(self._form.dtype)
-                out = out.tanh() if target.tanh else out
-                _check_finite(part.name, chunk, out)
-                yield out
+        rows = self._adjustments.get(target.name, Adjustment()).rows
+        for name, chunk, first in self._chunks(target):
+            out = chunk
+            if rows is not None:
+                values = math.prod(target.shape[1:])  # of one of the rows
+                out = out.float() * rows.repeat_interleave(values)[first:first + len(chunk)]
+            out = out.to(self._form.dtype)
+            out = out.tanh() if target.tanh else out
+            _check_finite(name, chunk, out)
+            yield out
 
     def _linear(self, target: TargetTensor, workers: ThreadPoolExecutor) -> Iterator[Tensor]:
         """The tiles of the weight, then the scale where the form has one."""
         form = self._form.of(target)
+        if isinstance(form, Int4Form):
+            form = Int4Form(self._adjustments.get(target.name, Adjustment()).importance)
         scales: list[Tensor] = []
         waiting: deque[Future] = deque()
 
@@ -84,7 +106,9 @@ class WeightWriter:
         n, k = target.shape
         rows = max(1, BLOCK_ELEMENTS // (TILE * k)) * TILE
         block, filled = torch.empty(0), 0
-        for name, piece in self._pieces(target):
+        adjustment = self._adjustments.get(target.name, Adjustment())
+        done = 0
+        for name, piece, _ in self._chunks(target):
             while len(piece):
                 if filled == len(block):
                     block, filled = torch.empty(min(rows * k, n * k), dtype=dtype), 0
@@ -95,12 +119,21 @@ class WeightWriter:
                 _check_finite(name, taken, out)
                 piece, filled = piece[len(taken):], filled + len(taken)
                 if filled == len(block):
-                    yield block.view(-1, k)
+                    whole = block.view(-1, k)
+                    if adjustment.columns is not None:
+                        whole *= adjustment.columns
+                    if adjustment.rows is not None:
+                        whole *= adjustment.rows[done:done + len(whole), None]
+                    done += len(whole)
+                    yield whole
 
-    def _pieces(self, target: TargetTensor) -> Iterator[tuple[str, Tensor]]:
+    def _chunks(self, target: TargetTensor) -> Iterator[tuple[str, Tensor, int]]:
+        """(part, flat piece, number of its first value among those of all parts)"""
+        first = 0
         for part in target.parts:
             for chunk in self._checkpoint.chunks(part.name):
-                yield part.name, chunk
+                yield part.name, chunk, first
+                first += len(chunk)
 
 
 def _bytes(piece: Tensor) -> memoryview:

@@ -196,14 +196,16 @@ std::map<DType, std::pair<uint64_t, uint64_t>> CountTypes(const Bundle& bundle) 
 void PrintTables(const Bundle& bundle, const InspectOptions& options, std::ostream& out) {
   const BundleManifest& manifest = bundle.manifest();
   out << "bundle " << bundle.path().string() << "\n";
-  PrintTable("general",
-             {{"name", manifest.name},
-              {"format version", std::to_string(manifest.format_version)},
-              {"made with", Join(manifest.created_with)},
-              {"source", Join(manifest.source)},
-              {"type", std::string(DTypeName(manifest.dtype)) + ", quantization " +
-                           manifest.quantization + ", of vision " + manifest.vision_quantization}},
-             out);
+  PrintTable(
+      "general",
+      {{"name", manifest.name},
+       {"format version", std::to_string(manifest.format_version)},
+       {"made with", Join(manifest.created_with)},
+       {"source", Join(manifest.source)},
+       {"type", std::string(DTypeName(manifest.dtype)) + ", quantization " + manifest.quantization +
+                    ", of vision " + manifest.vision_quantization},
+       {"linears of the decoder in int8 instead", std::to_string(manifest.int8_linears.size())}},
+      out);
   PrintTable("model", ModelRows(manifest.model), out);
   PrintTable("special tokens", TokenRows(manifest.tokenizer), out);
   PrintTable("generation config of the checkpoint, for information",

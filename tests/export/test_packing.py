@@ -146,10 +146,13 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     found = linear(bundle, "decoder.groups.1.layers.1.gate_up").float()
     assert (found - parts).norm() / parts.norm() < {"bf16": 1e-9, "int8": 0.008,
                                                     "int4": 0.096}[width]
-    # Not quantized: the head, the embedding, the patches of pictures.
+    # Not quantized: the head, but in 8 bits beside int4; the embedding, the patches of pictures.
     kept = torch.cat([source["lm_head.weight"], source["lm_head.additional_fc.weight"]])
-    assert torch.equal(linear(bundle, "decoder.lm_head"), kept)
+    head = linear(bundle, "decoder.lm_head").float()
+    assert (head - kept).norm() / kept.norm() < (0.008 if width == "int4" else 1e-9)
     quantized = {name for name, value in tensors(bundle).items() if value.dtype == torch.uint8}
+    assert ("decoder.lm_head.weight" in quantized) == (width == "int4")
+    quantized.discard("decoder.lm_head.weight")
     vision = {name for name in quantized if name.startswith("vision.")}
     assert len(quantized - vision) == (0 if width == "bf16" else 2 * 4 + 4 * 4)
     assert all(name.startswith("decoder.groups.") for name in quantized - vision)
@@ -158,7 +161,7 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     assert len(vision) == (0 if width == "bf16" else of_vision)
     assert manifest(bundle)["vision_quantization"] == ("none" if width == "bf16" else "int8")
     assert manifest(bundle)["quantization"] == (width if width in QUANTIZED else "none")
-    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 4
+    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 5
 
 
 @pytest.mark.parametrize("width", ["f32", "bf16", "int8", "int4"])

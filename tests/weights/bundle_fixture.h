@@ -55,10 +55,10 @@ inline Json TensorJson(const char* dtype, const std::vector<int64_t>& shape, uin
 
 inline Json ValidManifest() {
   return Json::parse(R"({
-    "format": "cog-idefics-bundle", "format_version": 4, "name": "small",
+    "format": "cog-idefics-bundle", "format_version": 5, "name": "small",
     "created_with": {"torch": "2.11.0"},
     "source": {"path": "hf", "architecture": "IdeficsForVisionText2Text", "dtype": "f32"},
-    "dtype": "bf16", "quantization": "none", "vision_quantization": "none",
+    "dtype": "bf16", "quantization": "none", "vision_quantization": "none", "int8_linears": [],
     "model": {
       "vocab_size": 320, "additional_vocab_size": 3, "hidden_size": 64, "intermediate_size": 96,
       "num_layers": 4, "num_heads": 4, "cross_layer_interval": 2, "qk_layer_norms": true,

@@ -53,7 +53,19 @@ TEST_CASE("every linear of the decoder has the shape of its width", "[linears]")
   CHECK(Find(int4, kDownScale).shape == Shape{1, 2, 2, 64});
 }
 
-TEST_CASE("the head is not quantized and ends within a tile", "[linears]") {
+TEST_CASE("linears that are named have 8 bits, whatever the width of the others", "[linears]") {
+  BundleManifest manifest = Manifest("int4");
+  manifest.int8_linears = {"decoder.groups.1.layers.0.down", "decoder.lm_head"};
+  const auto tensors = DecoderLinears(manifest);
+  CHECK(tensors.size() == 2 * (2 * 4 + 4 * 4 + 1));
+  CHECK(Find(tensors, kDown).shape == Shape{1, 33, 64, 4});
+  CHECK(Find(tensors, kDownScale).shape == Shape{1, 64});
+  CHECK(Find(tensors, "decoder.lm_head.weight").shape == Shape{6, 16, 64, 4});
+  CHECK(Find(tensors, "decoder.lm_head.scale").shape == Shape{6, 64});
+  CHECK(Find(tensors, "decoder.groups.0.layers.0.down.weight").shape == Shape{1, 17, 64, 4});
+}
+
+TEST_CASE("the head is not quantized where it is not named, and ends within a tile", "[linears]") {
   for (const char* quantization : {"none", "int8", "int4"}) {
     const auto tensors = DecoderLinears(Manifest(quantization));
     CHECK(Find(tensors, "decoder.lm_head.weight").dtype == DType::kBF16);

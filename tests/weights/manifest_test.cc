@@ -36,7 +36,7 @@ TEST_CASE("a manifest is read into typed values", "[manifest]") {
   const Result<BundleManifest> parsed = ParseManifest(ValidManifest().dump());
   REQUIRE(parsed.ok());
   const BundleManifest& manifest = *parsed;
-  CHECK(manifest.format_version == 4);
+  CHECK(manifest.format_version == 5);
   CHECK(manifest.name == "small");
   CHECK(manifest.dtype == DType::kBF16);
   CHECK(manifest.source.at("dtype") == "f32");
@@ -77,13 +77,13 @@ TEST_CASE("without a resampler an image brings every position and perceiver may 
 }
 
 TEST_CASE("another format version is refused before anything else is read", "[manifest]") {
-  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 5}};
+  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 6}};
   CHECK(Refusal(newer) ==
-        "bundle.json has format version 5, this program reads version 4: update the program or "
+        "bundle.json has format version 6, this program reads version 5: update the program or "
         "export the checkpoint again");
   const Json older = {{"format", "cog-idefics-bundle"}, {"format_version", 1}};
   CHECK(Refusal(older) ==
-        "bundle.json has format version 1, this program reads version 4: export the checkpoint "
+        "bundle.json has format version 1, this program reads version 5: export the checkpoint "
         "again");
 }
 
@@ -102,8 +102,8 @@ TEST_CASE("a manifest of another format is refused", "[manifest]") {
 TEST_CASE("every key is needed, and a missing one is named with its section", "[manifest]") {
   const std::pair<const char*, std::vector<const char*>> sections[] = {
       {"",
-       {"dtype", "name", "quantization", "vision_quantization", "created_with", "source", "model",
-        "processor", "tokenizer", "generation", "files"}},
+       {"dtype", "name", "quantization", "vision_quantization", "int8_linears", "created_with",
+        "source", "model", "processor", "tokenizer", "generation", "files"}},
       {"/model",
        {"vocab_size", "additional_vocab_size", "hidden_size", "intermediate_size", "num_layers",
         "num_heads", "cross_layer_interval", "qk_layer_norms", "rms_norm_eps", "use_resampler",
@@ -144,6 +144,8 @@ TEST_CASE("values of a wrong type or out of range are named with what was expect
       {"/quantization", "int2"},
       {"/vision_quantization", "int4"},
       {"/quantization", 8},
+      {"/int8_linears", "decoder.lm_head"},
+      {"/int8_linears", {8}},
       {"/name", 3},
       {"/source/path", 3},
       {"/processor/image_mean", {0.5, 0.5}},

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a calibration looks at: the pictures and texts of a folder, or drawn pictures that the model
+talks about."""
+
+import os
+import subprocess
+import tempfile
+import zlib
+from pathlib import Path
+
+import sentencepiece
+import torch
+from torch import Tensor
+
+from .calibration import Sample
+from .config import CheckpointConfig
+from .errors import ExportError
+from .tokenizer_files import Tokenizer
+
+SYNTHETIC = "synthetic"
+_PICTURES = 16  # at most; a scale needs no more
+_DRAWN_TOKENS = 60
+_MOST_TOKENS = 256  # of one text
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".ppm")
+
+
+def read_samples(source: str, config: CheckpointConfig, tokenizer: Tokenizer) -> list[Sample]:
+    """`source`: SYNTHETIC, or a folder of pictures; a NAME.txt beside one is read behind it,
+    others are talked about by the model itself."""
+    first = [tokenizer.bos, tokenizer.fake_image, tokenizer.image, tokenizer.fake_image]
+    if source == SYNTHETIC:
+        pictures = _drawn_pictures(config.processor["image_size"])
+        return [Sample(_normalised(picture, config), first, _DRAWN_TOKENS) for picture in pictures]
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ExportError(f"--calibrate {source} is neither a folder nor \"{SYNTHETIC}\"")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
+    if not files:
+        raise ExportError(f"{source} holds no picture to calibrate with: expected files named "
+                          f"{', '.join(f'*{suffix}' for suffix in _SUFFIXES)}")
+    words = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+    files = files[::-(-len(files) // _PICTURES)]
+    samples = []
+    for file, picture in zip(files, _seen(files), strict=True):
+        text = file.with_suffix(".txt")
+        tokens = words.encode(text.read_text("utf-8"))[:_MOST_TOKENS] if text.is_file() else []
+        samples.append(
+            Sample(_normalised(picture, config), first + tokens, 0 if tokens else _DRAWN_TOKENS))
+    return samples
+
+
+def _normalised(picture: Tensor, config: CheckpointConfig) -> Tensor:
+    """[3, S, S] of 0 … 1."""
+    mean, std = (torch.tensor(config.processor[key])[:, None, None]
+                 for key in ("image_mean", "image_std"))
+    return (picture - mean) / std
+
+
+def _drawn_pictures(size: int) -> list[Tensor]:
+    """Soft grounds with discs, boxes and stripes, [3, S, S] each."""
+    random = torch.Generator().manual_seed(0)
+    y, x = torch.meshgrid(torch.linspace(0, 1, size), torch.linspace(0, 1, size), indexing="ij")
+    pictures = []
+    for _ in range(_PICTURES):
+        ground = torch.rand(1, 3, 4, 4, generator=random)
+        picture = torch.nn.functional.interpolate(ground, (size, size), mode="bicubic")[0]
+        for _ in range(6):
+            u, v, r, bent, *color = torch.rand(7, generator=random).tolist()
+            inside = [(x - u).square() + (y - v).square() < (r / 4)**2,
+                      ((x - u).abs() < r / 4) & ((y - v).abs() < bent / 4),
+                      ((x * bent + y * r) * 40 % 2 < 1) & ((x - u).abs() < r / 4)][int(3 * bent)]
+            picture = torch.where(inside, torch.tensor(color)[:, None, None], picture)
+        noise = torch.randn(3, size, size, generator=random) * 0.03
+        pictures.append((picture + noise).clamp(0, 1))
+    return pictures
+
+
+def _seen(files: list[Path]) -> list[Tensor]:
+    """What the server sees of picture files, [3, S, S] of 0 … 1 each."""
+    server = os.environ.get("IDEFICS_SERVER")
+    if not server:
+        raise ExportError("the server, which reads the pictures, is not named by IDEFICS_SERVER: "
+                          "run scripts/export.sh, which builds it")
+    pictures = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, file in enumerate(files):
+            out = Path(scratch) / str(number)
+            out.mkdir()
+            done = subprocess.run([server, "preprocess", str(file), "--out", str(out)],
+                                  capture_output=True, text=True)
+            made = list(out.iterdir())
+            if done.returncode or len(made) != 1:
+                last = (done.stderr.strip() or "no picture").splitlines()[-1]
+                raise ExportError(f"{file} cannot be read: {last}")
+            pictures.append(_read_png(made[0].read_bytes()))
+    return pictures
+
+
+def _read_png(data: bytes) -> Tensor:
+    """[3, H, W] of 0 … 1 of a file that the server wrote: 8 bits, RGB, not interlaced."""
+    width, height = (int.from_bytes(data[at:at + 4], "big") for at in (16, 20))
+    packed, at = b"", 8
+    while at < len(data):
+        length = int.from_bytes(data[at:at + 4], "big")
+        if data[at + 4:at + 8] == b"IDAT":
+            packed += data[at + 8:at + 8 + length]
+        at += 12 + length
+    raw, stride = zlib.decompress(packed), 3 * width
+    rows = [bytearray(stride)]
+    for y in range(height):
+        line = bytearray(raw[y * (stride + 1) + 1:(y + 1) * (stride + 1)])
+        _unfilter(raw[y * (stride + 1)], line, rows[-1])
+        rows.append(line)
+    pixels = torch.frombuffer(bytearray(b"".join(rows[1:])), dtype=torch.uint8)
+    return pixels.view(height, width, 3).permute(2, 0, 1).float() / 255
+
+
+def _unfilter(kind: int, line: bytearray, above: bytearray) -> None:
+    """Undoes PNG's filter of one line."""
+    for i in range(len(line)):
+        a, b, c = (line[i - 3], above[i], above[i - 3]) if i >= 3 else (0, above[i], 0)
+        by_distance = [(abs(b - c), 0, a), (abs(a - c), 1, b), (abs(a + b - 2 * c), 2, c)]
+        line[i] = (line[i] + (0, a, b, (a + b) // 2, min(by_distance)[2])[kind]) & 255
