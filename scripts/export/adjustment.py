@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Activation-aware changes to what int4 linears are made of: which errors cost most, and scales
-that move between a linear's input and what makes it (AWQ, arXiv 2306.00978), so that the model computes
-the same and large inputs meet finely rounded weights."""
+that move between a linear's input and what makes it (AWQ, arXiv 2306.00978), so that the model
+computes the same and large inputs meet finely rounded weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

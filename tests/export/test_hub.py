@@ -294,3 +294,15 @@ def test_weights_of_torchs_own_format_come_through_the_cache(
     status, said = fetch(tmp_path / "fetched")
     assert status == 0, said
     assert weights(tmp_path / "fetched") == weights(export(hub.folder))
+
+
+def test_a_calibration_reads_a_repository_as_it_reads_its_folder(
+    make, fetch, hub, export, tmp_path
+):
+    hub.folder = make("--dtype", "bf16", "--shards", "2")
+    flags = {"weights": "int4", "calibrate": "synthetic"}
+    status, said = fetch(
+        tmp_path / "fetched", *(word for key in flags for word in (f"--{key}", flags[key]))
+    )
+    assert status == 0, said
+    assert weights(tmp_path / "fetched") == weights(export(hub.folder, **flags))
