@@ -12,13 +12,13 @@ from bundle_reader import linear, manifest, tensors
 
 
 def _parts(folder):
-    from export.checkpoint import Checkpoint
+    from export.checkpoint import open_folder
     from export.config import read_config
     from export.plan import build_plan
     from export.scripted import load_operators
     from export.tokenizer_files import read_tokenizer
     load_operators()
-    config, checkpoint = read_config(folder), Checkpoint(folder)
+    config, checkpoint = read_config(folder), open_folder(folder)
     return config, build_plan(config, checkpoint.shapes()), checkpoint, read_tokenizer(
         folder, config)
 
