@@ -14,6 +14,8 @@ PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv curl ca-c
   libopencv-core-dev libjpeg-dev libpng-dev libtiff-dev libgif-dev
   libwebp-dev libavif-dev zlib1g-dev)
 TEST_PACKAGES=(clang-format shellcheck clang libclang-rt-dev)
+# For scripts/arm64_test.sh.
+[ "$(uname -m)" = aarch64 ] || TEST_PACKAGES+=(g++-aarch64-linux-gnu qemu-user)
 
 HTTPLIB_SHA256=e9112546cbae828180f72c2ae6da4bfd8d15ae38138bd99b898e5e30128acc28  # of httplib.h
 CATCH2_SHA256=c991b247a1a0d7bb9c39aa35faf0fe9e19764213f28ffba3109388e62ee0269c   # of the archive

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "predictor/ops/cpu/instruction_sets.h"
+#include "predictor/ops/cpu/linear_choice.h"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/packed_linears.h"
 #include "tests/model/ragged_step.h"

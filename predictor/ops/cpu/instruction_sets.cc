@@ -7,6 +7,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace idefics {
@@ -37,6 +40,14 @@ constexpr CpuFeature kAvx512VnniNeeds[] = {kFma, kAvx512, kAvx512Vnni};
 constexpr CpuFeature kAvx512Needs[] = {kFma, kAvx512};
 constexpr CpuFeature kAvxVnniNeeds[] = {kAvx2, kFma, kAvxVnni};
 constexpr CpuFeature kAvx2Needs[] = {kAvx2, kFma};
+#elif defined(__aarch64__)
+constexpr CpuFeature kDotprod = {"the dot products of ARMv8.2",
+                                 [] { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }};
+constexpr CpuFeature kI8mm = {"the matrix products of ARMv8.6 (i8mm)",
+                              [] { return (getauxval(AT_HWCAP2) & HWCAP2_I8MM) != 0; }};
+
+constexpr CpuFeature kNeonI8mmNeeds[] = {kDotprod, kI8mm};
+constexpr CpuFeature kNeonDotprodNeeds[] = {kDotprod};
 #endif
 
 constexpr InstructionSet kSets[] = {
@@ -46,6 +57,9 @@ constexpr InstructionSet kSets[] = {
     {"avx512", kAvx512Needs, "512 bits; two products of bytes at once"},
     {"avx_vnni", kAvxVnniNeeds, "256 bits; four products of bytes at once"},
     {"avx2", kAvx2Needs, "256 bits; two products of bytes at once"},
+#elif defined(__aarch64__)
+    {"neon_i8mm", kNeonI8mmNeeds, "128 bits; four products of bytes at once, of two rows eight"},
+    {"neon_dotprod", kNeonDotprodNeeds, "128 bits; four products of bytes at once"},
 #endif
     {"portable", {}, "what the compiler makes of plain loops"},
 };

@@ -10,10 +10,9 @@
 
 #include <algorithm>
 #include <cstring>
-#include <string_view>
-#include <utility>
 
 #include "predictor/ops/cpu/instruction_sets.h"
+#include "predictor/ops/cpu/linear_choice.h"
 #include "predictor/ops/cpu/row_math.h"
 #include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/operators.h"
@@ -132,41 +131,15 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
   return out;
 }
 
-using KernelsOf = const LinearKernels* (*)();
-constexpr std::pair<const char*, KernelsOf> kKernels[] = {
-#if defined(__x86_64__)
-    {"avx512_bf16", LinearKernelsAvx512Bf16},
-    {"avx512_vnni", LinearKernelsAvx512Vnni},
-    {"avx512", LinearKernelsAvx512},
-    {"avx_vnni", LinearKernelsAvxVnni},
-    {"avx2", LinearKernelsAvx2},
-#endif
-    {"portable", LinearKernelsPortable},
-};
-
-// REQUIRES: the set is usable.
-const LinearKernels& KernelsFor(const InstructionSet& set) {
-  for (const auto& [name, kernels] : kKernels) {
-    if (std::string_view(name) == set.name) return *kernels();
-  }
-  TORCH_CHECK(false, "there are no kernels for ", set.name);
-}
-
 const LinearKernels& ChosenKernels() {
   const InstructionSetChoice choice = ChooseInstructionSet();
   TORCH_CHECK(choice.set != nullptr, choice.why);
-  return KernelsFor(*choice.set);
+  const LinearKernels* const kernels = LinearKernelsFor(*choice.set);
+  TORCH_CHECK(kernels != nullptr, "there are no kernels for ", choice.set->name);
+  return *kernels;
 }
 
 }  // namespace
-
-std::vector<const LinearKernels*> UsableLinearKernels() {
-  std::vector<const LinearKernels*> usable;
-  for (const InstructionSet& set : InstructionSets()) {
-    if (set.Usable()) usable.push_back(&KernelsFor(set));
-  }
-  return usable;
-}
 
 const LinearKernels& ChooseLinearKernels() {
   static const LinearKernels& kernels = ChosenKernels();

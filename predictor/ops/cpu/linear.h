@@ -6,7 +6,6 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <vector>
 
 #include "predictor/ops/cpu/linear_kernels.h"
 
@@ -19,9 +18,6 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
                       int64_t n, const LinearKernels& kernels);
 at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                       int64_t n, const LinearKernels& kernels);
-
-// The kernels that this CPU runs, best first.
-std::vector<const LinearKernels*> UsableLinearKernels();
 
 // Those of ChooseInstructionSet() (instruction_sets.h). Throws c10::Error with its sentence where
 // there are none.

@@ -14,6 +14,8 @@ struct Avx2Base {
   using Floats = __m256;
   using Ints = __m256i;
   static constexpr int kLanes = 8;
+  static constexpr bool kSignedDot = false;
+  static constexpr bool kRowPairs = false;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
   static constexpr int64_t kFloatBlockSteps = 128;  // the L1 cache

@@ -17,6 +17,8 @@ struct Avx512Base {
   using Floats = __m512;
   using Ints = Words512;
   static constexpr int kLanes = 16;
+  static constexpr bool kSignedDot = false;
+  static constexpr bool kRowPairs = false;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
   static constexpr int64_t kFloatBlockSteps = 256;  // the L2 cache

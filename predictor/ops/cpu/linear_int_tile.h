@@ -3,7 +3,7 @@
 // Included only by linear_*.cc.
 #pragma once
 
-#include "predictor/ops/cpu/linear_tile.h"
+#include "predictor/ops/cpu/linear_row_pairs.h"
 
 namespace idefics {
 
@@ -29,6 +29,7 @@ struct IntWeights {
   static IDEFICS_INLINE typename Isa::Ints Part(typename Isa::Ints word, int half) {
     if constexpr (kShortX) return half == 0 ? Isa::EvenBytes(word) : Isa::OddBytes(word);
     if constexpr (kBits == 4) return half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
+    if constexpr (Isa::kSignedDot) return Isa::SignedBytes(word);
     return word;
   }
 
@@ -38,6 +39,8 @@ struct IntWeights {
       sum = Isa::AddShorts(sum, Isa::MultiplyU4S8(w, x));
     } else if constexpr (kShortX) {
       Isa::DotShorts(sum, w, x);
+    } else if constexpr (Isa::kSignedDot) {
+      Isa::DotS8S8(sum, w, x);
     } else {
       Isa::DotU8S8(sum, w, x);
     }
@@ -79,10 +82,13 @@ struct IntWeights {
     Sums<Pass> sums;
     Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
       // int8 weights are stored with 128 added.
-      const int32_t start = kBits == 8 ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
+      const int32_t start =
+          kBits == 8 && !Isa::kSignedDot ? -128 * a.x_sum[(part.row + m) * a.groups + group] : 0;
       Unrolled<V>([&](auto v) IDEFICS_ALWAYS { sums.of[m][v] = Isa::SetInt(start); });
     });
-    if constexpr (!kShortSums) {
+    if constexpr (Isa::kRowPairs && M > 1) {
+      RowPairs<Isa, kBits>::template AddSteps<Pass>(a, w, x, ahead, steps, sums.of);
+    } else if constexpr (!kShortSums) {
       Steps<Pass>(a, w, x, ahead, steps, sums);
     } else {
       for (int64_t i = 0; i < steps; i += kShortSteps) {

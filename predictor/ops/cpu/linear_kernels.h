@@ -62,13 +62,15 @@ struct LinearKernels {
   bool int8_takes_shorts;
 };
 
-// One table for each instruction set, on x86-64 all but the last, elsewhere only that. REQUIRES:
-// the CPU has the instructions.
+// One table for each instruction set that linear_choice.cc names for the kind of CPU. REQUIRES: the
+// CPU has the instructions.
 const LinearKernels* LinearKernelsAvx512Bf16();  // bf16 and byte products
 const LinearKernels* LinearKernelsAvx512Vnni();  // byte products
 const LinearKernels* LinearKernelsAvx512();
 const LinearKernels* LinearKernelsAvxVnni();  // 256 bits with byte products
 const LinearKernels* LinearKernelsAvx2();
+const LinearKernels* LinearKernelsNeonI8mm();     // bytes of two columns and two rows
+const LinearKernels* LinearKernelsNeonDotprod();  // byte products
 const LinearKernels* LinearKernelsPortable();
 
 }  // namespace idefics

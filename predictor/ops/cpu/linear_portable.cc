@@ -17,6 +17,8 @@ struct Portable {
   using Ints = Lanes<int32_t>;
   static constexpr int kLanes = kPortableLanes;
   static constexpr bool kByteDot = true;
+  static constexpr bool kSignedDot = false;
+  static constexpr bool kRowPairs = false;
   static constexpr int kMaxRows = 2;
   static constexpr int kBlockRows = 2;
   static constexpr int64_t kFloatBlockSteps = 256;

@@ -4,10 +4,15 @@
 //   MultiplyAdd(a, b, c) = a·b + c, Multiply, WidenBf16(const uint16_t*);
 //   LoadWords(p), BroadcastWord(p); DotF32, DotBf16(Floats& sum, Ints w, Ints x);
 //   LowNibbles(w), HighNibbles(w);
-//   kByteDot: whether there is DotU8S8(Ints& sum, Ints w, Ints x), four products of bytes in one.
+//   kByteDot: whether there is DotU8S8(Ints& sum, Ints w, Ints x), four products of bytes in one,
+//   or, with kSignedDot, DotS8S8 and SignedBytes(w), which takes 128 from each byte.
 //   Otherwise int8 multiplies 16-bit numbers: EvenBytes(w), OddBytes(w),
 //   DotShorts(Ints& sum, Ints w, Ints x); and int4 adds products of bytes in 16 bits:
 //   MultiplyU4S8(w, x), AddShorts(a, b), AddPairs(shorts), AddInts(a, b);
+//   kRowPairs: whether there is DotPairs(Ints& sum, Ints w, Ints x): eight bytes of columns c and
+//   c + 1 times those of rows r and r + 1 make the sums (c, r), (c, r + 1), (c + 1, r), … of four
+//   lanes; with TwoRows(p, q), ZipLow(a, b), ZipHigh(a, b), and FirstOfPairs(low, high) and
+//   SecondOfPairs(low, high), which gather the sums of r and of r + 1.
 //   Vectors(rows): vectors of columns whose sums, for `rows` rows, fit the registers;
 //   kMaxRows: the most rows of one pass over weights in memory; kBlockRows: over cached weights;
 //   kFloatBlockSteps: steps of a tile that stay in a cache, each 256 bytes, of f32 and bf16.
