@@ -19,7 +19,7 @@ presets | cut -f 1 | grep -Fxq -- "$preset" ||
 folder=$ROOT/build/$preset
 
 export CCACHE_DIR=${CCACHE_DIR:-$CACHE/ccache} CCACHE_BASEDIR=${CCACHE_BASEDIR-$ROOT}
-if [ "$preset" = cuda ]; then
+if [[ $preset = cuda* ]]; then
   toolkit=$(cuda_toolkit)
   [ -n "$toolkit" ] || die "no CUDA toolkit is here; run scripts/setup.sh --cuda"
   export CUDACXX=$toolkit/bin/nvcc

@@ -212,18 +212,20 @@ def _scale(tensor: SourceTensor) -> tuple[float, float]:
 
 
 def random_chunks(tensor: SourceTensor, options: argparse.Namespace) -> Iterator[torch.Tensor]:
-    """Flat pieces; they depend on the name, the seed and the distribution alone."""
+    """Flat pieces, by the name, the seed, the distribution and the kind of device."""
     dtype = DTYPES[options.dtype][0]
     digest = hashlib.sha256(f"{options.seed}:{tensor.name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    seed = int.from_bytes(digest[:8], "little") >> 1
+    generator = torch.Generator(options.device).manual_seed(seed)
     centre, half = _scale(tensor)
     count = math.prod(tensor.shape)
     for begin in range(0, count, CHUNK):
-        piece = torch.empty(min(CHUNK, count - begin), dtype=torch.float32)
+        piece = torch.empty(min(CHUNK, count - begin), device=options.device)
         if options.distribution == "normal":
             piece.normal_(centre, half / math.sqrt(3), generator=generator)
         else:
             piece.uniform_(centre - half, centre + half, generator=generator)
+        piece = piece.cpu()
         if options.phrases:
             piece *= phrase_weights.scale_of(tensor.name)
             phrase_weights.replace_rows(tensor.name, tensor.shape, begin, piece)
@@ -341,6 +343,7 @@ def parse(argv=None) -> argparse.Namespace:
         action="store_true",
         help="answers of a few phrases that come again (phrase_weights.py), not noise")
     add("--dtype", choices=sorted(DTYPES), default="f32")
+    add("--device", default="cpu", help="where the numbers are made: cuda takes seconds for a 9b")
     add("--shards", type=int, default=1)
     add("--format",
         choices=["safetensors", "bin"],

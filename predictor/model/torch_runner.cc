@@ -131,7 +131,7 @@ class TorchRunner : public ModelRunner {
         at::accelerator::emptyCache();  // the arena is sized by what is free
       }));
     }
-    RETURN_IF_ERROR(CatchTorch("allocating the KV arena", [&] {
+    const Status allocated = CatchTorch("allocating memory", [&] {
       Allocate(bundle);
       images_.emplace(vision, image_cache_, device_);
 #ifdef IDEFICS_WITH_CUDA
@@ -142,7 +142,12 @@ class TorchRunner : public ModelRunner {
 #endif
       // The queues do not wait for the work on the default stream.
       if (!device_.is_cpu()) at::accelerator::synchronizeDevice(device_.index());
-    }));
+    });
+    RETURN_IF_ERROR(
+        allocated.WithPrefix(std::to_string(limits_.kv_tokens) + " tokens of KV cache and " +
+                             std::to_string(limits_.image_cache_slots) +
+                             " images cannot be held; a smaller --kv-tokens "
+                             "or --image-cache-slots may fit, and 0 is what memory allows"));
     return TryOnce();
   }
 

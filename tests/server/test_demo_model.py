@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,15 @@ def test_a_weight_file_that_is_cut_short_ends_the_server_with_a_line_that_names_
     lines = [json.loads(line) for line in server.log if "can no longer be read" in line]
     assert len(lines) == 1 and lines[0]["severity"] == "ERROR"
     assert any(str(file) in lines[0]["message"] for file in weights)
+
+
+@pytest.mark.skipif(Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "1",
+                    reason="this system promises more memory than it has")
+def test_a_kv_cache_that_cannot_be_held_is_told_with_its_flag(start):
+    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
+    if not bundle:
+        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+    server = start("--model", bundle, "--kv-tokens", "2000000000")
+    server.wait_until("SETUP_FAILED", 60)
+    logs = server.ask("GET", "/health-check")[1]["setup"]["logs"]
+    assert "2000000000 tokens of KV cache" in logs and "--kv-tokens" in logs, logs
