@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import free_port
 
+from conftest import free_port
 from patience import wait_until
 
 ROUTING = Path(__file__).resolve().parents[2] / "deploy/routing"
