@@ -40,8 +40,12 @@ constexpr const char* kDecimal = kDecimalOf<kNumber>.text.data();
 constexpr Flag kFlags[] = {
     {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
      "Bundle folder made by scripts/export.sh."},
-    {"device", "IDEFICS_DEVICE", FlagType::kChoice, "auto", 0, 0, "auto|cpu|cuda", kBoth,
-     "Where the model runs; auto takes a GPU where there is one."},
+    {"device", "IDEFICS_DEVICE", FlagType::kString, "auto", 0, 0, "", kBoth,
+     "Where the model runs: cpu, cuda, cuda:1; auto takes a GPU where there is one. With "
+     "--tensor-parallel also one for each rank: cuda:0,cuda:2."},
+    {"tensor-parallel", "IDEFICS_TENSOR_PARALLEL", FlagType::kInteger, "1", 1, 64, "", kBoth,
+     "Devices among which every layer of the model is divided, each with its part of the weights "
+     "and of the KV cache; on a CPU they are threads, for trying it."},
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Threads of the model on a CPU; 0 takes all cores."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
@@ -183,6 +187,7 @@ constexpr FlagAlias kAliases[] = {
     {"max-batch", "IDEFICS_MAX_BATCH", "max-num-seqs"},
     {"image-entries", "IDEFICS_IMAGE_ENTRIES", "image-cache-slots"},
     {"fused", "IDEFICS_FUSED", "custom-ops"},
+    {"devices", "IDEFICS_DEVICES", "device"},
     {"step-ahead", "IDEFICS_STEP_AHEAD", "async-scheduling"},
 };
 

@@ -25,7 +25,7 @@ WALLS = {
     "cpp-httplib": (r"httplib\.h", ("server/http/response_writer.cc",)),
     "libcurl": (r"curl/", ("server/fetch/",)),
     "libtorch": (r"(torch|ATen|c10|caffe2)/", ("predictor/ops/", "predictor/model/",
-                                               "weights/module_loader",
+                                               "weights/cut_tensor", "weights/module_loader",
                                                "weights/script_check")),
     "CUDA": (r"(cuda|cublas|cudnn|nccl|cub/|thrust/)", ("predictor/ops/", "predictor/model/")),
     "OpenCV": (r"opencv2/", ("predictor/images/",)),

@@ -16,7 +16,7 @@
 
 namespace idefics {
 
-inline constexpr int kBundleFormatVersion = 5;  // the one that this program reads
+inline constexpr int kBundleFormatVersion = 6;  // the one that this program reads
 
 struct VisionConfig {
   int64_t image_size = 0;

@@ -5,9 +5,11 @@
 #include <torch/csrc/jit/serialization/import.h>
 
 #include <istream>
+#include <optional>
 #include <sstream>
 
 #include "common/progress.h"
+#include "weights/cut_tensor.h"
 #include "weights/linear_shapes.h"
 #include "weights/script_check.h"
 
@@ -39,7 +41,8 @@ Result<at::Tensor> ViewOf(const TensorView& tensor) {
 }
 
 // Sets the attribute at a path like "layers.0.qkv.weight" in `module`.
-Status SetTensor(torch::jit::Module module, const std::string& path, const at::Tensor& tensor) {
+Status SetAttribute(torch::jit::Module module, const std::string& path,
+                    const torch::jit::IValue& value) {
   size_t begin = 0;
   for (size_t dot = path.find('.'); dot != std::string::npos; dot = path.find('.', begin)) {
     const std::string part = path.substr(begin, dot - begin);
@@ -49,24 +52,42 @@ Status SetTensor(torch::jit::Module module, const std::string& path, const at::T
   }
   const std::string last = path.substr(begin);
   if (!module.hasattr(last)) return Status::InvalidInput("has no place in the module");
-  module.setattr(last, tensor);
+  module.setattr(last, value);
   return Status::Ok();
 }
 
+// The rank's part of a linear's weight or scale, for the module; nothing is cut of other tensors.
+Status SetPart(const BundleManifest& manifest, const TensorView& view, const std::string& path,
+               const at::Device& device, Rank rank, torch::jit::Module* module) {
+  ASSIGN_OR_RETURN(at::Tensor tensor, ViewOf(view));
+  const LinearShard shard =
+      ShardOf(manifest, std::string_view(view.name).substr(0, view.name.rfind('.')), rank);
+  if (!shard.whole()) {
+    tensor = path.ends_with(".scale") ? CutScale(tensor, shard) : CutWeight(tensor, shard);
+  }
+  if (!shard.columns.empty()) {
+    int64_t columns = 0;
+    for (const Run& run : shard.columns) columns += run.count;
+    RETURN_IF_ERROR(SetAttribute(*module, path.substr(0, path.rfind('.')) + ".n", columns));
+  }
+  return SetAttribute(*module, path, tensor.to(device));
+}
+
 Status SetTensors(const Bundle& bundle, const std::string& name, const at::Device& device,
-                  torch::jit::Module* module) {
+                  Rank rank, torch::jit::Module* module) {
   const std::string prefix = name + ".";
   uint64_t bytes = 0;
   for (const TensorView& view : bundle.tensors()) {
     if (view.name.starts_with(prefix)) bytes += view.bytes.size();
   }
-  Progress progress("Loading " + name, bytes, "B");
+  std::optional<Progress> progress;  // one bar for all ranks
+  if (rank.index == 0) progress.emplace("Loading " + name, bytes, "B");
   for (const TensorView& view : bundle.tensors()) {
     if (!view.name.starts_with(prefix)) continue;
-    ASSIGN_OR_RETURN(const at::Tensor tensor, ViewOf(view));
-    const Status status = SetTensor(*module, view.name.substr(prefix.size()), tensor.to(device));
+    const Status status =
+        SetPart(bundle.manifest(), view, view.name.substr(prefix.size()), device, rank, module);
     RETURN_IF_ERROR(status.WithPrefix("tensor " + view.name));
-    progress.Advance(view.bytes.size());
+    if (progress) progress->Advance(view.bytes.size());
   }
   for (const auto& parameter : module->named_parameters()) {
     if (parameter.value.numel() == 0) {
@@ -80,7 +101,7 @@ Status SetTensors(const Bundle& bundle, const std::string& name, const at::Devic
 }  // namespace
 
 Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
-                                      const at::Device& device) {
+                                      const at::Device& device, Rank rank) {
   ASSIGN_OR_RETURN(const std::string script, bundle.ReadFile(name + ".ts"));
   try {
     RETURN_IF_ERROR(CheckScriptSources(script).WithPrefix(name + ".ts"));
@@ -89,7 +110,7 @@ Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& n
     RETURN_IF_ERROR(CheckScriptOperators(module).WithPrefix(name + ".ts"));
     module.eval();
     RETURN_IF_ERROR(CheckLinears(bundle.manifest(), bundle.tensors()));
-    RETURN_IF_ERROR(SetTensors(bundle, name, device, &module));
+    RETURN_IF_ERROR(SetTensors(bundle, name, device, rank, &module));
     return module;
   } catch (const c10::OutOfMemoryError& error) {
     return Status(ErrorCode::kOutOfMemory, std::string("the device has no room for ") + name +

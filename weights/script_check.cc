@@ -17,7 +17,7 @@ namespace {
 namespace jit = torch::jit;
 
 // What the modules of every kind of checkpoint consist of. Sorted.
-constexpr std::array<std::string_view, 60> kOperators = {
+constexpr std::array<std::string_view, 61> kOperators = {
     "aten::__is__",
     "aten::__isnot__",
     "aten::add",
@@ -57,6 +57,7 @@ constexpr std::array<std::string_view, 60> kOperators = {
     "aten::unsqueeze",
     "aten::view",
     "idefics::add_norm",
+    "idefics::all_reduce",
     "idefics::attend",
     "idefics::attend_image",
     "idefics::linear_int4",

@@ -5,14 +5,11 @@
 
 #include <vector>
 
-#include "predictor/ops/kv_cache.h"
-
 namespace idefics {
 
-KvArena KvArena::Allocate(const ModelConfig& model, KvDType dtype, int64_t tokens,
+KvArena KvArena::Allocate(int64_t layers, const KvHeads& heads, KvDType dtype, int64_t tokens,
                           const at::TensorOptions& options) {
-  const KvHeads heads{model.num_heads, model.head_dim()};
-  std::vector<int64_t> sizes = {model.num_layers, tokens + 1};
+  std::vector<int64_t> sizes = {layers, tokens + 1};
   if (dtype == KvDType::kInt8) {
     sizes.push_back(heads.bytes_in_int8());
     const at::TensorOptions bytes = options.dtype(at::kChar);

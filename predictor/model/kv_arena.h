@@ -8,6 +8,7 @@
 #include <span>
 
 #include "predictor/model/model_runner.h"
+#include "predictor/ops/kv_cache.h"
 #include "weights/manifest.h"
 
 namespace idefics {
@@ -19,7 +20,7 @@ struct KvArena {
 
   // options: the device and the activations' type. Memory is committed when a sequence first uses
   // it.
-  static KvArena Allocate(const ModelConfig& model, KvDType dtype, int64_t tokens,
+  static KvArena Allocate(int64_t layers, const KvHeads& heads, KvDType dtype, int64_t tokens,
                           const at::TensorOptions& options);
 
   // On the current queue.

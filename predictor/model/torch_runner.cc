@@ -18,11 +18,11 @@
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/image_encoder.h"
 #include "predictor/model/kv_arena.h"
+#include "predictor/model/rank_runner.h"
+#include "predictor/model/reducers.h"
 #include "predictor/model/step_indices.h"
-#include "predictor/model/thread_autotune.h"
 #include "predictor/model/torch_device.h"
-#include "predictor/ops/cpu/instruction_sets.h"
-#include "predictor/ops/operators.h"
+#include "predictor/ops/all_reduce.h"
 #include "weights/module_loader.h"
 
 namespace idefics {
@@ -70,23 +70,13 @@ bool SamplesOnDevice(AsyncScheduling scheduling, at::Device device, int64_t voca
   return scheduling == AsyncScheduling::kOn;
 }
 
-// ", avx2 kernels (the best that this CPU has)". REQUIRES: CheckKernels() was ok.
-std::string Kernels() {
-  const InstructionSetChoice choice = ChooseInstructionSet();
-  return std::string(", ") + choice.set->name + " kernels (" + choice.why + ")";
-}
-
-Status CheckKernels() {
-  InstructionSetChoice choice = ChooseInstructionSet();
-  return choice.set != nullptr ? Status::Ok() : Status::InvalidInput(std::move(choice.why));
-}
-
 class TorchRunner : public ModelRunner {
  public:
-  TorchRunner(const BundleManifest& manifest, at::Device device, const TorchRunnerOptions& options)
+  TorchRunner(const BundleManifest& manifest, at::Device device, const TorchRunnerOptions& options,
+              const RankPlace& place)
       : device_(device),
-        num_threads_(device.is_cpu() && options.num_threads == 0 ? AutotuneThreads()
-                                                                 : options.num_threads),
+        place_(place),
+        num_threads_(options.num_threads),
         kv_dtype_(options.kv_dtype),
         fp8_(options.weights == DecoderWeights::kFp8),
         use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
@@ -110,16 +100,20 @@ class TorchRunner : public ModelRunner {
   bool broken() const override { return broken_; }
   std::string description() const {
     return device_.str() +
-           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" + Kernels() : "") +
-           ", " + (fp8_ ? "fp8 weights, " : "") + std::to_string(limits_.kv_tokens) +
-           " tokens of KV cache" + (kv_dtype_ == KvDType::kInt8 ? " in int8, " : ", ") +
+           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "") + ", " +
+           std::to_string(weight_bytes_) + " bytes of " + (fp8_ ? "fp8 " : "") + "weights, " +
+           std::to_string(limits_.kv_tokens) + " tokens of KV cache" +
+           (kv_dtype_ == KvDType::kInt8 ? " in int8, " : ", ") +
            std::to_string(limits_.image_cache_slots) + " images";
   }
 
   Status Load(const Bundle& bundle) {
-    ASSIGN_OR_RETURN(const torch::jit::Module vision, LoadModule(bundle, "vision", device_));
+    ASSIGN_OR_RETURN(reducer_, MakeReducer(place_, device_));
+    ASSIGN_OR_RETURN(const torch::jit::Module vision,
+                     LoadModule(bundle, "vision", device_, place_.rank));
     // With fp8 each weight is moved by itself: in 16 bit all of them might not fit on the device.
-    ASSIGN_OR_RETURN(decoder_, LoadModule(bundle, "decoder", fp8_ ? at::kCPU : device_));
+    ASSIGN_OR_RETURN(decoder_,
+                     LoadModule(bundle, "decoder", fp8_ ? at::kCPU : device_, place_.rank));
     if (device_.is_cuda()) {
       RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
         if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
@@ -131,8 +125,13 @@ class TorchRunner : public ModelRunner {
         at::accelerator::emptyCache();  // the arena is sized by what is free
       }));
     }
+    for (const torch::jit::Module& module : {vision, decoder_}) {
+      for (const at::Tensor& parameter : module.parameters()) weight_bytes_ += parameter.nbytes();
+    }
+    RETURN_IF_ERROR(CatchTorch("sizing the KV arena", [&] { ChooseSizes(bundle); }));
+    RETURN_IF_ERROR(AgreeOnSizes());
     const Status allocated = CatchTorch("allocating memory", [&] {
-      Allocate(bundle);
+      Allocate(bundle.manifest());
       images_.emplace(vision, image_cache_, device_);
 #ifdef IDEFICS_WITH_CUDA
       if (use_graphs_) {
@@ -176,7 +175,7 @@ class TorchRunner : public ModelRunner {
       if (graphs_ != nullptr) outputs = graphs_->Run(step);
       if (outputs.empty()) outputs = Decode(Indices(step));
       at::Tensor logits = outputs.at(0);
-      if (step.host_rows.empty()) {
+      if (step.host_rows.empty() || place_.rank.index > 0) {  // rank 0's are the model's
         logits = logits.narrow(0, 0, 0);
       } else if (step.host_rows.size() < step.sample_rows.size()) {
         logits = logits.index_select(0, OnDevice(step.host_rows, at::kLong));
@@ -228,14 +227,28 @@ class TorchRunner : public ModelRunner {
     DeviceMark done;     // both have arrived
   };
 
-  // Settings of the thread while the result lives: its queue and TorchScript without profiling.
+  // Settings of the thread while the result lives: its queue, TorchScript without profiling, and
+  // the way to the other ranks.
   struct Entered {
     c10::OptionalStreamGuard queue;
     torch::jit::GraphOptimizerEnabledGuard no_profiling;
+    UseReducer reducer;
   };
   Entered Enter(const DeviceQueue& queue) const {
     UseThreads();
-    return {queue.Use(), torch::jit::GraphOptimizerEnabledGuard(false)};
+    return {queue.Use(), torch::jit::GraphOptimizerEnabledGuard(false), UseReducer(reducer_.get())};
+  }
+
+  // Of the sizes that each rank's memory allows, the smallest.
+  Status AgreeOnSizes() {
+    if (place_.group == nullptr) return Status::Ok();
+    const auto least = [this](int64_t mine) {
+      return place_.group->Least(place_.rank.index, mine);
+    };
+    ASSIGN_OR_RETURN(limits_.kv_tokens, least(limits_.kv_tokens));
+    ASSIGN_OR_RETURN(const int64_t images, least(limits_.image_cache_slots));
+    limits_.image_cache_slots = static_cast<int32_t>(images);
+    return Status::Ok();
   }
 
   // A device is broken when waiting for it fails as well.
@@ -255,7 +268,7 @@ class TorchRunner : public ModelRunner {
   uint64_t FreeBytes(uint64_t weight_bytes) const {
     if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
     const uint64_t free_bytes = FreeHostBytes();
-    return free_bytes - std::min(free_bytes, weight_bytes);
+    return (free_bytes - std::min(free_bytes, weight_bytes)) / place_.rank.count;
   }
 
   // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
@@ -276,26 +289,31 @@ class TorchRunner : public ModelRunner {
   void ChooseSizes(const Bundle& bundle) {
     const BundleManifest& manifest = bundle.manifest();
     const uint64_t free_bytes = FreeBytes(bundle.weight_bytes());
+    const auto heads = static_cast<uint64_t>(RankHeads(manifest.model, place_.rank).count);
+    const auto part = [&](uint64_t bytes) {
+      return bytes / static_cast<uint64_t>(manifest.model.num_heads) * heads;
+    };
+    const uint64_t image_bytes = part(manifest.image_kv_bytes());
     if (limits_.image_cache_slots == 0) {
-      limits_.image_cache_slots = ImageSlotsThatFit(free_bytes, manifest.image_kv_bytes());
+      limits_.image_cache_slots = ImageSlotsThatFit(free_bytes, image_bytes);
     }
     if (limits_.kv_tokens > 0) return;
     const double share = device_.is_cpu() ? kHostShare : kDeviceShare;
     const auto both = static_cast<uint64_t>(share * static_cast<double>(free_bytes));
-    const uint64_t images = manifest.image_kv_bytes() * limits_.image_cache_slots;
-    limits_.kv_tokens = KvTokensThatFit(both - std::min(both, images),
-                                        manifest.kv_bytes_per_token(kv_dtype_), max_kv_tokens_);
+    const uint64_t images = image_bytes * limits_.image_cache_slots;
+    limits_.kv_tokens =
+        KvTokensThatFit(both - std::min(both, images), part(manifest.kv_bytes_per_token(kv_dtype_)),
+                        max_kv_tokens_);
   }
 
-  void Allocate(const Bundle& bundle) {
-    const BundleManifest& manifest = bundle.manifest();
+  void Allocate(const BundleManifest& manifest) {
     const ModelConfig& model = manifest.model;
+    const int64_t heads = RankHeads(model, place_.rank).count;
     const auto options = at::TensorOptions(ActivationType(manifest.dtype)).device(device_);
-    ChooseSizes(bundle);
-    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots,
-                                        model.num_heads, model.tokens_per_image(),
-                                        model.head_dim()};
-    arena_ = KvArena::Allocate(model, kv_dtype_, limits_.kv_tokens, options);
+    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots, heads,
+                                        model.tokens_per_image(), model.head_dim()};
+    arena_ = KvArena::Allocate(model.num_layers, {heads, model.head_dim()}, kv_dtype_,
+                               limits_.kv_tokens, options);
     image_cache_.k = at::empty(table, options);
     image_cache_.v = at::empty(table, options);
     if (limits_.samples_on_device) {
@@ -309,8 +327,10 @@ class TorchRunner : public ModelRunner {
     StepRow row;
     row.tokens = std::span(&token, 1);
     row.image_slots = std::span(&no_image, 1);
-    std::vector<float> logits(limits_.vocab_size);
-    return Step(std::span(&row, 1), logits).WithPrefix("the bundle does not run");
+    StepOutput output;
+    Status status = StartStep(std::span(&row, 1));
+    if (status.ok()) status = FinishStep(&output);
+    return status.WithPrefix("the bundle does not run");
   }
 
   // OpenMP keeps a thread count for each calling thread.
@@ -336,10 +356,13 @@ class TorchRunner : public ModelRunner {
   }
 
   const at::Device device_;
+  const RankPlace place_;
   const int num_threads_;
   RunnerLimits limits_;
   int64_t max_kv_tokens_ = 0;
+  uint64_t weight_bytes_ = 0;
   bool broken_ = false;
+  std::unique_ptr<Reducer> reducer_;  // null: this is the whole model
   torch::jit::Module decoder_;
   const KvDType kv_dtype_;
   KvArena arena_;
@@ -353,45 +376,19 @@ class TorchRunner : public ModelRunner {
   std::optional<ImageEncoder> images_;
 };
 
-Status CheckFp8(const BundleManifest& manifest, at::Device device) {
-  if (manifest.quantization != "none" || manifest.dtype == DType::kF32) {
-    const std::string has = manifest.quantization == "none" ? "f32" : manifest.quantization;
-    return Status::InvalidInput(
-        "--weights fp8 is made from a bundle in bf16 or f16, this one has " + has +
-        ": leave the flag out, or export the checkpoint with --weights bf16");
-  }
-  bool has_fp8 = false;
-  RETURN_IF_ERROR(CatchTorch("asking for fp8", [&] { has_fp8 = DeviceSupportsFp8(device); }));
-  if (has_fp8) return Status::Ok();
-  return Status::InvalidInput("--weights fp8 needs a GPU of compute capability 8.9 or more, not " +
-                              device.str() +
-                              ": leave the flag out, or export the checkpoint with --weights int8");
-}
+}  // namespace
 
-Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, const TorchRunnerOptions& options,
-                                          std::string* description) {
-  UseOperators();
-  if (!options.custom_ops) UseReferenceOperators();
-  ASSIGN_OR_RETURN(const at::Device device, ChooseDevice(options.device));
-  if (device.is_cpu()) RETURN_IF_ERROR(CheckKernels());
-  if (options.weights == DecoderWeights::kFp8) RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
+Result<std::unique_ptr<ModelRunner>> LoadRankRunner(const Bundle& bundle, at::Device device,
+                                                    const TorchRunnerOptions& options,
+                                                    const RankPlace& place,
+                                                    std::string* description) {
   std::unique_ptr<TorchRunner> runner;
   RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {
-    runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options);
+    runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options, place);
   }));
   RETURN_IF_ERROR(runner->Load(bundle));
   *description = runner->description();
   return std::unique_ptr<ModelRunner>(std::move(runner));
 }
 
-}  // namespace
 }  // namespace idefics
-
-// Looked up by name (torch_runner.h).
-extern "C" __attribute__((visibility("default"))) void IdeficsMakeTorchRunner(
-    const idefics::Bundle& bundle, const idefics::TorchRunnerOptions& options,
-    idefics::MadeTorchRunner* made) {
-  auto runner = idefics::Make(bundle, options, &made->description);
-  made->status = runner.status();
-  if (runner.ok()) made->runner = std::move(runner).value();
-}

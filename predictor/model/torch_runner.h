@@ -22,7 +22,10 @@ enum class AsyncScheduling { kAuto, kOn, kOff };
 enum class DecoderWeights { kAsInBundle, kFp8 };
 
 struct TorchRunnerOptions {
-  std::string device = "auto";    // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device
+  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device. Of several ranks also one for
+  // each: "cuda:0,cuda:2".
+  std::string device = "auto";
+  int tensor_parallel = 1;        // ranks among which every layer is divided
   int num_threads = 0;            // CPU threads of the model; 0: as many as are fastest
   int64_t kv_tokens = 0;          // slots of the KV arena; 0: as many as memory allows
   int32_t image_cache_slots = 0;  // 0: as many as memory allows

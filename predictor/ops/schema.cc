@@ -2,6 +2,7 @@
 // Schemas of the idefics:: operators. Every exported bundle refers to them.
 #include <torch/library.h>
 
+#include "predictor/ops/all_reduce.h"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/reference/reference.h"
 #include "predictor/ops/reference/sampling.h"
@@ -38,6 +39,7 @@ TORCH_LIBRARY(idefics, library) {
   library.def("linear_int8(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("linear_int4(Tensor x, Tensor weight, Tensor scale, int n) -> Tensor");
   library.def("swiglu(Tensor gate_up) -> Tensor");
+  library.def("all_reduce(Tensor(a) x) -> Tensor(a)");
   library.def(
       "sample_tokens(Tensor(a!) logits, Tensor sampling_params, Tensor(b!) history) -> Tensor");
   library.def("gather_last_tokens(Tensor tokens, Tensor kv_slots, Tensor(a!) history) -> Tensor");
@@ -53,6 +55,7 @@ TORCH_LIBRARY_IMPL(idefics, CompositeExplicitAutograd, library) {
   library.impl("linear_int8", idefics::reference::LinearInt8);
   library.impl("linear_int4", idefics::reference::LinearInt4);
   library.impl("swiglu", idefics::reference::Swiglu);
+  library.impl("all_reduce", idefics::AllReduce);
   library.impl("sample_tokens", idefics::reference::SampleTokens);
   library.impl("gather_last_tokens", idefics::reference::GatherLastTokens);
 }

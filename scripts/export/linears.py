@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The linears as weightless submodules, one class per stored form of packing.py."""
+"""The linears as weightless submodules, one class per stored form of packing.py. Each has its
+number of columns as an attribute: of a model that is divided among devices, each gets a part."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ def declare(module: nn.Module, *names: str, dtype: torch.dtype = torch.float32) 
 class PackedLinear(nn.Module):
     """x [..., k] -> [..., n] by a weight in the activations' type."""
 
-    n: Final[int]
+    n: int
 
     def __init__(self, n: int):
         super().__init__()
@@ -32,7 +32,7 @@ class PackedLinear(nn.Module):
 class Int8Linear(nn.Module):
     """x [..., k] -> [..., n] by an 8-bit weight with one scale for each column."""
 
-    n: Final[int]
+    n: int
 
     def __init__(self, n: int):
         super().__init__()
@@ -48,7 +48,7 @@ class Int4Linear(nn.Module):
     """x [..., k] -> [..., n] by a 4-bit weight with a step and a minimum for each column and 128
     values of k."""
 
-    n: Final[int]
+    n: int
 
     def __init__(self, n: int):
         super().__init__()

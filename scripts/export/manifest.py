@@ -15,7 +15,7 @@ from .tokenizer_files import Tokenizer
 from .writer import WrittenFile
 
 FORMAT = "cog-idefics-bundle"
-FORMAT_VERSION = 5
+FORMAT_VERSION = 6
 _VERSIONS = dict(line.split() for line in Path(__file__).parents[2].joinpath("VERSION").open())
 EXPORTER_VERSION = _VERSIONS["cog-idefics"]
 

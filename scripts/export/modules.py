@@ -5,8 +5,10 @@
 Every parameter is an empty tensor; the server puts the tensors of the bundle's safetensors files in
 by name (`setattr`), so a scripted module is a few hundred KB for any model size. Signatures are
 static and ragged: the `T` tokens of all rows of a step are concatenated, nothing is padded, nothing
-depends on data. The modules stay in the subset that torch.export also accepts. Formulas:
-docs/model.md.
+depends on data. No number of heads or of columns is a constant of the code: where the model is
+divided among devices, each runs the same code with its part of the weights, and `all_reduce` adds
+what the parts give (docs/gpu.md#several-devices). The modules stay in the subset that torch.export
+also accepts. Formulas: docs/model.md.
 """
 
 from dataclasses import dataclass
@@ -148,13 +150,13 @@ class ImageKv(nn.Module):
     """Keys and values of one gated cross-attention layer for an image, without RoPE;
     docs/model.md#gated-cross-attention."""
 
-    num_heads: Final[int]
+    head_dim: Final[int]
     eps: Final[float]
     qk_norm: Final[bool]
 
     def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
-        self.num_heads = shape.num_heads
+        self.head_dim = shape.head_dim
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
         self.kv = widths.linear("kv", 2 * shape.hidden_size)
@@ -164,7 +166,7 @@ class ImageKv(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """[M, L, E] -> K, V [M, H, L, d]."""
         m, l, _ = latents.shape
-        k, v = self.kv(latents).view(m, l, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        k, v = self.kv(latents).view(m, l, 2, -1, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
         if self.qk_norm:
             k = torch.ops.idefics.rms_norm(k, self.k_norm, self.eps)
         return k.contiguous(), v.contiguous()
@@ -241,13 +243,13 @@ class CrossLayer(nn.Module):
     docs/model.md#gated-cross-attention, Flamingo (arXiv 2204.14198) section 2.2. The gates are
     stored after tanh."""
 
-    num_heads: Final[int]
+    head_dim: Final[int]
     eps: Final[float]
     qk_norm: Final[bool]
 
     def __init__(self, shape: ModelShape, widths: Widths):
         super().__init__()
-        self.num_heads = shape.num_heads
+        self.head_dim = shape.head_dim
         self.eps = shape.rms_norm_eps
         self.qk_norm = shape.qk_layer_norms
         linear, h = widths.linear, shape.hidden_size
@@ -266,13 +268,14 @@ class CrossLayer(nn.Module):
             y = torch.ops.idefics.rms_norm(x, self.input_norm, self.eps)
         else:
             x, y = torch.ops.idefics.add_norm(x, delta, None, self.input_norm, self.eps)
-        q = self.q(y).view(x.size(0), self.num_heads, -1)
+        q = self.q(y).view(x.size(0), -1, self.head_dim)
         if self.qk_norm:
             q = torch.ops.idefics.rms_norm(q, self.q_norm, self.eps)
         mixed = torch.ops.idefics.attend_image(q, image_k, image_v, image_slots)
-        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), self.attn_gate, self.post_norm,
-                                          self.eps)
-        return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
+        added = torch.ops.idefics.all_reduce(self.o(mixed))
+        x, y = torch.ops.idefics.add_norm(x, added, self.attn_gate, self.post_norm, self.eps)
+        mlp = self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
+        return x, torch.ops.idefics.all_reduce(mlp)
 
 
 class DecoderLayer(nn.Module):
@@ -298,8 +301,10 @@ class DecoderLayer(nn.Module):
         qkv = self.qkv(y)
         q = torch.ops.idefics.rope_write(qkv, cos, sin, kv_slots, k_cache, v_cache)
         mixed = torch.ops.idefics.attend(q, k_cache, v_cache, row_starts, kv_starts, kv_lengths)
-        x, y = torch.ops.idefics.add_norm(x, self.o(mixed), None, self.post_norm, self.eps)
-        return x, self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
+        added = torch.ops.idefics.all_reduce(self.o(mixed))
+        x, y = torch.ops.idefics.add_norm(x, added, None, self.post_norm, self.eps)
+        mlp = self.down(torch.ops.idefics.swiglu(self.gate_up(y)))
+        return x, torch.ops.idefics.all_reduce(mlp)
 
 
 class LayerGroup(nn.Module):

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "server/cli/device_needs.h"
 #include "weights/bundle.h"
 
 namespace idefics {
@@ -182,6 +183,27 @@ std::vector<Row> MemoryRows(const Memory& memory, const InspectOptions& options)
           {"together", Size(memory.total()), "and the buffers of a running step"}};
 }
 
+// What each device holds, and the tokens of KV cache that usual GPUs then have room for.
+std::vector<Row> DeviceRows(const Bundle& bundle, const InspectOptions& options) {
+  std::vector<Row> rows = {{"devices", "weights", "KV cache"}};
+  for (const uint64_t gigabytes : kGpuGigabytes) {
+    rows.front().push_back("on " + std::to_string(gigabytes) + " GB");
+  }
+  rows.front().emplace_back("flags");
+  for (const DeviceNeeds& needs : NeedsOf(bundle, options.kv_dtype)) {
+    Row row = {std::to_string(needs.devices), Size(needs.weights),
+               Size(needs.kv_per_token) + " a token"};
+    for (const uint64_t gigabytes : kGpuGigabytes) {
+      const uint64_t tokens = needs.TokensOn(gigabytes * 1'000'000'000,
+                                             static_cast<uint64_t>(options.image_cache_slots));
+      row.push_back(tokens == 0 ? "no" : std::to_string(tokens) + " tokens");
+    }
+    row.push_back(needs.flags);
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 // dtype -> number of tensors, bytes
 std::map<DType, std::pair<uint64_t, uint64_t>> CountTypes(const Bundle& bundle) {
   std::map<DType, std::pair<uint64_t, uint64_t>> types;
@@ -228,6 +250,8 @@ void PrintTables(const Bundle& bundle, const InspectOptions& options, std::ostre
   }
   PrintTable("files, every hash checked", files, out);
   PrintTable("memory it will need", MemoryRows(MemoryOf(bundle, options), options), out);
+  PrintTable("GPUs: what each holds, and the tokens of KV cache it has room for",
+             DeviceRows(bundle, options), out);
 }
 
 Json TensorsJson(const Bundle& bundle) {
@@ -241,6 +265,18 @@ Json TensorsJson(const Bundle& bundle) {
   return tensors;
 }
 
+Json DevicesJson(const Bundle& bundle, const InspectOptions& options) {
+  Json ways = Json::array();
+  for (const DeviceNeeds& needs : NeedsOf(bundle, options.kv_dtype)) {
+    ways.push_back({{"devices", needs.devices},
+                    {"flags", needs.flags},
+                    {"weights", needs.weights},
+                    {"kv_per_token", needs.kv_per_token},
+                    {"per_image", needs.per_image}});
+  }
+  return ways;
+}
+
 // The manifest as it is, with the tensors and the memory behind it.
 Status PrintJson(const Bundle& bundle, const InspectOptions& options, std::ostream& out) {
   ASSIGN_OR_RETURN(const std::string text, bundle.ReadManifestText());
@@ -250,6 +286,7 @@ Status PrintJson(const Bundle& bundle, const InspectOptions& options, std::ostre
   json["memory"] = {{"weights", memory.weights}, {"kv_per_token", memory.kv_per_token},
                     {"kv", memory.kv},           {"per_image", memory.per_image},
                     {"images", memory.images},   {"total", memory.total()}};
+  json["devices"] = DevicesJson(bundle, options);
   out << json.dump(1, ' ', /*ensure_ascii=*/true, Json::error_handler_t::replace) << "\n";
   return Status::Ok();
 }

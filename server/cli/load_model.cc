@@ -39,6 +39,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
   PredictorOptions options;
   options.bundle = flags.Text("model");
   options.runner.device = flags.Text("device");
+  options.runner.tensor_parallel = static_cast<int>(flags.Integer("tensor-parallel"));
   options.runner.num_threads = static_cast<int>(flags.Integer("threads"));
   options.runner.kv_tokens = flags.Integer("kv-tokens");
   options.runner.image_cache_slots = static_cast<int32_t>(flags.Integer("image-cache-slots"));

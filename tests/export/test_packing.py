@@ -161,7 +161,7 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     assert len(vision) == (0 if width == "bf16" else of_vision)
     assert manifest(bundle)["vision_quantization"] == ("none" if width == "bf16" else "int8")
     assert manifest(bundle)["quantization"] == (width if width in QUANTIZED else "none")
-    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 5
+    assert manifest(bundle)["dtype"] == "bf16" and manifest(bundle)["format_version"] == 6
 
 
 @pytest.mark.parametrize("width", ["f32", "bf16", "int8", "int4"])

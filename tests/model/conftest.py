@@ -70,15 +70,15 @@ class Ours:
                  for part in prompt.parts]
         return {"prompt_parts": parts, "add_end_of_utterance": prompt.add_end_of_utterance}
 
-    def ask(self, requests, threads: str = THREADS):
-        """One answer per request."""
+    def ask(self, requests, threads: str = THREADS, ranks: int = 1):
+        """One answer per request, of a model divided among so many ranks."""
         lines = "".join(json.dumps(request) + "\n" for request in requests)
         # Stamps of these short-lived bundles go away with them.
         environment = {
             **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent),
             "IDEFICS_KV_DTYPE": self.kv_dtype
         }
-        done = subprocess.run([find_tool(), str(self.bundle), threads],
+        done = subprocess.run([find_tool(), str(self.bundle), threads, str(ranks)],
                               input=lines,
                               capture_output=True,
                               text=True,

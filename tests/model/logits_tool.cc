@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// logits_tool BUNDLE [THREADS]: answers one JSON request a line through the same parts as the
-// server, for test_model_parity.py. IDEFICS_KV_DTYPE is as for the server.
+// logits_tool BUNDLE [THREADS [RANKS]]: answers one JSON request a line through the same parts as
+// the server, for test_model_parity.py. IDEFICS_KV_DTYPE is as for the server.
 //   {"prompt_parts": [{"text": "...", "special": "none|turns|all"} or
 //                     {"image": PATH, "mode": "url|object"}, ...], "add_end_of_utterance": false,
 //    "piece": n}          -> {"token_ids", "image_index", "positions", "logits"}
@@ -113,11 +113,12 @@ class TextCollector final : public GenerateObserver {
 
 class Tool {
  public:
-  Status Load(const std::string& path, int threads) {
+  Status Load(const std::string& path, int threads, int ranks) {
     PredictorOptions options;
     options.bundle = path;
     options.runner.device = "cpu";
     options.runner.num_threads = threads;
+    options.runner.tensor_parallel = ranks;
     options.runner.kv_tokens = kKvTokens;
     options.runner.image_cache_slots = kImageCacheSlots;
     ASSIGN_OR_RETURN(
@@ -290,9 +291,9 @@ class Tool {
   SpecialTokens special_;
 };
 
-int Main(const std::string& bundle, int threads) {
+int Main(const std::string& bundle, int threads, int ranks) {
   Tool tool;
-  if (const Status status = tool.Load(bundle, threads); !status.ok()) {
+  if (const Status status = tool.Load(bundle, threads, ranks); !status.ok()) {
     std::cerr << "logits_tool: " << status.message() << "\n";
     return 1;
   }
@@ -306,9 +307,10 @@ int Main(const std::string& bundle, int threads) {
 }  // namespace idefics
 
 int main(int argc, char** argv) {
-  if (argc < 2 || argc > 3) {
-    std::cerr << "usage: logits_tool BUNDLE [THREADS] < requests.jsonl\n";
+  if (argc < 2 || argc > 4) {
+    std::cerr << "usage: logits_tool BUNDLE [THREADS [RANKS]] < requests.jsonl\n";
     return 2;
   }
-  return idefics::Main(argv[1], argc == 3 ? std::stoi(argv[2]) : 0);
+  return idefics::Main(argv[1], argc > 2 ? std::stoi(argv[2]) : 0,
+                       argc > 3 ? std::stoi(argv[3]) : 1);
 }

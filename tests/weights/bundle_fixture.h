@@ -55,7 +55,7 @@ inline Json TensorJson(const char* dtype, const std::vector<int64_t>& shape, uin
 
 inline Json ValidManifest() {
   return Json::parse(R"({
-    "format": "cog-idefics-bundle", "format_version": 5, "name": "small",
+    "format": "cog-idefics-bundle", "format_version": 6, "name": "small",
     "created_with": {"torch": "2.11.0"},
     "source": {"path": "hf", "architecture": "IdeficsForVisionText2Text", "dtype": "f32"},
     "dtype": "bf16", "quantization": "none", "vision_quantization": "none", "int8_linears": [],

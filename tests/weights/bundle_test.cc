@@ -106,7 +106,7 @@ TEST_CASE("another format version is refused with the folder's name", "[bundle]"
   WriteFile(folder.path() / "bundle.json", manifest.dump());
   CHECK(Refusal(folder.path()) ==
         folder.path().string() +
-            ": bundle.json has format version 7, this program reads version 5: update the program "
+            ": bundle.json has format version 7, this program reads version 6: update the program "
             "or export the checkpoint again");
 }
 

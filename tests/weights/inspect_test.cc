@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "bundle_fixture.h"
+#include "server/cli/device_needs.h"
 #include "server/cli/inspect_command.h"
 
 namespace idefics {
@@ -62,6 +63,36 @@ TEST_CASE("inspect --json prints the manifest with tensors and memory", "[inspec
         Json({{"name", "vision.a"}, {"dtype", "bf16"}, {"shape", {2, 2}}, {"bytes", 8}}));
   CHECK(json["memory"]["weights"] == 24);
   CHECK(json["memory"]["total"] == 24 + 100 * 1024 + 10 * 2048);
+}
+
+TEST_CASE("inspect says what each of several devices holds", "[inspect]") {
+  const TemporaryFolder folder;
+  testing::WriteSmallBundle(folder.path());
+  const Output output = Inspect(folder.path(), /*json=*/true);
+  const Json ways = Json::parse(output.out)["devices"];
+  REQUIRE(ways.size() == 3);  // of 4 heads; its linears are not in the bundle, so fp8 saves nothing
+  CHECK(ways[0] == Json({{"devices", 1},
+                         {"flags", ""},
+                         {"weights", 24},
+                         {"kv_per_token", 1024},
+                         {"per_image", 2048}}));
+  CHECK(ways[2] == Json({{"devices", 4},
+                         {"flags", "--tensor-parallel 4"},
+                         {"weights", 24},
+                         {"kv_per_token", 256},
+                         {"per_image", 512}}));
+  CHECK_THAT(Inspect(folder.path(), /*json=*/false).out, ContainsSubstring("--tensor-parallel 4"));
+}
+
+TEST_CASE("a device has room for what its memory leaves beside weights and pictures", "[inspect]") {
+  DeviceNeeds needs;
+  needs.weights = 10'500'000'000;
+  needs.kv_per_token = 1'000'000;
+  needs.per_image = 10'000'000;
+  // 24 - 1.5 - 10.5 GB are left, four fifths of them for the caches.
+  CHECK(needs.TokensOn(24'000'000'000, 32) == 9600 - 320);
+  CHECK(needs.TokensOn(24'000'000'000, 960) == 0);
+  CHECK(needs.TokensOn(12'000'000'000, 0) == 0);
 }
 
 TEST_CASE("inspect refuses a damaged bundle with one sentence on stderr", "[inspect]") {

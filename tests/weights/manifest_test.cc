@@ -36,7 +36,7 @@ TEST_CASE("a manifest is read into typed values", "[manifest]") {
   const Result<BundleManifest> parsed = ParseManifest(ValidManifest().dump());
   REQUIRE(parsed.ok());
   const BundleManifest& manifest = *parsed;
-  CHECK(manifest.format_version == 5);
+  CHECK(manifest.format_version == 6);
   CHECK(manifest.name == "small");
   CHECK(manifest.dtype == DType::kBF16);
   CHECK(manifest.source.at("dtype") == "f32");
@@ -77,13 +77,13 @@ TEST_CASE("without a resampler an image brings every position and perceiver may 
 }
 
 TEST_CASE("another format version is refused before anything else is read", "[manifest]") {
-  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 6}};
+  const Json newer = {{"format", "cog-idefics-bundle"}, {"format_version", 7}};
   CHECK(Refusal(newer) ==
-        "bundle.json has format version 6, this program reads version 5: update the program or "
+        "bundle.json has format version 7, this program reads version 6: update the program or "
         "export the checkpoint again");
   const Json older = {{"format", "cog-idefics-bundle"}, {"format_version", 1}};
   CHECK(Refusal(older) ==
-        "bundle.json has format version 1, this program reads version 5: export the checkpoint "
+        "bundle.json has format version 1, this program reads version 6: export the checkpoint "
         "again");
 }
 
