@@ -31,7 +31,7 @@ class Cell:
 
     @classmethod
     def read(cls, text: str) -> "Cell":
-        """"8.1 ms" has one number, "5.5 (5.1–6.0)" three."""
+        """Of a cell as common.Figure writes it, or of one that begins with a number."""
         match = re.match(rf"\**({NUMBER})(?: \(({NUMBER})–({NUMBER})\))?", text)
         if match is None:
             raise SystemExit(f"plot.py: '{text}' in {RESULTS.name} begins with no number")
