@@ -19,6 +19,8 @@ CLUSTER_ENV=$CACHE/cluster-$(key_of "$ROOT/scripts/requirements-cluster.txt")
 CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0
 CATCH2_DIR=$CACHE/catch2-3.7.1
+# nginx, haproxy, prometheus and promtool, of this system's packages.
+TOOLS_DIR=$CACHE/tools-$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
 
 BUILD_DIR=$ROOT/build/${IDEFICS_PRESET:-release}
 SERVER_BINARY=$BUILD_DIR/server/idefics-server

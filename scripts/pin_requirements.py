@@ -26,7 +26,11 @@ BASE = ("torch==2.11.0", "numpy==2.4.6", "safetensors==0.8.0", "sentencepiece==0
 ORACLE = ("transformers==4.57.6", "pillow==12.3.0", f"cog=={COG}", f"coglet=={COG}",
           "pytest==9.2.0", "requests==2.34.2", "openai==3.57.0",
           # Drives Debian's chromium, and says what assistive technology will stumble over.
-          "playwright==1.65.2", "axe-playwright-python==0.1.8")
+          "playwright==1.65.2", "axe-playwright-python==0.1.8",
+          # Renders the chart, and knows the Kubernetes API's schemas.
+          "helm-python-sdk==0.2.2", "kubernetes-validate==1.37.0",
+          # OTLP's schema, and a collector.
+          "opentelemetry-proto==1.45.2", "rotel==0.0.1a15")
 # What fetches checkpoints from the Hugging Face hub. Apart from the oracles, whose transformers
 # wants an
 # older one, which gives up where a connection is cut in a file.

@@ -191,6 +191,35 @@ setup_browser() {
   setup_packages chromium
 }
 
+# nginx, haproxy and prometheus are unpacked, not installed: their packages start services.
+fetch_tools() {
+  local name
+  in_scratch && apt-get download nginx haproxy prometheus || return 1
+  for name in nginx haproxy prometheus; do
+    dpkg-deb -x "${name}"_*.deb tools || return 1
+  done
+  # What a program misses stops here, not in a test.
+  mkdir bin && mv tools/usr/sbin/{nginx,haproxy} tools/usr/bin/{prometheus,promtool} bin/ &&
+    bin/nginx -v && bin/haproxy -v && bin/promtool --version && bin/prometheus --version &&
+    rm -rf "$TOOLS_DIR" && mkdir "$TOOLS_DIR" && mv bin "$TOOLS_DIR/" && rm -rf "$CACHE/scratch"
+}
+
+# What tests/deploy and the rolling restart put before and beside a server. Where it is not to be had
+# the tests say that they are skipped.
+setup_tools() {
+  [ ! -x "$TOOLS_DIR/bin/promtool" ] || return 0
+  command -v apt-get >/dev/null || { say "setup: no apt-get: tests with nginx, haproxy and" \
+    "prometheus will be skipped"; return 0; }
+  local names libraries
+  names=$(apt-cache depends --no-recommends --no-suggests nginx haproxy 2>/dev/null |
+    sed -n 's/^  Depends: \(lib[a-z0-9.+-]*\)$/\1/p' | sort -u)
+  read -rd '' -a libraries <<<"$names" || true
+  # In a subshell: what dies there ends only this.
+  (setup_packages "${libraries[@]}" &&
+    step "unpacking nginx, haproxy and prometheus, which tests use" 10 fetch_tools) ||
+    say "setup: the lines above say why: tests with nginx, haproxy and prometheus will be skipped"
+}
+
 everything() {
   local packages=("${PACKAGES[@]}")
   [ "$with_tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
@@ -207,6 +236,7 @@ everything() {
       make_venv "$CLUSTER_ENV" "$ROOT/scripts/requirements-cluster.txt"
   [ "$with_tests" = yes ] || return 0
   setup_browser
+  setup_tools
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
     make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"

@@ -81,6 +81,7 @@ run_python() {
   fi
   export IDEFICS_BUILD_DIR=$BUILD_DIR IDEFICS_OPS_LIBRARY=$OPS_LIBRARY
   export IDEFICS_CLUSTER_ENV=$CLUSTER_ENV
+  export PATH=$TOOLS_DIR/bin:$PATH
   export IDEFICS_SERVER=$ROOT/scripts/idefics-server IDEFICS_FAKE_SERVER=$ROOT/scripts/fake-server
   export PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1
   # One run a folder: each has its own conftest.

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two servers behind a real balancer, replaced one after the other under load: no request fails.
 
-Needs nginx or haproxy in PATH; scripts/setup.sh does not install them, since their packages start
-services.
+Needs nginx or haproxy in PATH, where scripts/test.sh puts those that scripts/setup.sh unpacked.
 """
 
 import http.client
