@@ -7,6 +7,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <asm/hwcap.h>
 #include <sys/auxv.h>
@@ -35,6 +37,17 @@ constexpr CpuFeature kAvxVnni = {"AVX-VNNI", [] {
                                           (a & (1u << 4)) != 0;
                                  }};
 
+// Leaf 7, EDX, bits 24 and 25. The kernel gives a process room for the tiles when it is asked.
+constexpr CpuFeature kAmxInt8 = {
+    "AMX of tiles and bytes", [] {
+      unsigned a = 0, b = 0, c = 0, d = 0;
+      constexpr unsigned kBits = 3u << 24;
+      constexpr int kRequestPermission = 0x1023, kTileData = 18;
+      return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (d & kBits) == kBits &&
+             syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+    }};
+
+constexpr CpuFeature kAmxNeeds[] = {kFma, kAvx512, kAvx512Vnni, kAvx512Bf16, kAmxInt8};
 constexpr CpuFeature kAvx512Bf16Needs[] = {kFma, kAvx512, kAvx512Vnni, kAvx512Bf16};
 constexpr CpuFeature kAvx512VnniNeeds[] = {kFma, kAvx512, kAvx512Vnni};
 constexpr CpuFeature kAvx512Needs[] = {kFma, kAvx512};
@@ -52,6 +65,7 @@ constexpr CpuFeature kNeonDotprodNeeds[] = {kDotprod};
 
 constexpr InstructionSet kSets[] = {
 #if defined(__x86_64__)
+    {"amx", kAmxNeeds, "tiles of 16 rows; compiled and emulated, never run: only by name", true},
     {"avx512_bf16", kAvx512Bf16Needs, "512 bits; four products of bytes or two of bf16 at once"},
     {"avx512_vnni", kAvx512VnniNeeds, "512 bits; four products of bytes at once"},
     {"avx512", kAvx512Needs, "512 bits; two products of bytes at once"},
@@ -73,7 +87,8 @@ std::string Join(const std::vector<std::string>& names) {
 }
 
 const InstructionSet& BestSet() {
-  return *std::ranges::find_if(kSets, [](const InstructionSet& set) { return set.Usable(); });
+  return *std::ranges::find_if(
+      kSets, [](const InstructionSet& set) { return !set.on_request && set.Usable(); });
 }
 
 }  // namespace

@@ -19,7 +19,8 @@ struct CpuFeature {
 struct InstructionSet {
   const char* name;  // "avx2"
   std::span<const CpuFeature> needs;
-  const char* products;  // how it multiplies, in a few words
+  const char* products;     // how it multiplies, in a few words
+  bool on_request = false;  // taken only where kCpuVariable names it
 
   bool Usable() const;
   std::string Missing() const;  // "AVX-512 VNNI and AVX-512 BF16"; empty where it is usable

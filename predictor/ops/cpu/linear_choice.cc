@@ -10,6 +10,7 @@ namespace {
 using KernelsOf = const LinearKernels* (*)();
 constexpr std::pair<const char*, KernelsOf> kKernels[] = {
 #if defined(__x86_64__)
+    {"amx", LinearKernelsAmx},
     {"avx512_bf16", LinearKernelsAvx512Bf16},
     {"avx512_vnni", LinearKernelsAvx512Vnni},
     {"avx512", LinearKernelsAvx512},

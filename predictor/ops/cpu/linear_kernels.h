@@ -64,6 +64,7 @@ struct LinearKernels {
 
 // One table for each instruction set that linear_choice.cc names for the kind of CPU. REQUIRES: the
 // CPU has the instructions.
+const LinearKernels* LinearKernelsAmx();         // bytes on tiles of 16 rows
 const LinearKernels* LinearKernelsAvx512Bf16();  // bf16 and byte products
 const LinearKernels* LinearKernelsAvx512Vnni();  // byte products
 const LinearKernels* LinearKernelsAvx512();
