@@ -50,7 +50,7 @@ constexpr Flag kFlags[] = {
      "Threads of the model on a CPU; 0 takes all cores."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Sequences that the engine runs at once; each beam and each choice is one. 0: 32 on a CPU, "
-     "128 on a GPU."},
+     "256 on a GPU."},
     {"max-sequence-tokens", "IDEFICS_MAX_SEQUENCE_TOKENS", FlagType::kInteger,
      kDecimal<defaults::kMaxSequenceTokens>, 16, kMaxInt, "", kBoth,
      "Prompt and new tokens of one request."},

@@ -6,9 +6,6 @@
 namespace idefics {
 namespace {
 
-// Fewer rows are padded to the next of these: docs/performance.md#cuda-graphs.
-constexpr int kGraphRows[] = {1, 2, 4, 8, 16, 32, 48, 64, 96, 128};
-
 bool IsPlainDecode(const StepIndices& step) {
   const size_t rows = step.rows();
   if (step.tokens.size() != rows || step.sample_rows.size() != rows) return false;
@@ -19,6 +16,14 @@ bool IsPlainDecode(const StepIndices& step) {
 }
 
 }  // namespace
+
+std::vector<int> GraphSizes(int most_rows) {
+  std::vector<int> sizes;
+  for (const int rows : kGraphRows) {
+    if (sizes.empty() || sizes.back() < most_rows) sizes.push_back(rows);
+  }
+  return sizes;
+}
 
 int GraphRows(const StepIndices& step) {
   const size_t rows = step.rows();

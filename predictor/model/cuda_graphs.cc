@@ -37,26 +37,27 @@ class CapturedDecodeGraphs : public DecodeGraphs {
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
         pool_(at::cuda::graph_pool_handle()) {}
 
-  Tensors Run(const StepIndices& step) override {
-    const int rows = failed_ ? 0 : GraphRows(step);
-    if (rows == 0) return {};
+  void Capture(int most_rows) override {
     const c10::cuda::CUDAGuard device(stream_.device_index());
-    const auto [at, first] = graphs_.try_emplace(rows);
-    if (first) return {};
-    std::unique_ptr<Captured>& captured = at->second;
-    const std::vector<int32_t> input = GraphInput(step, rows, scratch_slot_);
-    if (captured == nullptr) {
+    const std::vector<int> sizes = GraphSizes(most_rows);
+    for (auto rows = sizes.rbegin(); rows != sizes.rend(); ++rows) {
       try {
-        captured = Capture(input, rows);
+        graphs_[*rows] = CaptureStep(*rows);
       } catch (const std::exception& error) {
-        failed_ = true;
         graphs_.clear();
-        TORCH_WARN("steps of ", rows, " rows cannot be captured as a CUDA graph, so all steps run ",
-                   "without graphs: ", error.what());
-        return {};
+        TORCH_WARN("steps of ", *rows, " rows cannot be captured as a CUDA graph, so all steps ",
+                   "run without graphs: ", error.what());
+        return;
       }
     }
-    Upload(input, captured.get());
+  }
+
+  Tensors Run(const StepIndices& step) override {
+    const auto found = graphs_.find(GraphRows(step));
+    if (found == graphs_.end()) return {};
+    const c10::cuda::CUDAGuard device(stream_.device_index());
+    Captured* const captured = found->second.get();
+    Upload(GraphInput(step, found->first, scratch_slot_), captured);
     captured->graph.replay();  // on the current stream
     Tensors outputs;
     for (const at::Tensor& output : captured->outputs) {
@@ -71,9 +72,9 @@ class CapturedDecodeGraphs : public DecodeGraphs {
     captured->indices.copy_(HostCopy(input, at::kInt, device_), /*non_blocking=*/true);
   }
 
-  // The warm-up runs are the step itself: they write the keys and values that the replay writes
-  // again.
-  std::unique_ptr<Captured> Capture(const std::vector<int32_t>& input, int rows) {
+  // Of a step whose rows all write to the scratch slot.
+  std::unique_ptr<Captured> CaptureStep(int rows) {
+    const std::vector<int32_t> input = GraphInput(StepIndices({}), rows, scratch_slot_);
     auto captured = std::make_unique<Captured>();
     const auto size = static_cast<int64_t>(input.size());
     captured->indices = at::empty({size}, at::TensorOptions(at::kInt).device(device_));
@@ -122,9 +123,8 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   const c10::cuda::CUDAStream stream_;  // one for all captures: they share a cuBLAS workspace
   // One for all graphs: none is replayed while another's outputs are in use.
   const at::cuda::MempoolId_t pool_;
-  std::map<int, std::unique_ptr<Captured>> graphs_;  // by rows; null after the first step
+  std::map<int, std::unique_ptr<Captured>> graphs_;  // by rows
   std::unique_ptr<Captured> spoilt_;
-  bool failed_ = false;
 };
 
 }  // namespace

@@ -22,10 +22,15 @@ class DecodeGraphs {
 
   virtual ~DecodeGraphs() = default;
 
+  // Captures the graphs for steps of up to `most_rows` rows, largest first: later ones find room in
+  // its memory. Waits for the device: before the model serves anybody. A capture that fails is a
+  // warning, and from then on every step runs eagerly. REQUIRES: the engine thread; a step has run
+  // before.
+  virtual void Capture(int most_rows) = 0;
+
   // The outputs of the step's rows, on the device. Empty where the step has to run eagerly: no
-  // graph fits, it is the first step of its size, or a capture has failed (a warning says so once,
-  // and no later step uses a graph). The work goes to the current stream; the outputs are valid
-  // until the next Run. REQUIRES: the engine thread.
+  // graph fits. The work goes to the current stream; the outputs are valid until the next Run.
+  // REQUIRES: the engine thread.
   virtual Tensors Run(const StepIndices& step) = 0;
 };
 

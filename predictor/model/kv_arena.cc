@@ -7,6 +7,17 @@
 
 namespace idefics {
 
+at::ScalarType ActivationType(DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kF16:
+      return at::kHalf;
+    default:
+      return at::kFloat;
+  }
+}
+
 KvArena KvArena::Allocate(int64_t layers, const KvHeads& heads, KvDType dtype, int64_t tokens,
                           const at::TensorOptions& options) {
   std::vector<int64_t> sizes = {layers, tokens + 1};

@@ -13,6 +13,9 @@
 
 namespace idefics {
 
+// The type of a bundle's activations.
+at::ScalarType ActivationType(DType dtype);
+
 struct KvArena {
   // [layers, tokens + 1, H, d] in the activations' type, or in 8 bit as predictor/ops/kv_cache.h
   // says. The last slot belongs to no sequence: it is the graphs' scratch slot.

@@ -48,6 +48,9 @@ struct StepIndices {
 
   size_t rows() const { return row_starts.size() - 1; }
 
+  // All arrays one behind the other, in the order of kStepArrays.
+  std::vector<int32_t> Concatenated() const;
+
  private:
   void AddSample(const StepRow& row, int32_t token) {
     DeviceSamplingParams params;
@@ -103,6 +106,15 @@ constexpr std::array<StepArray, 9> kStepArrays{{
     {"sample_rows", &StepIndices::sample_rows, 1, 0, PadRowIndex},
     {"sampling_params", &StepIndices::sampling_params, kDeviceSamplingWords, 0, PadSamplingParams},
 }};
+inline std::vector<int32_t> StepIndices::Concatenated() const {
+  std::vector<int32_t> all;
+  for (const StepArray& array : kStepArrays) {
+    const std::vector<int32_t>& values = this->*array.values;
+    all.insert(all.end(), values.begin(), values.end());
+  }
+  return all;
+}
+
 // Places in the table. The decoder takes all arrays before the sampling params.
 enum : size_t { kTokensArray = 0, kKvSlotsArray = 2, kSamplingParamsArray = 8 };
 

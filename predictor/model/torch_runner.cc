@@ -14,6 +14,7 @@
 
 #include "common/check.h"
 #include "predictor/model/arena_size.h"
+#include "predictor/model/cuda_batch.h"
 #include "predictor/model/cuda_graphs.h"
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/image_encoder.h"
@@ -28,24 +29,13 @@
 namespace idefics {
 namespace {
 
-at::ScalarType ActivationType(DType dtype) {
-  switch (dtype) {
-    case DType::kBF16:
-      return at::kBFloat16;
-    case DType::kF16:
-      return at::kHalf;
-    default:
-      return at::kFloat;
-  }
-}
-
 // This many prompt tokens make a decode step of the int8 9b model take about half as long again.
 constexpr int32_t kPrefillChunkOnCpu = 16;
 
 // Twice as many as make the int4 9b model fastest on two cores: an arrival does not wait.
 constexpr int32_t kMaxNumSeqsOnCpu = 32;
-constexpr int32_t kMaxNumSeqsOnGpu = 128;  // rows of the largest graph
-constexpr int32_t kImagesOnGpu = 8;        // started by the host in the time of one
+constexpr int32_t kMaxNumSeqsOnGpu = kGraphRows.back();
+constexpr int32_t kImagesOnGpu = 8;  // started by the host in the time of one
 
 at::Tensor GatherLastTokens(const at::Tensor& tokens, const at::Tensor& kv_slots,
                             const at::Tensor& history) {
@@ -86,6 +76,7 @@ class TorchRunner : public ModelRunner {
     limits_.image_cache_slots = options.image_cache_slots;
     limits_.max_num_seqs = device.is_cpu() ? kMaxNumSeqsOnCpu : kMaxNumSeqsOnGpu;
     const int32_t seqs = options.max_num_seqs > 0 ? options.max_num_seqs : limits_.max_num_seqs;
+    max_rows_ = seqs;
     max_kv_tokens_ = int64_t{seqs} * options.max_sequence_tokens;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_image_batch = options.max_image_batch;
@@ -147,7 +138,12 @@ class TorchRunner : public ModelRunner {
                              std::to_string(limits_.image_cache_slots) +
                              " images cannot be held; a smaller --kv-tokens "
                              "or --image-cache-slots may fit, and 0 is what memory allows"));
-    return TryOnce();
+    RETURN_IF_ERROR(TryOnce());
+    if (graphs_ == nullptr) return Status::Ok();
+    return Guarded("capturing steps", [&] {
+      const auto queue = Enter(step_queue_);
+      graphs_->Capture(max_rows_);
+    });
   }
 
   Status BeginImages(std::span<const ImageInput> images) override {
@@ -346,11 +342,16 @@ class TorchRunner : public ModelRunner {
     return HostCopy(values, type, device_).to(device_, /*non_blocking=*/true);
   }
 
+  // One copy for all arrays.
   std::vector<at::Tensor> Indices(const StepIndices& step) const {
+    const at::Tensor all = OnDevice(step.Concatenated(), at::kInt);
     std::vector<at::Tensor> indices;
+    int64_t at = 0;
     for (const StepArray& array : kStepArrays) {
-      const at::Tensor values = OnDevice(step.*array.values, at::kInt);
+      const auto size = static_cast<int64_t>((step.*array.values).size());
+      const at::Tensor values = all.narrow(0, at, size);
       indices.push_back(array.columns == 1 ? values : values.view({-1, array.columns}));
+      at += size;
     }
     return indices;
   }
@@ -359,6 +360,7 @@ class TorchRunner : public ModelRunner {
   const RankPlace place_;
   const int num_threads_;
   RunnerLimits limits_;
+  int32_t max_rows_ = 0;
   int64_t max_kv_tokens_ = 0;
   uint64_t weight_bytes_ = 0;
   bool broken_ = false;

@@ -85,6 +85,8 @@ void CompareSteps() {
       MakeDecodeGraphs(at::Device(at::kCUDA), kScratch, [&](const DecodeGraphs::Tensors& inputs) {
         return DecodeGraphs::Tensors{mine.Forward(inputs)};
       });
+  mine.Forward(EagerInputs(DecodeStep(1, 0)));
+  graphs->Capture(8);
   int replayed = 0;
   for (int at = 0; at < 6; ++at) {
     for (const int rows : {1, 3, 8, 5}) {  // 5 and 8 share a graph
@@ -97,7 +99,8 @@ void CompareSteps() {
       ExpectEqual(where, logits.to(at::kCPU), eager.Forward(EagerInputs(step)).to(at::kCPU));
     }
   }
-  Expect(replayed == 6 * 4 - 3, "only the first step of each size runs eagerly");
+  Expect(replayed == 6 * 4, "every decode step is replayed");
+  Expect(graphs->Run(DecodeStep(9, 0)).empty(), "a step of more rows than were captured is not");
   ExpectEqual("decode graphs, keys", mine.k_cache.narrow(0, 0, kSlots),
               eager.k_cache.narrow(0, 0, kSlots));
   ExpectEqual("decode graphs, values", mine.v_cache.narrow(0, 0, kSlots),
@@ -112,6 +115,7 @@ void CompareFailure() {
         const at::Tensor logits = decoder.Forward(inputs);
         return DecodeGraphs::Tensors{logits * logits.abs().max().item<float>()};
       });
+  graphs->Capture(4);
   for (int at = 0; at < 3; ++at) {
     Expect(graphs->Run(DecodeStep(2, at)).empty(), "a step that cannot be captured runs eagerly");
     const at::Tensor logits = decoder.Forward(EagerInputs(DecodeStep(2, at)));

@@ -43,11 +43,27 @@ TEST_CASE("a decode step takes the smallest graph that holds its rows", "[cuda_b
   CHECK(GraphRowsOf(8) == 8);
   CHECK(GraphRowsOf(33) == 48);
   CHECK(GraphRowsOf(128) == 128);
+  CHECK(GraphRowsOf(129) == 160);
+  CHECK(GraphRowsOf(256) == 256);
 }
 
-TEST_CASE("no graph takes more than 128 rows, or none", "[cuda_batch]") {
-  CHECK(GraphRowsOf(129) == 0);
+TEST_CASE("no graph takes more than 256 rows, or none", "[cuda_batch]") {
+  CHECK(GraphRowsOf(257) == 0);
   CHECK(GraphRowsOf(0) == 0);
+}
+
+TEST_CASE("graphs are captured for as many rows as there may be, and no more", "[cuda_batch]") {
+  CHECK(GraphSizes(1) == std::vector<int>{1});
+  CHECK(GraphSizes(5) == std::vector<int>{1, 2, 4, 8});
+  CHECK(GraphSizes(8) == std::vector<int>{1, 2, 4, 8});
+  CHECK(GraphSizes(1000).back() == 256);
+}
+
+TEST_CASE("a graph is captured with a step of nothing but rows beyond its own", "[cuda_batch]") {
+  std::vector<int32_t> expected{0, 0,        0, 0,        kScratch, kScratch, -1, -1, 0, 1, 2,  //
+                                0, kScratch, 0, kScratch, 0,        1,        0,  1,  0, 1};
+  AppendParams({{}, {}}, &expected);
+  CHECK(GraphInput(StepIndices({}), 2, kScratch) == expected);
 }
 
 TEST_CASE("a step with a piece of a prompt runs eagerly", "[cuda_batch]") {
