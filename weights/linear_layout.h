@@ -37,16 +37,17 @@ struct LinearFormat {
   DType dtype;               // of the weight's tensor
   int64_t word_k;            // values of k in a 32-bit word
   int64_t word_numbers;      // numbers of `dtype` in a word: the last dimension; 1: there is none
-  int64_t scale_rows;        // words that follow the last one of k and hold the column's scale
+  int64_t scale_rows;        // words of a column for its scale, behind those of k
+  int64_t word_multiple;     // a column has a multiple of so many words of k
 };
 
 constexpr LinearFormat kLinearFormats[] = {
-    {LinearForm::kF32, "none", DType::kF32, 1, 1, 0},
-    {LinearForm::kBF16, "none", DType::kBF16, 2, 2, 0},
-    {LinearForm::kF16, "none", DType::kF16, 2, 2, 0},
-    {LinearForm::kInt8, "int8", DType::kU8, 4, 4, 0},
-    {LinearForm::kInt4, "int4", DType::kU8, 8, 4, 0},
-    {LinearForm::kFp8, "fp8", DType::kF8E4M3, 4, 4, 1},
+    {LinearForm::kF32, "none", DType::kF32, 1, 1, 0, 1},
+    {LinearForm::kBF16, "none", DType::kBF16, 2, 2, 0, 1},
+    {LinearForm::kF16, "none", DType::kF16, 2, 2, 0, 1},
+    {LinearForm::kInt8, "int8", DType::kU8, 4, 4, 0, 1},
+    {LinearForm::kInt4, "int4", DType::kU8, 8, 4, 0, 1},
+    {LinearForm::kFp8, "fp8", DType::kF8E4M3, 4, 4, 1, 4},
 };
 
 constexpr const LinearFormat& FormatOf(LinearForm form) {
@@ -58,7 +59,10 @@ constexpr const char* kBundleQuantizations[] = {"none", "int8", "int4"};
 constexpr const char* kVisionQuantizations[] = {"none", "int8"};
 
 // The words of a column of W [n, k], without those of scale_rows.
-constexpr int64_t WordsOf(LinearForm form, int64_t k) { return CeilDiv(k, FormatOf(form).word_k); }
+constexpr int64_t WordsOf(LinearForm form, int64_t k) {
+  const LinearFormat& format = FormatOf(form);
+  return CeilDiv(k, format.word_k * format.word_multiple) * format.word_multiple;
+}
 
 constexpr LinearLayout LayoutOf(LinearForm form, int64_t n, int64_t k) {
   const LinearFormat& format = FormatOf(form);

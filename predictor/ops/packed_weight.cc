@@ -49,23 +49,6 @@ at::Tensor Untile(const at::Tensor& tiled, int64_t n, int64_t k) {
       .narrow(1, 0, k);
 }
 
-// Packed [t, chunks, 64 (, values)] → e4m3 [t, steps + 1, 64, 4].
-at::Tensor QuantizeTiles(const at::Tensor& packed) {
-  const int64_t tiles = packed.size(0);
-  const int64_t values = packed.dim() == 4 ? packed.size(3) : 1;
-  const int64_t per_step = 4 / values;  // chunks of a step
-  const at::Tensor whole = at::constant_pad_nd(
-      packed.to(at::kFloat).view({tiles, -1, kTileColumns, values}),
-      {0, 0, 0, 0, 0, CeilDiv(packed.size(1), per_step) * per_step - packed.size(1)});
-  const at::Tensor w = whole.view({tiles, -1, per_step, kTileColumns, values})
-                           .transpose(2, 3)
-                           .reshape({tiles, -1, kTileColumns, 4});
-  const at::Tensor largest = at::maximum(w.amax({1, 3}, true), -w.amin({1, 3}, true)) / kLargestFp8;
-  const at::Tensor scale = largest.masked_fill(largest == 0, 1);  // [t, 1, 64, 1]
-  const at::Tensor q = (w / scale).clamp(-kLargestFp8, kLargestFp8).to(at::kFloat8_e4m3fn);
-  return at::cat({q.view(at::kByte), scale.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
-}
-
 constexpr int64_t kQuantizedNumbers = int64_t{1} << 22;  // at a time; each takes some 20 bytes
 
 }  // namespace
@@ -119,30 +102,47 @@ at::Tensor DequantizeInt4(const at::Tensor& weight, const at::Tensor& scale, int
   return u * spread(0) + spread(1);
 }
 
+at::Tensor Fp8Rows(const at::Tensor& weight, int64_t n, int64_t k) {
+  const int64_t columns = weight.size(0) * kTileColumns;
+  const int64_t row_bytes = (weight.size(1) - 1) * weight.size(3);
+  return weight.flatten()
+      .narrow(0, 0, columns * row_bytes)
+      .view({columns, row_bytes})
+      .narrow(0, 0, n)
+      .narrow(1, 0, k);
+}
+
 at::Tensor Fp8Scales(const at::Tensor& weight) {
-  return weight.narrow(1, weight.size(1) - 1, 1)
-      .view(at::kFloat)
-      .view({weight.size(0), kTileColumns});
+  const int64_t bytes = weight.size(0) * kTileColumns * static_cast<int64_t>(sizeof(float));
+  return weight.flatten().narrow(0, weight.numel() - bytes, bytes).view(at::kFloat);
 }
 
 at::Tensor DequantizeFp8(const at::Tensor& weight, int64_t n, int64_t k) {
   CheckFp8(weight, n, k);
-  const at::Tensor q = Untile(weight.narrow(1, 0, weight.size(1) - 1), n, k).to(at::kFloat);
-  return q * Fp8Scales(weight).reshape({-1, 1}).narrow(0, 0, n);
+  return Fp8Rows(weight, n, k).to(at::kFloat) * Fp8Scales(weight).narrow(0, 0, n).unsqueeze(1);
 }
 
 at::Tensor QuantizeToFp8(const at::Tensor& weight) {
   TORCH_CHECK(weight.dim() >= 3 && weight.numel() > 0, "a packed weight has tiles, not the shape ",
               weight.sizes());
-  const int64_t values = weight.dim() == 4 ? weight.size(3) : 1;
-  CheckPacked(weight, weight.size(0) * kTileColumns, weight.size(1) * values);
-  const int64_t steps = CeilDiv(weight.size(1) * values, 4);
-  at::Tensor fp8 = at::empty({weight.size(0), steps + 1, kTileColumns, 4},
-                             weight.options().dtype(at::kFloat8_e4m3fn));
-  const int64_t tiles = std::max<int64_t>(1, kQuantizedNumbers / (steps * kTileColumns * 4));
+  const int64_t columns = weight.size(0) * kTileColumns;
+  const int64_t k = weight.size(1) * (weight.dim() == 4 ? weight.size(3) : 1);
+  CheckPacked(weight, columns, k);
+  const at::Tensor fp8 = at::zeros(LayoutOf(LinearForm::kFp8, columns, k).weight.sizes,
+                                   weight.options().dtype(at::kByte))
+                             .view(at::kFloat8_e4m3fn);
+  const at::Tensor rows = Fp8Rows(fp8, columns, k);
+  const at::Tensor scales = Fp8Scales(fp8);
+  const int64_t tiles = std::max<int64_t>(1, kQuantizedNumbers / (kTileColumns * k));
   for (int64_t first = 0; first < weight.size(0); first += tiles) {
     const int64_t count = std::min(tiles, weight.size(0) - first);
-    fp8.narrow(0, first, count).copy_(QuantizeTiles(weight.narrow(0, first, count)));
+    const int64_t n = count * kTileColumns;
+    const at::Tensor w = Untile(weight.narrow(0, first, count), n, k).to(at::kFloat);
+    const at::Tensor largest = at::maximum(w.amax(1, true), -w.amin(1, true)) / kLargestFp8;
+    const at::Tensor scale = largest.masked_fill(largest == 0, 1);
+    rows.narrow(0, first * kTileColumns, n)
+        .copy_((w / scale).clamp(-kLargestFp8, kLargestFp8).to(at::kFloat8_e4m3fn));
+    scales.narrow(0, first * kTileColumns, n).copy_(scale.flatten());
   }
   return fp8;
 }

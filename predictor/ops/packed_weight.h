@@ -9,9 +9,10 @@
 //             scale f32 [T, 64]
 //   int4      u8 [T, ceil(k/8), 64, 4]  low half u[64t + c, 8i + j], high half u[.., 8i + 4 + j];
 //             scale bf16 [T, ceil(k/128), 2, 64]: step s, minimum m; W = s u + m by groups of 128 k
-//   fp8       e4m3fn [T, ceil(k/4) + 1, 64, 4]  w[t, i, c, j] = q[64t + c, 4i + j]; W = scale q,
-//             w[t, ceil(k/4), c] = the bytes of the f32 scale of column 64t + c. No bundle has it:
-//             it is made of one of the first two while loading.
+//   fp8       e4m3fn [T, 4 ceil(k/16) + 1, 64, 4], a container: the rows of W divided by their
+//   scales,
+//             [64 T, 16 ceil(k/16)], zeros beyond k, then the scales, f32 [64 T]. cuBLAS multiplies
+//             it as it is. No bundle has it: it is made of one of the first two while loading.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -41,7 +42,9 @@ constexpr bool SupportsFp8(int major, int minor) { return major * 10 + minor >= 
 
 inline bool IsFp8(const at::Tensor& weight) { return weight.scalar_type() == at::kFloat8_e4m3fn; }
 
-// The scales in an fp8 weight: a view, f32 [T, 64].
+// What an fp8 weight holds, as views: e4m3 [n, k] of rows that are a multiple of 16 bytes apart,
+// and f32 [64 T].
+at::Tensor Fp8Rows(const at::Tensor& weight, int64_t n, int64_t k);
 at::Tensor Fp8Scales(const at::Tensor& weight);
 
 // f32, bf16 or f16 → fp8. A column's largest number becomes ±448 and the others the nearest e4m3,

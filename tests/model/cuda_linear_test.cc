@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "predictor/ops/cuda/k_splits.h"
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/operators.h"
@@ -69,7 +70,7 @@ TEST_CASE("the CUDA linears compute the same bits in whatever order threads run"
   for (const LinearSize& size : {LinearSize{130, 2056}, LinearSize{16, 2064}}) {
     for (const at::ScalarType type : k16Bit) {
       for (const LinearOperator& linear : Linears(size, type)) {
-        for (const int64_t rows : {3, 20, 33}) {
+        for (const int64_t rows : {3, 20, 33, 70}) {
           INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows");
           const at::Tensor x = at::randn({rows, size.k}).to(type);
           const at::Tensor forward = linear.run(x);
@@ -83,9 +84,65 @@ TEST_CASE("the CUDA linears compute the same bits in whatever order threads run"
   }
 }
 
+// The device under test has so many processors while this lives.
+class Processors {
+ public:
+  explicit Processors(int count) { host_cuda::host_processors = count; }
+  ~Processors() { host_cuda::host_processors = 1; }
+};
+
+TEST_CASE("quantized linears of many rows agree with a product in double, however k is divided",
+          "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearSize& size : {LinearSize{130, 1000}, LinearSize{300, 520}, LinearSize{64, 72}}) {
+    for (const at::ScalarType type : k16Bit) {
+      for (const LinearOperator& linear : Linears(size, type)) {
+        if (linear.name != "int8" && linear.name != "int4") continue;
+        for (const int processors : {1, 132}) {
+          const Processors chip(processors);
+          for (const int64_t rows : {40, 64, 65, 128, 129}) {
+            INFO(linear.name << ", " << at::toString(type) << ", " << rows << " rows, n " << size.n
+                             << ", k " << size.k << ", " << processors << " processors");
+            const at::Tensor x = at::randn({rows, size.k}).to(type);
+            const Difference difference = Compare(linear.run(x), ProductInDouble(x, linear, true));
+            INFO(difference.text);
+            CHECK(difference.largest <= 1);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("a row's product on CUDA is the same among 33 others and among 127, bit by bit",
+          "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const Processors chip(132);
+  for (const LinearOperator& linear : Linears({130, 1000}, at::kBFloat16)) {
+    if (linear.name != "int8" && linear.name != "int4") continue;
+    const at::Tensor x = at::randn({128, 1000}).to(at::kBFloat16);
+    const at::Tensor together = linear.run(x);
+    CHECK(at::equal(linear.run(x.narrow(0, 90, 34)), together.narrow(0, 90, 34)));
+    CHECK(at::equal(linear.run(x.narrow(0, 20, 70)), together.narrow(0, 20, 70)));
+  }
+}
+
+TEST_CASE("k is divided so that few columns occupy the device", "[cuda_linear]") {
+  CHECK(ChooseKSplits(4096, 4096, 132) > 4);  // 16 blocks
+  CHECK(ChooseKSplits(256 * 132, 4096, 132) == 1);
+  CHECK(ChooseKSplits(4096, 256, 132) == 1);  // two groups: a block's share would be one
+  for (const int64_t n : {4096, 8192, 12288, 22016, 44032}) {
+    const int splits = ChooseKSplits(n, 8192, 132);
+    const int64_t blocks = (n + 255) / 256 * splits;
+    const int64_t waves = (blocks + 131) / 132;
+    INFO(n << " columns, " << splits << " splits");
+    CHECK(10 * blocks >= 6 * waves * 132);  // at least six tenths of the processors' time is used
+  }
+}
+
 TEST_CASE("a weight too large to unpack at once is unpacked in parts", "[cuda_linear]") {
   at::manual_seed(kSeed);
-  const LinearSize size{130, 1 << 17};  // f32: 64 MiB hold 128 columns
+  const LinearSize size{130, 1 << 17};  // f32: 32 MiB hold 64 columns
   const Quantized int8 = RandomInt8(size);
   const at::Tensor x = at::randn({1, size.k});
   const at::Tensor mine = HostCudaOperators().linear_int8(x, int8.weight, int8.scale, size.n);
@@ -148,9 +205,12 @@ class OlderChip {
 
 // Codes [n, k] as bytes, scale [n].
 at::Tensor Fp8Weight(const at::Tensor& codes, const at::Tensor& scale) {
-  const at::Tensor tiles = Tiled(codes, 4);
-  const at::Tensor scales = Tiled(scale.view({-1, 1}), 1);
-  return at::cat({tiles, scales.view(at::kByte)}, 1).view(at::kFloat8_e4m3fn);
+  const LinearLayout layout = LayoutOf(LinearForm::kFp8, codes.size(0), codes.size(1));
+  const at::Tensor weight = at::zeros(layout.weight.sizes, at::kByte).view(at::kFloat8_e4m3fn);
+  const at::Tensor rows = Fp8Rows(weight, codes.size(0), codes.size(1)).view(at::kByte);
+  rows.copy_(codes);
+  Fp8Scales(weight).narrow(0, 0, scale.numel()).copy_(scale);
+  return weight;
 }
 
 TEST_CASE("every e4m3 number is exact in bf16 and f16, in few rows and in many", "[cuda_linear]") {
@@ -207,20 +267,6 @@ TEST_CASE("rows of zeros, of huge and of tiny numbers keep their sizes in fp8", 
     x[5][3] = std::numeric_limits<float>::quiet_NaN();
     CHECK(linear.run(x)[5].isnan().all().item<bool>());
   }
-}
-
-TEST_CASE("an fp8 weight too large to move at once is multiplied in parts", "[cuda_linear]") {
-  at::manual_seed(kSeed);
-  const LinearSize size{144, 1 << 19};  // 64 MiB hold 128 columns
-  at::Tensor codes = at::randint(0, 256, {size.n, 64}, at::kByte);
-  codes.masked_fill_(codes.bitwise_and(127) == 127, 0);
-  const at::Tensor scale = at::rand({size.n}) + 1;
-  const at::Tensor weight = Fp8Weight(codes.repeat({1, size.k / 64}), scale);
-  const at::Tensor x = at::randn({33, 64}).to(at::kBFloat16);
-  const at::Tensor mine =
-      HostCudaOperators().linear_packed(x.repeat({1, size.k / 64}), weight, size.n);
-  const at::Tensor once = RowsInFp8(x).mm(codes.view(at::kFloat8_e4m3fn).to(at::kDouble).t());
-  CHECK(at::allclose(mine.to(at::kDouble), once * scale * (size.k / 64), 0x1p-7, 1e4));
 }
 
 }  // namespace

@@ -207,11 +207,14 @@ TEST_CASE("every attend agrees with the reference", "[ops]") {
 
 TEST_CASE("attend may split the keys of a row over blocks", "[ops]") {
   SetHostProcessors(132);
-  const StepShape shape{"long decode rows", {1, 1, 1}, {700, 130, 5}, 2, 64, 8};
-  for (const at::ScalarType type : kTypes) {
-    const RaggedStep step = MakeStep(shape, type, kSeed);
-    for (const RaggedStep& stored : {step, step.InInt8()}) {
-      CheckClose(Attend(HostCudaOperators(), stored), Attend(ReferenceOperators(), stored));
+  for (const StepShape& shape :
+       {StepShape{"long decode rows", {1, 1, 1}, {700, 130, 5}, 2, 64, 8},
+        StepShape{"short rows beside a prompt", {1, 40, 3, 4}, {700, 0, 300, 2}, 2, 64, 8}}) {
+    for (const at::ScalarType type : kTypes) {
+      const RaggedStep step = MakeStep(shape, type, kSeed);
+      for (const RaggedStep& stored : {step, step.InInt8()}) {
+        CheckClose(Attend(HostCudaOperators(), stored), Attend(ReferenceOperators(), stored));
+      }
     }
   }
   SetHostProcessors(1);

@@ -67,7 +67,9 @@ at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bo
   const bool both_fp8 = many && linear.fp8 && supports_fp8 && x.scalar_type() == at::kBFloat16 &&
                         x.size(1) % 16 == 0 && linear.w.size(0) % 16 == 0;
   const at::Tensor rows = both_fp8 ? RowsInFp8(x) : x.to(at::kDouble);
-  const at::Tensor w = many && !both_fp8 ? linear.w.to(x.scalar_type()) : linear.w;
+  const bool int8_tiles =
+      linear.name == "int8" && x.size(0) <= 128 && x.size(1) % 8 == 0 && x.element_size() == 2;
+  const at::Tensor w = many && !both_fp8 && !int8_tiles ? linear.w.to(x.scalar_type()) : linear.w;
   return at::matmul(rows, w.to(at::kDouble).t()).to(x.scalar_type());
 }
 

@@ -45,7 +45,8 @@ std::vector<LinearOperator> LinearOperators(const Operators& operators, const Li
 at::Tensor RowsInFp8(const at::Tensor& x);
 
 // x [m, k] times W [n, k], rounded once. From 33 rows on, as the CUDA operators do, W is rounded to
-// x's type first, or, where the chip multiplies fp8 and takes the sizes, x to e4m3.
+// x's type first (but int8 in tiles is not), or, where the chip multiplies fp8 and takes the sizes,
+// x to e4m3.
 at::Tensor ProductInDouble(const at::Tensor& x, const LinearOperator& linear, bool supports_fp8);
 
 }  // namespace idefics::test

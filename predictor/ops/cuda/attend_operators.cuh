@@ -20,11 +20,10 @@ template <typename T, typename Key>
 void LaunchAttend(AttendArguments<T, Key> a, int processors, const at::Tensor& q, Stream stream) {
   const bool tiles = a.ragged.tokens != a.ragged.rows && a.dim <= kMaxTileDim;
   a.only_short_rows = tiles;
-  a.splits = tiles ? 1 : ChooseSplits(a.ragged.tokens, a.heads, processors);
+  a.splits = ChooseSplits(a.places(), a.heads, processors);
   at::Tensor parts;
   if (a.splits > 1) {
-    parts =
-        at::empty({a.ragged.tokens, a.heads, a.dim + 2, a.splits}, q.options().dtype(at::kFloat));
+    parts = at::empty({a.places(), a.heads, a.dim + 2, a.splits}, q.options().dtype(at::kFloat));
     a.parts = parts.data_ptr<float>();
   }
   LaunchAttendToken(a, stream);

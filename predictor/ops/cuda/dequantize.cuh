@@ -30,14 +30,13 @@ __global__ void __launch_bounds__(kDequantizeThreads) DequantizeKernel(Dequantiz
   if (at >= a.columns || begin >= a.w.k) return;
   const int column = a.first + at;
   const WeightRange range = Packed::Range(a.w, column, begin);
-  const uint32_t* const words = ColumnWords(a.w, column);
 #pragma unroll
   for (int first = begin; first < begin + kDequantizeRun; first += kPack) {
     Pack<T> pack;
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       const int step = (first + i) / Packed::kValues;
-      const uint32_t word = step < a.w.steps ? words[static_cast<int64_t>(step) * kColumns] : 0;
+      const uint32_t word = step < a.w.steps ? Packed::WordAt(a.w, column, step) : 0;
       pack.at[i] =
           static_cast<T>(range.step * Packed::ValueAt(word, i % Packed::kValues) + range.minimum);
     }

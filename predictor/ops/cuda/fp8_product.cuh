@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x Wᵀ for many rows with both sides in e4m3, on chips that multiply it: x is quantized row by
-// row, W [n, k] is copied out of its tiles.
+// row, W [n, k] is as it is stored.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -8,7 +8,7 @@
 
 #include <algorithm>
 
-#include "predictor/ops/cuda/dequantize.cuh"
+#include "predictor/ops/cuda/lanes.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/cuda/packed_fp8.cuh"
 #include "predictor/ops/packed_weight.h"
@@ -25,8 +25,6 @@ using E4m3 = c10::Float8_e4m3fn;
 
 constexpr float kLargestE4m3 = 448.0f;
 constexpr int kQuantizeThreads = 256;
-constexpr int kUntileThreads = 256;
-constexpr int kUntileVectors = 2;  // for a thread: whole 32-byte sectors of a row of W
 
 template <typename T>
 struct QuantizeRowsArguments {
@@ -75,27 +73,6 @@ __global__ void __launch_bounds__(kQuantizeThreads) QuantizeRowsKernel(QuantizeR
   }
 }
 
-// A thread copies kUntileVectors · 16 neighbouring k of one column. REQUIRES: k is a multiple of
-// 16, T has one byte.
-template <typename T>
-__global__ void __launch_bounds__(kUntileThreads) UntileKernel(DequantizeArguments<T> a) {
-  constexpr int kColumns = static_cast<int>(kTileColumns);
-  const int at = static_cast<int>(blockIdx.x) * kColumns + static_cast<int>(threadIdx.x) % kColumns;
-  const int run = static_cast<int>(blockIdx.y) * (kUntileThreads / kColumns) +
-                  static_cast<int>(threadIdx.x) / kColumns;
-  if (at >= a.columns) return;
-  const uint32_t* const words = ColumnWords(a.w, a.first + at);
-  auto* const out = reinterpret_cast<Vec16B*>(a.out + static_cast<int64_t>(at) * a.w.k);
-#pragma unroll
-  for (int vector = run * kUntileVectors; vector < (run + 1) * kUntileVectors; ++vector) {
-    if (vector * 4 >= a.w.steps) return;
-    Vec16B four;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) four.at[i] = words[static_cast<int64_t>(vector * 4 + i) * kColumns];
-    out[vector] = four;
-  }
-}
-
 // x [m, k] → e4m3 [m, k]; scale: f32 [m].
 template <typename T>
 at::Tensor QuantizeRows(const at::Tensor& x, const at::Tensor& scale, Stream stream) {
@@ -109,14 +86,6 @@ at::Tensor QuantizeRows(const at::Tensor& x, const at::Tensor& scale, Stream str
   Launch(QuantizeRowsKernel<T>, dim3{static_cast<unsigned>(x.size(0))}, kQuantizeThreads, stream,
          arguments);
   return q;
-}
-
-// REQUIRES: a.out and its rows are aligned to 16 bytes.
-inline void LaunchUntile(const DequantizeArguments<E4m3>& a, Stream stream) {
-  constexpr int kBlockSteps = kUntileThreads / static_cast<int>(kTileColumns) * kUntileVectors * 4;
-  const dim3 grid{static_cast<unsigned>((a.columns + kTileColumns - 1) / kTileColumns),
-                  static_cast<unsigned>((a.w.steps + kBlockSteps - 1) / kBlockSteps)};
-  Launch(UntileKernel<E4m3>, grid, kUntileThreads, stream, a);
 }
 
 // x [m, k] times w [n, k] → bf16 [m, n], contiguous. x_scale: f32 [m], w_scale: f32 [n].
@@ -140,32 +109,13 @@ inline bool TakesScaledProduct(const at::Tensor& x, int64_t n, const OnDevice& d
          n % 16 == 0;
 }
 
-// x [m, k] bf16 → [m, n]. W is copied in parts of at most `part` columns, a multiple of 64.
-// REQUIRES: TakesScaledProduct.
-inline at::Tensor Fp8ScaledLinear(const at::Tensor& x, const at::Tensor& weight,
-                                  const PackedWords& w, int64_t n, int64_t part,
+// x [m, k] bf16 → [m, n]. REQUIRES: TakesScaledProduct.
+inline at::Tensor Fp8ScaledLinear(const at::Tensor& x, const at::Tensor& weight, int64_t n,
                                   const OnDevice& device) {
   const at::Tensor x_scale = at::empty({x.size(0)}, x.options().dtype(at::kFloat));
   const at::Tensor q = QuantizeRows<c10::BFloat16>(x, x_scale, device.stream());
-  const at::Tensor scales = Fp8Scales(weight).reshape({-1});
-  const at::Tensor rows = at::empty({std::min(n, part), x.size(1)}, q.options());
-  at::Tensor out;
-  for (int64_t first = 0; first < n; first += part) {
-    const int64_t columns = std::min(part, n - first);
-    LaunchUntile({.w = w,
-                  .out = rows.data_ptr<E4m3>(),
-                  .first = static_cast<int>(first),
-                  .columns = static_cast<int>(columns),
-                  .packed = false},
-                 device.stream());
-    const at::Tensor y =
-        ScaledProduct(q, rows.narrow(0, 0, columns), x_scale, scales.narrow(0, first, columns));
-    if (columns == n) return y;
-    if (first == 0) out = at::empty({x.size(0), n}, x.options());
-    // _scaled_mm writes only whole rows on some chips.
-    out.narrow(1, first, columns).copy_(y);
-  }
-  return out;
+  return ScaledProduct(q, Fp8Rows(weight, n, x.size(1)), x_scale,
+                       Fp8Scales(weight).narrow(0, 0, n));
 }
 
 }  // namespace idefics::IDEFICS_TARGET

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The packed linears on tensors (layouts: ../packed_weight.h). Up to kMaxSkinnyRows rows in 16 bit
-// go to a kernel that reads the packed words. More rows go to cuBLAS, which gets a part of W at a
-// time, unpacked; fp8 stays fp8 where the chip multiplies it.
+// The packed linears on tensors (layouts: ../packed_weight.h). Rows in 16 bit go to kernels that
+// read the packed words: up to kMaxSkinnyRows to one that waits for memory, of int8 and int4 up to
+// kMaxTiledRows to one of tiles. More rows go to cuBLAS, which gets a part of W at a time,
+// unpacked; fp8 stays fp8 where the chip multiplies it.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -14,40 +15,22 @@
 #include "predictor/ops/cuda/dequantize.cuh"
 #include "predictor/ops/cuda/fp8_product.cuh"
 #include "predictor/ops/cuda/linear_skinny.cuh"
+#include "predictor/ops/cuda/linear_tiled.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/cuda/packed_16bit.cuh"
 #include "predictor/ops/cuda/packed_fp8.cuh"
 #include "predictor/ops/cuda/packed_int4.cuh"
 #include "predictor/ops/cuda/packed_int8.cuh"
+#include "predictor/ops/cuda/stored_weight.cuh"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/packed_weight.h"
 #include "predictor/ops/reference/reference.h"
 
 namespace idefics::IDEFICS_TARGET {
 
-constexpr int64_t kDequantizedBytes = int64_t{64} << 20;  // of W that is unpacked at a time
-
-// The stored tensors of a linear; scale is undefined where the form has none.
-struct StoredWeight {
-  at::Tensor weight;
-  at::Tensor scale;
-
-  template <typename Packed>
-  PackedWords As(int64_t k) const {
-    return {.at = static_cast<const uint32_t*>(weight.const_data_ptr()),
-            .scale = scale.defined() ? scale.const_data_ptr() : nullptr,
-            .k = static_cast<int>(k),
-            .steps = static_cast<int>(CeilDiv(k, Packed::kValues)),
-            .rows = static_cast<int>(weight.size(1))};
-  }
-};
-
-inline void CheckReadable(const at::Tensor& stored, const at::Tensor& x) {
-  TORCH_CHECK(stored.device() == x.device() &&
-                  reinterpret_cast<uintptr_t>(stored.const_data_ptr()) % sizeof(Vec16B) == 0,
-              "a linear of rows on ", x.device(), " takes a weight there, aligned to ",
-              sizeof(Vec16B), " bytes, not one on ", stored.device());
-}
+// Of W that is unpacked at a time: it stays in the second cache, of 40 MB and more, until it is
+// read, and 512 rows of it still make a tile of 128 · 128 for each processor.
+constexpr int64_t kDequantizedBytes = int64_t{32} << 20;
 
 // How many columns of this many bytes are unpacked at a time, in whole tiles.
 inline int64_t ColumnsAtOnce(int64_t column_bytes) {
@@ -77,20 +60,41 @@ at::Tensor LinearByCublas(const at::Tensor& x, const StoredWeight& stored, int64
   return out;
 }
 
+// x [m, k] → [m, n] by linear_tiled.cuh.
+template <typename Packed, typename T>
+at::Tensor LinearByTiles(const SkinnyArguments<T>& arguments, const at::Tensor& out,
+                         const OnDevice& device) {
+  TiledArguments<T> tiled{arguments, 1, nullptr};
+  tiled.splits = ChooseKSplits(arguments.n, arguments.w.k, device.processors());
+  at::Tensor parts;
+  if (tiled.splits > 1) {
+    parts = at::empty({tiled.splits, out.size(0), out.size(1)}, out.options().dtype(at::kFloat));
+    tiled.parts = parts.data_ptr<float>();
+  }
+  LaunchTiled<Packed, T>(tiled, device.stream());
+  device.CheckLaunch();
+  return out;
+}
+
 // x [m, k] → [m, n]; x is contiguous.
 template <typename Packed, typename T>
 at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n) {
   const OnDevice device(x);
   if constexpr (sizeof(T) == 2) {
-    if (x.size(0) <= kMaxSkinnyRows) {
+    const bool tiled = Packed::kTiled && x.size(0) > kMaxSkinnyRows && x.size(0) <= kMaxTiledRows &&
+                       CanPack(x.const_data_ptr<T>(), x.size(1));
+    if (tiled || x.size(0) <= kMaxSkinnyRows) {
       at::Tensor out = at::empty({x.size(0), n}, x.options());
-      LaunchSkinny<Packed, T>({.x = x.const_data_ptr<T>(),
-                               .w = stored.As<Packed>(x.size(1)),
-                               .out = out.data_ptr<T>(),
-                               .rows = static_cast<int>(x.size(0)),
-                               .n = static_cast<int>(n),
-                               .packed = false},
-                              device.stream());
+      const SkinnyArguments<T> arguments{.x = x.const_data_ptr<T>(),
+                                         .w = stored.As<Packed>(x.size(1)),
+                                         .out = out.data_ptr<T>(),
+                                         .rows = static_cast<int>(x.size(0)),
+                                         .n = static_cast<int>(n),
+                                         .packed = false};
+      if constexpr (Packed::kTiled) {
+        if (tiled) return LinearByTiles<Packed, T>(arguments, out, device);
+      }
+      LaunchSkinny<Packed, T>(arguments, device.stream());
       device.CheckLaunch();
       return out;
     }
@@ -122,10 +126,9 @@ inline at::Tensor LinearFp8(const at::Tensor& x, const at::Tensor& weight, int64
     CheckReadable(weight, rows);
     const OnDevice device(rows);
     if (rows.size(0) <= kMaxSkinnyRows || !TakesScaledProduct(rows, n, device)) {
-      return LinearRows<PackedFp8<T>, T>(rows, {weight, {}}, n);
+      return LinearRows<PackedFp8<T>, T>(rows, {weight, Fp8Scales(weight)}, n);
     }
-    at::Tensor out = Fp8ScaledLinear(rows, weight, StoredWeight{weight, {}}.As<PackedFp8<T>>(k), n,
-                                     ColumnsAtOnce(k), device);
+    at::Tensor out = Fp8ScaledLinear(rows, weight, n, device);
     device.CheckLaunch();
     return out;
   });

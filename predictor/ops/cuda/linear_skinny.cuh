@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x Wᵀ for up to kMaxSkinnyRows rows, limited by the time that reading W takes. A block
-// computes 32 columns. Its warps divide k among them, each has two chunks of words on their way to
-// shared memory, and the warps' sums are added in a fixed order: a row's bits depend neither on
-// timing nor on the other rows.
+// computes 32 columns. Its warps divide k among them, each has two or three chunks of words on
+// their way to shared memory, and the warps' sums are added in a fixed order: a row's bits depend
+// neither on timing nor on the other rows.
 #pragma once
 
 #include "predictor/ops/cuda/packed_words.cuh"
@@ -11,13 +11,16 @@ namespace idefics::IDEFICS_TARGET {
 
 constexpr int kLinearWarps = 8;
 constexpr int kLinearThreads = kLinearWarps * 32;
-constexpr int kStages = 2;
+// Chunks on their way: as many as the 48 KB that a block has without asking hold.
+constexpr int StagesOf(int vectors) {
+  return 48 * 1024 / (kLinearWarps * vectors * 32 * static_cast<int>(sizeof(Vec16B)));
+}
 constexpr int kMaxSkinnyRows = 2 * kTileRows;
 
 // Shared memory for the copies. A lane reads only what it has copied itself.
 template <int kVectors>
 struct CopyMemory {
-  Vec16B at[kLinearWarps][kStages][kVectors][32];
+  Vec16B at[kLinearWarps][StagesOf(kVectors)][kVectors][32];
 };
 
 // Starts the copies of a chunk, if there is such a chunk.
@@ -59,7 +62,7 @@ __device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const
     for (int w = 0; w < kLinearWarps; ++w) sum += parts[w][place][lane];
     const int row = row_tile * kTileRows + lane / 4 + place % 4 / 2 * 8;
     const int column = static_cast<int>(blockIdx.x) * kHalfTileColumns +
-                       (lane % 4 * 2 + place % 2) * 4 + place / 4;
+                       Packed::ColumnOf(place / 4, lane % 4 * 2 + place % 2);
     if (row < a.rows && column < a.n) {
       a.out[static_cast<int64_t>(row) * a.n + column] =
           static_cast<T>(Packed::Finish(a.w, sum, column));
@@ -70,6 +73,7 @@ __device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const
 template <typename Packed, typename T, int kRowTiles>
 __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
     SkinnyKernel(SkinnyArguments<T> a) {
+  constexpr int kStages = StagesOf(Packed::kVectors);
   __shared__ CopyMemory<Packed::kVectors> memory;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   HalfTileSums sums[kRowTiles] = {};

@@ -7,7 +7,8 @@
 namespace idefics::IDEFICS_TARGET {
 
 template <typename T>
-struct Packed16Bit {
+struct Packed16Bit : TiledWords {
+  static constexpr bool kTiled = false;  // cuBLAS takes W as it is
   static constexpr int kValues = 2;
   static constexpr int kVectors = 4;
   static constexpr int kXPack = 4;

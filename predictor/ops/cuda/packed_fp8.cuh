@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Words of four e4m3 of neighbouring k. After the last step of a tile comes each column's scale,
-// f32.
+// Rows of e4m3, a multiple of 16 bytes apart; one scale for each column (f32). Lane (g, j) of a
+// warp takes columns g, g + 8, g + 16 and g + 24 of its 32, one for each product, and 16 values of
+// k of each; which of them meet in a product is free, as long as x has them in the same order.
 #pragma once
 
 #include <c10/util/Float8_e4m3fn.h>
 
-#include "predictor/ops/cuda/packed_bytes.cuh"
+#include "predictor/ops/cuda/packed_words.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -37,20 +38,59 @@ __device__ __forceinline__ OperandB Fp8Pairs(uint32_t word) {
 }
 
 template <typename T>
-struct PackedFp8 : PackedBytes<PackedFp8<T>, T> {
-  __device__ __forceinline__ static OperandB Pairs(uint32_t word) { return Fp8Pairs<T>(word); }
-  __device__ __forceinline__ static OperandA OrderX(const RowPacks<T, 4>& x) {
-    return x.Neighbours(0);
+struct PackedFp8 {
+  static constexpr bool kTiled = false;  // fp8_product.cuh
+  static constexpr int kValues = 4;
+  static constexpr int kVectors = 4;
+  static constexpr int kXPack = 4;
+
+  // From one row to the next, in words: a tile's rows of words are those of k and of the scale.
+  __device__ __forceinline__ static int RowWords(const PackedWords& w) { return w.rows - 1; }
+
+  __device__ __forceinline__ static const void* Source(const PackedWords& w, int half_tile,
+                                                       int chunk, int vector) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int step = chunk * kChunkSteps + lane % 4 * 4;
+    if (step >= w.steps) return nullptr;
+    const int64_t column = half_tile * kHalfTileColumns + vector * 8 + lane / 4;
+    return w.at + column * RowWords(w) + step;
   }
 
+  template <int kRowTiles>
+  __device__ __forceinline__ static void Multiply(const SkinnyArguments<T>& a, int chunk,
+                                                  const Vec16B (&vectors)[kVectors],
+                                                  HalfTileSums (&sums)[kRowTiles]) {
+#pragma unroll
+    for (int word = 0; word < 4; ++word) {
+      const int step = chunk * kChunkSteps + static_cast<int>(threadIdx.x) % 4 * 4 + word;
+      OperandA x[kRowTiles];
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        x[tile] = RowPacks<T, 4>(a, tile, step * 4).Neighbours(0);
+      }
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const OperandB w = Fp8Pairs<T>(vectors[r].at[word]);
+#pragma unroll
+        for (int tile = 0; tile < kRowTiles; ++tile) MultiplyAdd<T>(sums[tile].at[r], x[tile], w);
+      }
+    }
+  }
+
+  __device__ __forceinline__ static float Finish(const PackedWords& w, float sum, int column) {
+    return sum * Range(w, column, 0).step;
+  }
+
+  __device__ __forceinline__ static int ColumnOf(int r, int at) { return r * 8 + at; }
+  __device__ __forceinline__ static uint32_t WordAt(const PackedWords& w, int column, int step) {
+    return w.at[static_cast<int64_t>(column) * RowWords(w) + step];
+  }
   __device__ __forceinline__ static float ValueAt(uint32_t word, int at) {
     return static_cast<float>(c10::Float8_e4m3fn(static_cast<uint8_t>(word >> (at * 8)),
                                                  c10::Float8_e4m3fn::from_bits()));
   }
   __device__ __forceinline__ static WeightRange Range(const PackedWords& w, int column, int /*k*/) {
-    float scale;
-    memcpy(&scale, ColumnWords(w, column) + w.steps * kTileColumns, sizeof(scale));
-    return {scale, 0.0f};
+    return {static_cast<const float*>(w.scale)[column], 0.0f};
   }
 };
 

@@ -29,7 +29,7 @@ __device__ __forceinline__ float Bf16At(const Vec16B& vector, int at) {
 }
 
 template <typename T>
-struct PackedInt4 {
+struct PackedInt4 : TiledWords {
   static constexpr int kValues = 8;
   static constexpr int kVectors = 6;  // the last two hold steps and minima
   static constexpr int kXPack = 8;
@@ -97,6 +97,45 @@ struct PackedInt4 {
   __device__ __forceinline__ static float Finish(const PackedWords& /*w*/, float sum,
                                                  int /*column*/) {
     return sum;
+  }
+
+  static constexpr bool kTiled = sizeof(T) == 2;  // linear_tiled.cuh takes it
+
+  // Of the lane's four columns and the group of k: step and minimum, both halves alike.
+  struct StageRange {
+    uint32_t step[4];
+    uint32_t minimum[4];
+
+    __device__ __forceinline__ StageRange(const PackedWords& w, int half_tile, int k) {
+      const int64_t row =
+          (static_cast<int64_t>(half_tile / 2) * Groups(w) + k / static_cast<int>(kGroup)) * 2;
+      const auto* const from = static_cast<const c10::BFloat16*>(w.scale) + row * kTileColumns +
+                               half_tile % 2 * kHalfTileColumns + threadIdx.x % 32 / 4 * 4;
+      const auto steps = *reinterpret_cast<const Pack<c10::BFloat16, 4>*>(from);
+      const auto minima = *reinterpret_cast<const Pack<c10::BFloat16, 4>*>(from + kTileColumns);
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        step[r] = Twice(static_cast<T>(static_cast<float>(steps.at[r])));
+        minimum[r] = Twice(static_cast<T>(static_cast<float>(minima.at[r])));
+      }
+    }
+
+    __device__ __forceinline__ static uint32_t Twice(T value) {
+      uint16_t bits;
+      memcpy(&bits, &value, sizeof(bits));
+      return bits * 0x10001u;
+    }
+  };
+
+  // W itself, rounded once: values 0 … 3 or 4 … 7 of a word.
+  __device__ __forceinline__ static OperandB StagePairs(uint32_t word, int part,
+                                                        const StageRange& range, int r) {
+    OperandB w = LowNibbles<T>(word >> (part * 4));
+#pragma unroll
+    for (uint32_t& pair : w.pairs) {
+      pair = MultiplyAddPair<T>(pair, range.step[r], range.minimum[r]);
+    }
+    return w;
   }
 
   __device__ __forceinline__ static float ValueAt(uint32_t word, int at) {

@@ -2,7 +2,7 @@
 // Words of four int8 of neighbouring k, each plus 128; one scale per column (f32 [tiles, 64]).
 #pragma once
 
-#include "predictor/ops/cuda/packed_bytes.cuh"
+#include "predictor/ops/cuda/packed_words.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -26,10 +26,51 @@ __device__ __forceinline__ OperandB SignedBytes(uint32_t word) {
 }
 
 template <typename T>
-struct PackedInt8 : PackedBytes<PackedInt8<T>, T> {
-  __device__ __forceinline__ static OperandB Pairs(uint32_t word) { return SignedBytes<T>(word); }
-  __device__ __forceinline__ static OperandA OrderX(const RowPacks<T, 4>& x) {
-    return x.Alternate(0);
+struct PackedInt8 : TiledWords {
+  static constexpr bool kTiled = sizeof(T) == 2;  // linear_tiled.cuh takes it
+
+  // A column's scale is applied to its sum.
+  struct StageRange {
+    __device__ __forceinline__ StageRange(const PackedWords& /*w*/, int /*half_tile*/, int /*k*/) {}
+  };
+  __device__ __forceinline__ static OperandB StagePairs(uint32_t word, int /*part*/,
+                                                        const StageRange& /*range*/, int /*r*/) {
+    return SignedBytes<T>(word);
+  }
+
+  static constexpr int kValues = 4;
+  static constexpr int kVectors = 4;
+  static constexpr int kXPack = 4;
+
+  __device__ __forceinline__ static const void* Source(const PackedWords& w, int half_tile,
+                                                       int chunk, int vector) {
+    return WordsAt(w, half_tile,
+                   chunk * kChunkSteps + vector * 4 + static_cast<int>(threadIdx.x) % 4);
+  }
+
+  template <int kRowTiles>
+  __device__ __forceinline__ static void Multiply(const SkinnyArguments<T>& a, int chunk,
+                                                  const Vec16B (&vectors)[kVectors],
+                                                  HalfTileSums (&sums)[kRowTiles]) {
+#pragma unroll
+    for (int vector = 0; vector < kVectors; ++vector) {
+      const int step = chunk * kChunkSteps + vector * 4 + static_cast<int>(threadIdx.x) % 4;
+      OperandA x[kRowTiles];
+#pragma unroll
+      for (int tile = 0; tile < kRowTiles; ++tile) {
+        x[tile] = RowPacks<T, 4>(a, tile, step * 4).Alternate(0);
+      }
+#pragma unroll
+      for (int r = 0; r < 4; ++r) {
+        const OperandB w = SignedBytes<T>(vectors[vector].at[r]);
+#pragma unroll
+        for (int tile = 0; tile < kRowTiles; ++tile) MultiplyAdd<T>(sums[tile].at[r], x[tile], w);
+      }
+    }
+  }
+
+  __device__ __forceinline__ static float Finish(const PackedWords& w, float sum, int column) {
+    return sum * Range(w, column, 0).step;
   }
 
   __device__ __forceinline__ static float ValueAt(uint32_t word, int at) {

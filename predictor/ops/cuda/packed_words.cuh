@@ -49,11 +49,15 @@ __device__ __forceinline__ const void* WordsAt(const PackedWords& w, int half_ti
   return w.at + row * kTileColumns + half_tile % 2 * kHalfTileColumns + threadIdx.x % 32 / 4 * 4;
 }
 
-// The first word of a column; its next word is kTileColumns further.
-__device__ __forceinline__ const uint32_t* ColumnWords(const PackedWords& w, int column) {
-  constexpr int kColumns = static_cast<int>(kTileColumns);
-  return w.at + static_cast<int64_t>(column / kColumns) * w.rows * kColumns + column % kColumns;
-}
+// Where tiles hold a column's words, and which column of the lane's 32 is column `at` of product r.
+struct TiledWords {
+  __device__ __forceinline__ static uint32_t WordAt(const PackedWords& w, int column, int step) {
+    constexpr int kColumns = static_cast<int>(kTileColumns);
+    const int64_t row = static_cast<int64_t>(column / kColumns) * w.rows + step;
+    return w.at[row * kColumns + column % kColumns];
+  }
+  __device__ __forceinline__ static int ColumnOf(int r, int at) { return at * 4 + r; }
+};
 
 // W = step · (number of the word) + minimum.
 struct WeightRange {
@@ -74,6 +78,11 @@ struct RowPacks {
                                   row < a.rows ? a.w.k : 0, a.packed);
     }
   }
+
+  // Of rows that have been copied: where each begins, aligned to a pack.
+  __device__ __forceinline__ RowPacks(const T* row, const T* eighth_after)
+      : at{*reinterpret_cast<const Pack<T, kCount>*>(row),
+           *reinterpret_cast<const Pack<T, kCount>*>(eighth_after)} {}
 
   __device__ __forceinline__ uint32_t Pair(int half, int pair) const {
     uint32_t word;

@@ -7,6 +7,7 @@
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -71,6 +72,15 @@ __device__ __forceinline__ uint32_t MultiplyPair(uint32_t a, uint32_t b) {
   const HalfPair<T> product =
       __hmul2(*reinterpret_cast<const HalfPair<T>*>(&a), *reinterpret_cast<const HalfPair<T>*>(&b));
   return *reinterpret_cast<const uint32_t*>(&product);
+}
+
+// Both halves of a · b + c, rounded once.
+template <typename T>
+__device__ __forceinline__ uint32_t MultiplyAddPair(uint32_t a, uint32_t b, uint32_t c) {
+  const HalfPair<T> sum =
+      __hfma2(*reinterpret_cast<const HalfPair<T>*>(&a), *reinterpret_cast<const HalfPair<T>*>(&b),
+              *reinterpret_cast<const HalfPair<T>*>(&c));
+  return *reinterpret_cast<const uint32_t*>(&sum);
 }
 
 // (low of a, low of b) and (high of a, high of b).
@@ -158,6 +168,21 @@ uint32_t SubtractPair(uint32_t a, uint32_t b) {
 template <typename T>
 uint32_t MultiplyPair(uint32_t a, uint32_t b) {
   return EachHalf<T>(a, b, std::multiplies<float>());
+}
+template <typename T>
+uint32_t MultiplyAddPair(uint32_t a, uint32_t b, uint32_t c) {
+  const auto left = Halves<T>(a);
+  const auto right = Halves<T>(b);
+  const auto added = Halves<T>(c);
+  Pack<T, 2> both;
+  for (int i = 0; i < 2; ++i) {
+    both.at[i] =
+        static_cast<T>(std::fma(static_cast<float>(left.at[i]), static_cast<float>(right.at[i]),
+                                static_cast<float>(added.at[i])));
+  }
+  uint32_t word;
+  std::memcpy(&word, &both, sizeof(word));
+  return word;
 }
 
 inline uint32_t LowHalves(uint32_t a, uint32_t b) { return (a & 0xffff) | b << 16; }
