@@ -2,15 +2,13 @@
 #include "common/flags.h"
 
 #include <array>
-#include <cerrno>
-#include <charconv>
-#include <cmath>
 #include <cstdlib>
 #include <sstream>
 #include <utility>
 
 #include "common/check.h"
 #include "common/defaults.h"
+#include "common/flag_value.h"
 
 namespace idefics {
 namespace {
@@ -40,7 +38,7 @@ constexpr const char* kDecimal = kDecimalOf<kNumber>.text.data();
 constexpr Flag kFlags[] = {
     {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
      "Bundle folder made by scripts/export.sh."},
-    {"device", "IDEFICS_DEVICE", FlagType::kString, "auto", 0, 0, "", kBoth,
+    {"device", "IDEFICS_DEVICE", FlagType::kDevices, "auto", 0, 0, "", kBoth,
      "Where the model runs: cpu, cuda, cuda:1; auto takes a GPU where there is one. With "
      "--tensor-parallel also one for each rank: cuda:0,cuda:2."},
     {"tensor-parallel", "IDEFICS_TENSOR_PARALLEL", FlagType::kInteger, "1", 1, 64, "", kBoth,
@@ -194,19 +192,6 @@ constexpr FlagAlias kAliases[] = {
 // A variable with this prefix is this program's own, not one of Cog's.
 bool IsOwnVariable(const std::string& variable) { return variable.rfind("IDEFICS_", 0) == 0; }
 
-std::vector<std::string> SplitAt(const char* text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
-  return parts;
-}
-
-// The shortest digits that give the number again: 0.1, 100000.
-std::string FormatNumber(double value) {
-  char text[400];
-  return {text, std::to_chars(text, text + sizeof(text), value, std::chars_format::fixed).ptr};
-}
-
 // The flag's own variables, then those of its earlier names.
 std::vector<std::string> VariablesOf(const Flag& flag) {
   std::vector<std::string> variables = SplitAt(flag.environment, ' ');
@@ -224,50 +209,6 @@ std::string CommandsOf(const Flag& flag) {
     if ((flag.commands & bit) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
   }
   return names;
-}
-
-// "" is a bare --flag.
-Result<std::string> ParseBool(const std::string& value) {
-  for (const char* yes : {"true", "1", "yes", "on", ""}) {
-    if (value == yes) return std::string("true");
-  }
-  for (const char* no : {"false", "0", "no", "off"}) {
-    if (value == no) return std::string("false");
-  }
-  return Status::InvalidInput("use true or false");
-}
-
-Status CheckNumber(const Flag& flag, const std::string& value) {
-  char* end = nullptr;
-  errno = 0;
-  const double number = std::strtod(value.c_str(), &end);
-  const bool whole = flag.type != FlagType::kInteger || number == std::floor(number);
-  if (value.empty() || *end != '\0' || errno != 0 || !std::isfinite(number) || !whole ||
-      number < flag.minimum || number > flag.maximum) {
-    return Status::InvalidInput(
-        std::string("use ") + (flag.type == FlagType::kInteger ? "a whole number" : "a number") +
-        " from " + FormatNumber(flag.minimum) + " to " + FormatNumber(flag.maximum));
-  }
-  return Status::Ok();
-}
-
-Result<std::string> ParseValue(const Flag& flag, const std::string& value) {
-  switch (flag.type) {
-    case FlagType::kString:
-      return value;
-    case FlagType::kBool:
-      return ParseBool(value);
-    case FlagType::kInteger:
-    case FlagType::kNumber:
-      RETURN_IF_ERROR(CheckNumber(flag, value));
-      return value;
-    case FlagType::kChoice:
-      for (const std::string& choice : SplitAt(flag.choices, '|')) {
-        if (choice == value) return value;
-      }
-      return Status::InvalidInput(std::string("use one of ") + flag.choices);
-  }
-  return Status::Internal("unknown flag type");
 }
 
 const Flag& RequireFlag(std::string_view name) {
@@ -305,7 +246,7 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
     for (const std::string& variable : VariablesOf(flag)) {
       const char* value = environment(variable.c_str());
       if (value == nullptr || *value == '\0') continue;
-      const auto normal = ParseValue(flag, value);
+      const auto normal = ParseFlagValue(flag, value);
       if (normal.ok()) {
         values.values_[flag.name] = *normal;
         break;
@@ -326,7 +267,7 @@ Result<FlagValues> FlagValues::FromEnvironment(Environment environment,
 
 Status FlagValues::Set(std::string_view name, const std::string& value) {
   const Flag& flag = RequireFlag(name);
-  auto normal = ParseValue(flag, value);
+  auto normal = ParseFlagValue(flag, value);
   if (!normal.ok()) {
     return Status::InvalidInput("--" + std::string(name) + " is '" + value +
                                 "': " + normal.status().message());
@@ -337,7 +278,8 @@ Status FlagValues::Set(std::string_view name, const std::string& value) {
 
 const std::string& FlagValues::Text(std::string_view name) const {
   const FlagType type = RequireFlag(name).type;
-  IDEFICS_CHECK(type == FlagType::kString || type == FlagType::kChoice);
+  IDEFICS_CHECK(type == FlagType::kString || type == FlagType::kChoice ||
+                type == FlagType::kDevices);
   return values_.find(RequireFlag(name).name)->second;
 }
 
@@ -381,6 +323,8 @@ std::string FlagsMarkdown() {
       }
     } else if (flag.type == FlagType::kBool) {
       out << "true, false";
+    } else if (flag.type == FlagType::kDevices) {
+      out << "auto, cpu, cuda, cuda:N, several with commas between";
     } else if (flag.type == FlagType::kString) {
       out << "text";
     } else {

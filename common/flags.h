@@ -15,7 +15,7 @@
 
 namespace idefics {
 
-enum class FlagType { kString, kInteger, kNumber, kBool, kChoice };
+enum class FlagType { kString, kInteger, kNumber, kBool, kChoice, kDevices };
 
 // Which subcommands take a flag; values are bits.
 enum FlagCommand : unsigned {
@@ -61,7 +61,7 @@ class FlagValues {
   Status Set(std::string_view name, const std::string& value);
 
   // REQUIRES (all): the flag, by name or alias, is in the table and of that type.
-  const std::string& Text(std::string_view name) const;  // kString, kChoice
+  const std::string& Text(std::string_view name) const;  // kString, kChoice, kDevices
   int64_t Integer(std::string_view name) const;
   double Number(std::string_view name) const;
   bool Bool(std::string_view name) const;

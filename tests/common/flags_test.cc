@@ -107,7 +107,17 @@ TEST_CASE("what is no number, no whole one, no choice and no yes or no is refuse
   CHECK(values->Set("drain-timeout", "1.5").ok());
   CHECK(values->Number("drain-timeout") == 1.5);
   const Status device = values->Set("device", "tpu");
-  CHECK(device.message() == "--device is 'tpu': use one of auto|cpu|cuda");
+  CHECK(device.message() ==
+        "--device is 'tpu': use auto, cpu, cuda or cuda:N, or several with commas between");
+  for (const char* bad :
+       {"", ",", "cpu,", "cuda:", "cuda:x", "cuda:-1", "cuda:1234", "auto,cpu", "CPU"}) {
+    INFO(bad);
+    CHECK(!values->Set("device", bad).ok());
+  }
+  for (const char* good : {"auto", "cpu", "cuda", "cuda:12", "cuda:0,cuda:2", "cpu,cpu"}) {
+    INFO(good);
+    CHECK(values->Set("device", good).ok());
+  }
   const Status graph = values->Set("graph", "perhaps");
   CHECK(graph.message() == "--graph is 'perhaps': use true or false");
   CHECK(values->Set("port", "70000").message() ==
