@@ -17,6 +17,7 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
 WORKDIR /work
 # First what changes seldom: these layers hold the compiler and libtorch.
 COPY scripts/setup.sh scripts/environment.sh scripts/requirements*.txt scripts/
+COPY scripts/arm64 scripts/arm64
 RUN if [ "$VARIANT" = cuda ]; then scripts/setup.sh --cuda; else scripts/setup.sh; fi
 COPY docker/collect_runtime.sh docker/
 RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-# libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash): tensors, oneDNN, TorchScript.
+# libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash, scripts/arm64 that for ARM): tensors, oneDNN, TorchScript.
 # Only in predictor/ops, predictor/model, weights/module_loader and script_check. Imported by hand: find_package(Torch)
 # drags nvcc into CPU builds and fails with CMake 3.25 when a CUDA toolkit is installed.
 if(IDEFICS_TORCH)
   if(NOT IDEFICS_TORCH_DIR)
-    file(SHA256 ${PROJECT_SOURCE_DIR}/scripts/requirements.txt requirements_hash)
+    set(pins ${PROJECT_SOURCE_DIR}/scripts)  # as scripts/environment.sh has them
+    if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+      string(APPEND pins /arm64)
+    endif()
+    file(SHA256 ${pins}/requirements.txt requirements_hash)
     string(SUBSTRING ${requirements_hash} 0 12 requirements_key)
     file(GLOB IDEFICS_TORCH_DIR
       ${IDEFICS_CACHE}/python-${requirements_key}/lib/python3*/site-packages/torch)

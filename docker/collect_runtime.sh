@@ -10,6 +10,9 @@ mkdir -p "$folder/torch/lib" "$folder/nvidia/cu13/lib"
 
 cd "$packages"
 cp -P torch/lib/libc10.so torch/lib/libtorch_cpu.so torch/lib/libgomp*.so* "$folder/torch/lib/"
+if [ "$(uname -m)" = aarch64 ]; then  # there its products are those of other libraries
+  cp -P torch/lib/lib{arm_compute,nvpl,gfortran}*.so* "$folder/torch/lib/"
+fi
 cp torch-*.dist-info/licenses/LICENSE "$folder/LICENSE" 2>/dev/null ||
   cp torch-*.dist-info/LICENSE "$folder/LICENSE"
 case $variant in

@@ -16,7 +16,8 @@ for tool in cmake "$compiler" ${runs[0]:+qemu-aarch64}; do
   command -v "$tool" >/dev/null || { echo "arm64_test.sh: $tool is missing on this machine" >&2; exit 1; }
 done
 cmake -S "$root/tests/arm64" -B "$build" -DCMAKE_BUILD_TYPE=Release -DCMAKE_SYSTEM_NAME=Linux \
-  -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_C_COMPILER="${compiler/g++/gcc}" >&2
+  -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_C_COMPILER="${compiler/g++/gcc}" \
+  ${IDEFICS_TORCH_DIR:+-DIDEFICS_TORCH_DIR="$IDEFICS_TORCH_DIR"} >&2
 cmake --build "$build" --parallel "$(nproc)" >&2
 for cpu in "${runs[@]}"; do
   [ -z "$cpu" ] || echo "emulated CPU: $cpu"

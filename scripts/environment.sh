@@ -10,13 +10,16 @@ export COG_IDEFICS_CACHE=$CACHE
 # The first 12 hex digits of the sha256 of some files; cmake/deps.cmake computes the same key.
 key_of() { cat "$@" | sha256sum | cut -c1-12; }
 
-PYTHON_ENV=$CACHE/python-$(key_of "$ROOT/scripts/requirements.txt")
-ORACLE_ENV=$CACHE/oracle-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-oracle.txt")
-LINT_ENV=$CACHE/lint-$(key_of "$ROOT/scripts/requirements-lint.txt")
-HUB_ENV=$CACHE/hub-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-hub.txt")
-CLUSTER_ENV=$CACHE/cluster-$(key_of "$ROOT/scripts/requirements-cluster.txt")
+# Wheels are pinned for each kind of machine (scripts/pin_requirements.py).
+PINS=$ROOT/scripts
+[ "$(uname -m)" != aarch64 ] || PINS=$PINS/arm64
+PYTHON_ENV=$CACHE/python-$(key_of "$PINS/requirements.txt")
+ORACLE_ENV=$CACHE/oracle-$(key_of "$PINS/requirements.txt" "$PINS/requirements-oracle.txt")
+LINT_ENV=$CACHE/lint-$(key_of "$PINS/requirements-lint.txt")
+HUB_ENV=$CACHE/hub-$(key_of "$PINS/requirements.txt" "$PINS/requirements-hub.txt")
+CLUSTER_ENV=$CACHE/cluster-$(key_of "$PINS/requirements-cluster.txt")
 # A CUDA toolkit made of wheels, for machines that have none.
-CUDA_DIR=$CACHE/cuda-$(key_of "$ROOT/scripts/requirements.txt" "$ROOT/scripts/requirements-cuda.txt")
+CUDA_DIR=$CACHE/cuda-$(key_of "$PINS/requirements.txt" "$PINS/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0
 CATCH2_DIR=$CACHE/catch2-3.7.1
 # nginx, haproxy, prometheus and promtool, of this system's packages.

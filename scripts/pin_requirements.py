@@ -4,16 +4,20 @@
 
   pin_requirements.py [base|oracle|hub|cluster|lint|plot|cuda]…    the files named, or all
 
-Asks pip what it would install on x86-64 Linux for each Python that Debian 12, Debian 13 and
-Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes one line a package with the
-hashes of all of them. Run it after changing a version below; the new file gets a new cache folder.
+Asks pip what it would install on x86-64 Linux, or with --machine arm64 on arm64, for each Python
+that Debian 12, Debian 13 and Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes
+one line a package with the hashes of all of them. Run it for both after changing a version below;
+the new file gets a new cache folder. Those for arm64 are in scripts/arm64: what is pinned for one
+kind of machine leaves the other's cache as it is.
 """
 
+import argparse
 import json
 import pathlib
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 
 VERSIONS = dict(line.split() for line in
                 pathlib.Path(__file__).resolve().parents[1].joinpath("VERSION").open())
@@ -54,12 +58,27 @@ LEFT_OUT = ("triton", "cuda-bindings", "cuda-pathfinder", "cuda-toolkit", "nvidi
 Packages = dict[str, tuple[str, set[str]]]  # name: (version, sha256 of each wheel)
 
 
-def resolve(python: str, requirements: tuple[str, ...],
+@dataclass(frozen=True)
+class Machine:
+    name: str
+    wheels: str  # as their names call it
+    folder: pathlib.Path
+
+
+SCRIPTS = pathlib.Path(__file__).resolve().parent
+MACHINES = {
+    machine.name: machine
+    for machine in (Machine("x86-64", "x86_64", SCRIPTS),
+                    Machine("arm64", "aarch64", SCRIPTS / "arm64"))
+}
+
+
+def resolve(python: str, machine: Machine, requirements: tuple[str, ...],
             folder: pathlib.Path) -> dict[str, tuple[str, str]]:
     """Returns {name: (version, sha256)} of what pip would install for this Python."""
     report = folder / f"{python}.json"
-    platforms = [f"manylinux_2_{minor}_x86_64" for minor in range(36, 4, -1)]
-    platforms += ["manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]
+    platforms = [f"manylinux_2_{minor}_{machine.wheels}" for minor in range(36, 4, -1)]
+    platforms += [f"manylinux{year}_{machine.wheels}" for year in ("2014", "2010", "1")]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed",
                "--only-binary=:all:", "--python-version", python, "--target", str(folder / "none"),
                "--report", str(report), *requirements]
@@ -74,13 +93,13 @@ def resolve(python: str, requirements: tuple[str, ...],
     return found
 
 
-def merged(requirements: tuple[str, ...]) -> Packages:
+def merged(machine: Machine, requirements: tuple[str, ...]) -> Packages:
     """Returns what all Pythons need, less LEFT_OUT."""
     result: Packages = {}
     with tempfile.TemporaryDirectory() as folder:
         for python in PYTHONS:
             print(f"asking pip for Python {python}: {' '.join(requirements)}")
-            for name, (version, sha256) in resolve(python, requirements,
+            for name, (version, sha256) in resolve(python, machine, requirements,
                                                    pathlib.Path(folder)).items():
                 if name in LEFT_OUT:
                     continue
@@ -92,8 +111,10 @@ def merged(requirements: tuple[str, ...]) -> Packages:
     return result
 
 
-def write(path: pathlib.Path, title: str, packages: Packages) -> None:
-    lines = [f"# {title}", "# Written by scripts/pin_requirements.py; x86-64, CPython "
+def write(machine: Machine, file: str, title: str, packages: Packages) -> None:
+    path = machine.folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"# {title}", f"# Written by scripts/pin_requirements.py; {machine.name}, CPython "
              f"{PYTHONS[0]} to {PYTHONS[-1]}. Installed with --require-hashes --no-deps."]
     for name in sorted(packages):
         version, hashes = packages[name]
@@ -103,36 +124,42 @@ def write(path: pathlib.Path, title: str, packages: Packages) -> None:
     print(f"{path.name}: {len(packages)} packages")
 
 
-def main(names: list[str]) -> None:
-    folder = pathlib.Path(__file__).resolve().parent
-    names = names or ["base", "oracle", "hub", "cluster", "lint", "plot", "cuda"]
+def main() -> None:
+    every = ["base", "oracle", "hub", "cluster", "lint", "plot", "cuda"]
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(every))
+    parser.add_argument("--machine", choices=MACHINES, default="x86-64")
+    options = parser.parse_args()
+    machine, names = MACHINES[options.machine], options.names or every
     if "base" in names or "oracle" in names:
-        base = merged(BASE)
-        oracle = merged(BASE + ORACLE)
+        base = merged(machine, BASE)
+        oracle = merged(machine, BASE + ORACLE)
         for name in base:
             if oracle.pop(name) != base[name]:
                 raise SystemExit(f"{name} resolves differently for the oracles: pin it in BASE")
-        write(folder / "requirements.txt", "The exporter's Python packages, and libtorch.", base)
-        write(folder / "requirements-oracle.txt",
+        write(machine, "requirements.txt", "The exporter's Python packages, and libtorch.", base)
+        write(machine, "requirements-oracle.txt",
               "What the tests compare with; installed over requirements.txt.", oracle)
     if "hub" in names:
-        base = merged(BASE)
-        write(folder / "requirements-hub.txt",
+        base = merged(machine, BASE)
+        write(machine, "requirements-hub.txt",
               "The client of the Hugging Face hub; installed over requirements.txt.",
-              {name: package for name, package in merged(BASE + HUB).items()
+              {name: package for name, package in merged(machine, BASE + HUB).items()
                if base.get(name) != package})
     if "cluster" in names:
-        write(folder / "requirements-cluster.txt", "What scripts/cluster.sh runs.", merged(CLUSTER))
+        write(machine, "requirements-cluster.txt", "What scripts/cluster.sh runs.",
+              merged(machine, CLUSTER))
     if "lint" in names:
-        write(folder / "requirements-lint.txt", "What scripts/check.sh runs on Python.",
-              merged(LINT))
+        write(machine, "requirements-lint.txt", "What scripts/check.sh runs on Python.",
+              merged(machine, LINT))
     if "plot" in names:
-        write(folder / "bench/requirements-plot.txt", "What the charts of scripts/bench need.",
-              merged(PLOT))
+        write(machine, "bench/requirements-plot.txt", "What the charts of scripts/bench need.",
+              merged(machine, PLOT))
     if "cuda" in names:
-        write(folder / "requirements-cuda.txt",
-              "The CUDA compiler; installed over requirements.txt.", merged(CUDA))
+        write(machine, "requirements-cuda.txt",
+              "The CUDA compiler; installed over requirements.txt.", merged(machine, CUDA))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -105,7 +105,7 @@ install_cuda() {
   local partial=$CUDA_DIR.partial
   rm -rf "$CUDA_DIR" "$partial"
   pip_install "$PYTHON_ENV/bin/python" --target "$partial/wheels" \
-    -r "$ROOT/scripts/requirements-cuda.txt"
+    -r "$PINS/requirements-cuda.txt"
   mv "$partial"/wheels/nvidia/cu13/* "$partial/"
   rm -rf "$partial/wheels"
   cp -rsn "$(echo "$PYTHON_ENV"/lib/python3*/site-packages/nvidia/cu13)/." "$partial/"
@@ -225,23 +225,23 @@ everything() {
   [ "$with_tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
   setup_packages "${packages[@]}"
   venv_ready "$PYTHON_ENV" || step "fetching libtorch 2.11 and the exporter's Python packages (2 GB)" 60 \
-    make_venv "$PYTHON_ENV" "$ROOT/scripts/requirements.txt"
+    make_venv "$PYTHON_ENV" "$PINS/requirements.txt"
   [ -e "$HTTPLIB_DIR/httplib.h" ] || step "fetching cpp-httplib 0.41.0" 10 install_httplib
   [ "$with_cuda" = no ] || [ -n "$(cuda_toolkit)" ] ||
     step "fetching the CUDA 13.0 compiler" 20 install_cuda
   [ "$with_hub" = no ] || venv_ready "$HUB_ENV" || step "fetching the Hugging Face hub's client" 10 \
-    make_venv "$HUB_ENV" "$ROOT/scripts/requirements-hub.txt" "$PYTHON_ENV"
+    make_venv "$HUB_ENV" "$PINS/requirements-hub.txt" "$PYTHON_ENV"
   [ "$with_cluster" = no ] || venv_ready "$CLUSTER_ENV" ||
     step "fetching Ray and pyarrow, which scripts/cluster.sh runs (0.6 GB)" 25 \
-      make_venv "$CLUSTER_ENV" "$ROOT/scripts/requirements-cluster.txt"
+      make_venv "$CLUSTER_ENV" "$PINS/requirements-cluster.txt"
   [ "$with_tests" = yes ] || return 0
   setup_browser
   setup_tools
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
-    make_venv "$ORACLE_ENV" "$ROOT/scripts/requirements-oracle.txt" "$PYTHON_ENV"
+    make_venv "$ORACLE_ENV" "$PINS/requirements-oracle.txt" "$PYTHON_ENV"
   venv_ready "$LINT_ENV" || step "fetching ruff and mypy, which check the Python code" 10 \
-    make_venv "$LINT_ENV" "$ROOT/scripts/requirements-lint.txt"
+    make_venv "$LINT_ENV" "$PINS/requirements-lint.txt"
 }
 
 with_tests=no with_hub=no with_cluster=no with_cuda=no
