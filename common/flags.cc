@@ -179,6 +179,8 @@ constexpr Flag kFlags[] = {
      "debug|info|warning|warn|error", kBoth, "Least severe log lines to write."},
     {"log-format", "LOG_FORMAT", FlagType::kString, "json", 0, 0, "", kBoth,
      "console writes readable log lines, anything else one JSON object a line."},
+    {"access-log", "IDEFICS_ACCESS_LOG", FlagType::kBool, "false", 0, 0, "", kServe,
+     "A log line for each answer, but those to probes and of /metrics."},
 };
 
 constexpr FlagAlias kAliases[] = {

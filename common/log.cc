@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 namespace idefics {
 namespace {
@@ -81,14 +82,14 @@ std::string Shown(const LogField& field) {
   return {digits.data(), end};
 }
 
-// "a":1,"b":"x"
-std::string Members(std::span<const LogField> fields) {
-  std::string out;
+// Appends "a":1,"b":"x".
+void AppendMembers(std::span<const LogField> fields, std::string* out) {
   for (const LogField& field : fields) {
-    out += (out.empty() ? "\"" : ",\"") + Escaped(field.name) + "\":" + Shown(field);
+    *out += (out->empty() ? "\"" : ",\"") + Escaped(field.name) + "\":" + Shown(field);
   }
-  return out;
 }
+
+thread_local const LogScope* t_scope = nullptr;
 
 // Set once by InitLog, before other threads.
 bool g_console = true;
@@ -126,10 +127,23 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
 
+std::span<const LogField> FieldsOfScope() {
+  if (t_scope == nullptr) return {};
+  return t_scope->fields_;
+}
+
+LogScope::LogScope(std::vector<LogField> fields) : fields_(std::move(fields)), outer_(t_scope) {
+  t_scope = this;
+}
+
+LogScope::~LogScope() { t_scope = outer_; }
+
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, {}); }
 
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
-  const std::string members = Members(fields);
+  std::string members;
+  AppendMembers(fields, &members);
+  AppendMembers(FieldsOfScope(), &members);
   if (g_console) {
     Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
                  members.empty() ? "" : " {" + members + "}");

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 namespace idefics {
 
@@ -27,6 +28,22 @@ void Log(LogLevel level, std::string_view message);
 struct LogField {
   std::string name;
   std::variant<bool, int64_t, double, std::string> value;  // texts may hold any bytes
+};
+
+// While it lives, lines of this thread have these members, too; of several the innermost counts.
+// REQUIRES: lives on the stack of one thread.
+class LogScope {
+ public:
+  explicit LogScope(std::vector<LogField> fields);
+  ~LogScope();
+  LogScope(const LogScope&) = delete;
+  LogScope& operator=(const LogScope&) = delete;
+
+ private:
+  friend std::span<const LogField> FieldsOfScope();
+
+  const std::vector<LogField> fields_;
+  const LogScope* const outer_;
 };
 
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields);

@@ -9,16 +9,24 @@
 
 namespace idefics {
 
-std::string RandomHex() {
-  std::array<unsigned char, 16> bits;
-  IDEFICS_CHECK(getrandom(bits.data(), bits.size(), 0) == static_cast<ssize_t>(bits.size()));
+void FillRandom(std::span<unsigned char> bytes) {
+  IDEFICS_CHECK(getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+}
+
+std::string ToHex(std::span<const unsigned char> bytes) {
   constexpr const char* kDigits = "0123456789abcdef";
   std::string hex;
-  for (const unsigned char byte : bits) {
+  for (const unsigned char byte : bytes) {
     hex += kDigits[byte >> 4];
     hex += kDigits[byte & 15];
   }
   return hex;
+}
+
+std::string RandomHex() {
+  std::array<unsigned char, 16> bits;
+  FillRandom(bits);
+  return ToHex(bits);
 }
 
 }  // namespace idefics

@@ -1,12 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ids that nobody can guess.
+// Ids that nobody can guess. Any thread.
 #pragma once
 
+#include <span>
 #include <string>
 
 namespace idefics {
 
-// 128 random bits as 32 lower-case hex digits. Any thread.
+// At most 256 bytes.
+void FillRandom(std::span<unsigned char> bytes);
+
+// Lower-case hex digits, two a byte.
+std::string ToHex(std::span<const unsigned char> bytes);
+
+// 128 random bits as 32 hex digits.
 std::string RandomHex();
 
 }  // namespace idefics

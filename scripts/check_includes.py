@@ -14,8 +14,9 @@ import sys
 LAYERS = ("common", "weights", "predictor", "server")
 # Folders of server/ from the bottom: each may include itself and those named behind it.
 SERVER_FOLDERS = {
-    "http": (), "fetch": (), "jobs": ("fetch", ), "api": ("http", "fetch", "jobs"),
-    "playground": ("http", ), "cli": ("http", "fetch", "jobs", "api", "playground"),
+    "trace": (), "http": ("trace", ), "fetch": ("trace", ), "jobs": ("fetch", "trace"),
+    "api": ("http", "fetch", "jobs", "trace"), "playground": ("http", ),
+    "cli": ("http", "fetch", "jobs", "api", "playground", "trace"),
 }
 
 NO_JSON = ("predictor/", "server/jobs/", "server/fetch/", "server/http/", "server/playground/")
@@ -49,7 +50,7 @@ def sources():
 
 
 def wrong_server_folder(path, header):
-    """server/jobs knows no HTTP and no API; server/http knows nobody; server/playground only it."""
+    """server/jobs knows no HTTP and no API; server/http knows nobody but server/trace."""
     here, there = (name.split("/")[1] for name in (
         path, header)) if path.startswith("server/") and header.startswith("server/") else ("", "")
     if here in SERVER_FOLDERS and there != here and there not in SERVER_FOLDERS[here]:

@@ -111,6 +111,12 @@ uint64_t AnswerBytes(const JobView& view) {
   return bytes;
 }
 
+void AdoptRequest(HttpRequest& request, JobSpec* spec) {
+  spec->task.request.client = request.client;
+  spec->origin = request.origin;
+  spec->memory = std::move(request.memory);
+}
+
 JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer) {
   const std::shared_ptr<Job>& job = submitted.job;
   peer.WhenGone([&queue = service.queue(), job] { queue.Cancel(job); });

@@ -27,8 +27,11 @@
 #include "server/cli/fetch_flags.h"
 #include "server/cli/openai_flags.h"
 #include "server/cli/signals.h"
+#include "server/fetch/otlp_post.h"
 #include "server/http/http_server.h"
+#include "server/http/request_journal.h"
 #include "server/playground/playground_routes.h"
+#include "server/trace/tracer.h"
 
 namespace idefics {
 namespace {
@@ -80,15 +83,24 @@ HttpServerOptions HttpFlags(const FlagValues& flags) {
   return options;
 }
 
+// What was read of files, flags and the environment before a server is made.
+struct Settings {
+  CorsPolicy cors;
+  std::unique_ptr<ApiKeys> keys;
+  TraceOptions trace;
+};
+
 // The object graph of one server, in the order of dependence.
 class Server {
  public:
-  Server(const FlagValues& flags, uint64_t memory_bytes, CorsPolicy cors,
-         std::unique_ptr<ApiKeys> keys, JobService::Loader loader, const StopSignals& signals)
+  Server(const FlagValues& flags, uint64_t memory_bytes, Settings settings,
+         JobService::Loader loader, const StopSignals& signals)
       : flags_(flags),
         openai_(OpenAiOptionsFromFlags(flags)),
-        cors_(std::move(cors)),
-        keys_(std::move(keys)),
+        cors_(std::move(settings.cors)),
+        keys_(std::move(settings.keys)),
+        tracer_(settings.trace, MakeOtlpPost(settings.trace)),
+        journal_(tracer_, {flags.Bool("access-log"), IsMinor}),
         memory_(memory_bytes),
         webhooks_(WebhookFlags(flags, &memory_)),
         service_(ServiceOptions(flags, memory_), std::move(loader),
@@ -101,7 +113,7 @@ class Server {
         has_playground_(flags.Bool("playground")),
         playground_(flags.Text("playground-dir")),
         probes_(service_, openai_.served_models.front()),
-        metrics_routes_(service_, http_metrics_, openai_.served_models.front()) {
+        metrics_routes_(service_, http_metrics_, tracer_, openai_.served_models.front()) {
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
@@ -110,6 +122,7 @@ class Server {
     probes_.AddTo(router_);
     AddInvocations(router_);
     metrics_routes_.AddTo(router_);
+    router_.SetJournal(&journal_);
     router_.SetObserver([this](std::string_view method, std::string_view route, int status) {
       http_metrics_.Count(method, route, status);
     });
@@ -192,6 +205,8 @@ class Server {
         std::max(kLeast, std::chrono::duration_cast<milliseconds>(end - steady_clock::now()));
     http_->Stop(left);
     if (!webhooks_.Drain(left)) LogWarning("Some webhooks were not delivered before the stop.");
+    constexpr auto kSpansTime = milliseconds(3000);
+    if (!tracer_.Drain(kSpansTime)) LogWarning("Some spans were not sent before the stop.");
     // A model that is still loading cannot be interrupted, and nothing of it needs to be saved.
     if (!setup_ended_) {
       std::fflush(nullptr);
@@ -200,6 +215,11 @@ class Server {
   }
 
  private:
+  // Whoever looks every few seconds.
+  static bool IsMinor(std::string_view path) {
+    return ProbeRoutes::IsProbe(std::string(path)) || path == "/metrics";
+  }
+
   FetchOptions FetchFlags(const FlagValues& flags) {
     FetchOptions options = FetchOptionsFromFlags(flags);
     options.memory = &memory_;
@@ -208,8 +228,8 @@ class Server {
 
   std::optional<HttpResponse> CheckKey(HttpRequest& request) const {
     // Probes have no keys, and a browser needs the page to be given one.
-    const bool open = ProbeRoutes::IsProbe(request.path) || request.path == "/metrics" ||
-                      (has_playground_ && PlaygroundRoutes::Owns(request.path));
+    const bool open =
+        IsMinor(request.path) || (has_playground_ && PlaygroundRoutes::Owns(request.path));
     if (open || keys_->empty()) return std::nullopt;
     auto owner = keys_->OwnerOf(request);
     if (!owner) return KeyRefusal(request);
@@ -229,6 +249,8 @@ class Server {
   const std::unique_ptr<ApiKeys> keys_;
   const steady_clock::time_point started_ = steady_clock::now();
   steady_clock::time_point trimmed_ = started_;
+  Tracer tracer_;  // before all that make spans
+  const RequestJournal journal_;
   ByteBudget memory_;       // before all that hold shares of it
   WebhookSender webhooks_;  // before the jobs, which wake it
   JobService service_;
@@ -262,7 +284,10 @@ int Serve(const FlagValues& flags, uint64_t memory_bytes, JobService::Loader loa
     LogError(cors.status().message());
     return 1;
   }
-  Server server(flags, memory_bytes, std::move(cors).value(), std::move(keys).value(),
+  TraceOptions trace = TraceOptionsFrom(std::getenv);
+  for (const std::string& warning : trace.warnings) LogWarning(warning);
+  Server server(flags, memory_bytes,
+                {std::move(cors).value(), std::move(keys).value(), std::move(trace)},
                 std::move(loader), signals);
   const Status started = server.Start();
   if (!started.ok()) {

@@ -11,6 +11,7 @@
 #include <map>
 #include <utility>
 
+#include "server/fetch/client_span.h"
 #include "server/fetch/data_uri.h"
 #include "server/fetch/outbound.h"
 
@@ -35,6 +36,8 @@ struct Transfer {
   const FetchOptions* options = nullptr;
   AddressGuard guard;
   EasyHandle easy;
+  HeaderLines headers;
+  ClientSpan span;
   std::vector<uint8_t> body;
   ByteBudget::Share memory;  // for `body`
   uint64_t* sum = nullptr;   // of all bodies of the request
@@ -112,6 +115,8 @@ void Configure(Transfer& transfer) {
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, OnHeader);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &transfer);
   curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, static_cast<curl_off_t>(options.max_bytes));
+  transfer.span.AddHeaders(/*with_state=*/false, &transfer.headers);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
 }
 
 Status NotInTime(const Transfer& transfer) {
@@ -173,15 +178,25 @@ Status StatusOf(const Transfer& transfer) {
   }
 }
 
+void EndSpan(Transfer& transfer, const Status& status) {
+  if (!transfer.span.wanted()) return;
+  long code = 0;
+  curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &code);
+  transfer.span.Note("http.response.body.size", static_cast<int64_t>(transfer.body.size()));
+  transfer.span.End(code, status.ok() ? "" : ErrorCodeName(status.code()));
+}
+
 // Runs all transfers on the calling thread. Stops at the first failure.
 class Batch {
  public:
-  explicit Batch(const FetchOptions& options) : options_(options), multi_(MakeMulti()) {
+  Batch(const FetchOptions& options, const SpanParent& parent)
+      : options_(options), parent_(parent), multi_(MakeMulti()) {
     curl_multi_setopt(multi_.get(), CURLMOPT_MAX_HOST_CONNECTIONS, kMaxHostConnections);
   }
   ~Batch() {
     for (const auto& transfer : transfers_) {
       curl_multi_remove_handle(multi_.get(), transfer->easy.get());
+      transfer->span.End(0, "canceled");
     }
   }
   Batch(const Batch&) = delete;
@@ -196,6 +211,8 @@ class Batch {
     transfer->options = &options_;
     transfer->memory = ByteBudget::Share(options_.memory);
     transfer->sum = &sum_;
+    transfer->span = ClientSpan(parent_, "GET", url);
+    transfer->span.Note("url.full", url.substr(0, url.find_first_of("?#")));
     Configure(*transfer);
     curl_multi_add_handle(multi_.get(), transfer->easy.get());
     transfers_.push_back(std::move(transfer));
@@ -237,7 +254,9 @@ class Batch {
       auto& transfer = *reinterpret_cast<Transfer*>(user);
       transfer.done = true;
       transfer.code = message->data.result;
-      RETURN_IF_ERROR(StatusOf(transfer).WithItem(transfer.item));
+      const Status status = StatusOf(transfer);
+      EndSpan(transfer, status);
+      RETURN_IF_ERROR(status.WithItem(transfer.item));
     }
     return Status::Ok();
   }
@@ -255,6 +274,7 @@ class Batch {
   }
 
   const FetchOptions& options_;
+  const SpanParent& parent_;
   uint64_t sum_ = 0;  // of all bodies
   MultiHandle multi_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
@@ -292,7 +312,8 @@ Result<ImageBytes> ImageFetcher::ReadFile(const std::string& reference) const {
 }
 
 Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string> references,
-                                                    std::stop_token stop) {
+                                                    std::stop_token stop,
+                                                    const SpanParent& parent) {
   std::map<std::string, ImageBytes> images;  // nullptr: being downloaded
   std::optional<Batch> batch;                // only for downloads
   const auto begin = [&](const std::string& reference, int item) -> Status {
@@ -304,7 +325,7 @@ Result<std::vector<ImageBytes>> ImageFetcher::Fetch(std::span<const std::string>
     } else if (IsFile(reference)) {
       ASSIGN_OR_RETURN(images[reference], ReadFile(reference));
     } else {
-      if (!batch) batch.emplace(options_);
+      if (!batch) batch.emplace(options_, parent);
       RETURN_IF_ERROR(batch->Add(reference, item));
       images[reference] = nullptr;
     }

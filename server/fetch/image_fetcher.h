@@ -32,7 +32,7 @@ class ImageFetcher final : public ImageSource {
   explicit ImageFetcher(FetchOptions options);
 
   Result<std::vector<ImageBytes>> Fetch(std::span<const std::string> references,
-                                        std::stop_token stop) override;
+                                        std::stop_token stop, const SpanParent& parent) override;
 
  private:
   Result<ImageBytes> ReadFile(const std::string& reference) const;

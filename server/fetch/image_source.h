@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/status.h"
+#include "server/trace/span.h"
 
 namespace idefics {
 
@@ -21,9 +22,10 @@ class ImageSource {
 
   // The file of each reference (http(s) URL, data URI, file: where allowed), in order; the first
   // failure ends it, and its item() is the reference's index, if it is about one. Equal references
-  // share their bytes. Any thread. kCanceled: `stop` was obeyed.
+  // share their bytes. Downloads are spans below `parent`. Any thread. kCanceled: `stop` was
+  // obeyed.
   virtual Result<std::vector<ImageBytes>> Fetch(std::span<const std::string> references,
-                                                std::stop_token stop) = 0;
+                                                std::stop_token stop, const SpanParent& parent) = 0;
 };
 
 }  // namespace idefics

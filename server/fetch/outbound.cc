@@ -42,6 +42,10 @@ MultiHandle MakeMulti() {
   return MultiHandle(curl_multi_init());
 }
 
+void AddHeaderLine(const std::string& line, HeaderLines* lines) {
+  lines->reset(curl_slist_append(lines->release(), line.c_str()));
+}
+
 std::string HostOf(const std::string& url) {
   const std::unique_ptr<CURLU, void (*)(CURLU*)> parts(curl_url(), curl_url_cleanup);
   char* host = nullptr;

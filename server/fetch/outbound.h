@@ -25,6 +25,13 @@ struct MultiDeleter {
 };
 using MultiHandle = std::unique_ptr<CURLM, MultiDeleter>;
 
+struct HeaderLinesDeleter {
+  void operator()(curl_slist* lines) const { curl_slist_free_all(lines); }
+};
+using HeaderLines = std::unique_ptr<curl_slist, HeaderLinesDeleter>;
+
+void AddHeaderLine(const std::string& line, HeaderLines* lines);
+
 // Judges each address that is about to be connected, and the host in whose name it is, at every
 // redirect.
 struct AddressGuard {

@@ -8,6 +8,7 @@
 #include "common/caught.h"
 #include "common/log.h"
 #include "common/mutex.h"
+#include "server/fetch/client_span.h"
 #include "server/fetch/outbound.h"
 
 namespace idefics {
@@ -22,10 +23,6 @@ constexpr long kMaxRedirects = 5;
 constexpr int kPollMs = 100;
 constexpr size_t kMaxWaiting = 1024;  // predictions with posts; beyond them a post is tried once
 
-struct ListDeleter {
-  void operator()(curl_slist* list) const { curl_slist_free_all(list); }
-};
-
 size_t Discard(char*, size_t, size_t count, void*) { return count; }
 
 // A source and its post that is under way or waits to be tried again. Loop thread only.
@@ -38,7 +35,8 @@ struct Watched {
   Clock::time_point next_try{};  // of `post`, while it is not under way
   AddressGuard guard;
   EasyHandle easy;  // set: it is under way
-  std::unique_ptr<curl_slist, ListDeleter> headers;
+  HeaderLines headers;
+  ClientSpan span;  // of the attempt that is under way
 
   bool finished() const { return !post && source->finished(); }
 };
@@ -148,14 +146,18 @@ class WebhookSender::Loop {
   void Send(Watched& watched) {
     const WebhookTarget& target = watched.source->target();
     const std::string& body = watched.post->body;
-    const auto add = [&](const std::string& line) {
-      watched.headers.reset(curl_slist_append(watched.headers.release(), line.c_str()));
-    };
+    const auto add = [&](const std::string& line) { AddHeaderLine(line, &watched.headers); };
     watched.headers.reset();
     add("Content-Type: application/json");
     add("Expect:");
     if (GetsToken(target)) add("Authorization: Bearer " + options_.bearer_token);
     for (const std::string& header : target.headers) add(header);
+    watched.span = ClientSpan(target.origin.span, "POST", target.url);
+    watched.span.Note("idefics.webhook.event", watched.post->event);
+    if (watched.num_attempts > 0) {
+      watched.span.Note("http.request.resend_count", int64_t{watched.num_attempts});
+    }
+    watched.span.AddHeaders(/*with_state=*/true, &watched.headers);
     watched.guard = AddressGuard{.reach = options_.reach};
     watched.easy =
         MakeOutbound({target.url, options_.user_agent, kMaxRedirects, kPostTime}, &watched.guard);
@@ -203,6 +205,8 @@ class WebhookSender::Loop {
 
   void TakeAnswer(Watched& watched, long status, bool hopeless) {
     const bool good = status >= 200 && status < 300;
+    const std::string error = status > 0 ? std::to_string(status) : "network";
+    watched.span.End(status, good ? "" : error);
     const bool again = !good && !hopeless && watched.post->retried && watched.kept &&
                        watched_.size() <= kMaxWaiting && IsRetriedWebhookStatus(status) &&
                        watched.num_attempts <= kMaxRetries;
@@ -214,6 +218,7 @@ class WebhookSender::Loop {
       watched.memory.ShrinkTo(0);
     }
     if (good) return;
+    const LogScope scope(LogFieldsOf(watched.source->target().origin));
     LogWarning("A webhook post of prediction " + watched.source->target().name + " failed " +
                (watched.guard.denied ? "because its address is not public (--webhook-hosts)"
                                      : "with status " + std::to_string(status)) +

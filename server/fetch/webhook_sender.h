@@ -14,6 +14,7 @@
 #include "common/byte_budget.h"
 #include "server/fetch/host_list.h"
 #include "server/fetch/url_policy.h"
+#include "server/trace/request_origin.h"
 
 namespace idefics {
 
@@ -21,10 +22,12 @@ struct WebhookTarget {
   std::string url;
   std::vector<std::string> headers;  // "NAME: VALUE", beside those of the sender
   std::string name;                  // for log lines: the job's id
+  RequestOrigin origin{};            // for log lines and spans, a post's own goes with it
 };
 
 struct WebhookPost {
   std::string body;      // JSON
+  std::string event;     // what it tells of, for its span
   bool retried = false;  // tried again where the receiver or the network fails
 };
 

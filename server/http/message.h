@@ -14,6 +14,7 @@
 
 #include "common/byte_budget.h"
 #include "common/status.h"
+#include "server/trace/request_origin.h"
 
 namespace idefics {
 
@@ -48,6 +49,8 @@ struct HttpRequest {
   std::string client;  // who asks: its address (PeerName), until who guards the server knows better
   std::vector<std::string> path_parameters;  // decoded values of the route's {names}, in order
   HttpPeer* peer = nullptr;
+  RequestOrigin origin{};
+  std::chrono::steady_clock::time_point received = std::chrono::steady_clock::now();
   ByteBudget::Share memory{};  // for its body; goes on with what is made of that
 
   const std::string* Header(std::string_view name) const { return FindHeader(headers, name); }

@@ -57,8 +57,11 @@ HttpResponse Router::Error(const HttpRequest& request, int status) const {
 }
 
 HttpResponse Router::Route(HttpRequest& request) const {
+  if (journal_ != nullptr) journal_->Begin(request);
+  const LogScope scope(LogFieldsOf(request.origin));
   std::string_view route;
   HttpResponse response = Answer(request, &route);
+  if (journal_ != nullptr) journal_->End(request, route, &response);
   if (observer_) observer_(request.method, route, response.status);
   if (finish_) finish_(request, &response);
   return response;

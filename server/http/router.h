@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "server/http/message.h"
+#include "server/http/request_journal.h"
 
 namespace idefics {
 
@@ -36,6 +37,9 @@ class Router {
   // Sees every answer before it is sent.
   using Finish = std::function<void(const HttpRequest&, HttpResponse*)>;
   void SetFinish(Finish finish) { finish_ = std::move(finish); }
+
+  // Told of every request, and of every answer before the observer. nullptr: nobody is.
+  void SetJournal(const RequestJournal* journal) { journal_ = journal; }
 
   // Told of every answer: "" is no route's.
   using Observer = std::function<void(std::string_view method, std::string_view route, int status)>;
@@ -73,6 +77,7 @@ class Router {
   std::vector<ErrorWriter> error_writers_;
   Guard guard_;
   Finish finish_;
+  const RequestJournal* journal_ = nullptr;
   Observer observer_;
 };
 

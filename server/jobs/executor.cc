@@ -7,6 +7,7 @@
 #include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "server/jobs/job_spans.h"
 #include "server/jobs/log_observer.h"
 
 namespace idefics {
@@ -54,7 +55,10 @@ void Executor::RunHere(const std::shared_ptr<Job>& job) {
 Status Executor::RunTaskOf(Job& job) {
   LogObserver observer(job.log());
   const TaskRunner runner(*predictor_, images_, limits_);
-  TaskOutcome outcome = runner.Run(job.TakeTask(), job.received(), job.stop_token(), observer);
+  Task task = job.TakeTask();
+  const bool traced = job.origin().span.sink != nullptr;
+  const SamplingParams sampling = traced ? task.request.sampling : SamplingParams();
+  TaskOutcome outcome = runner.Run(std::move(task), job.received(), job.stop_token(), observer);
   job.log().SetUsage(UsageOf(outcome.result));
   if (predictor_->info().is_model) {
     for (Metric& metric : MetricsOf(outcome)) job.log().AddMetric(std::move(metric));
@@ -62,12 +66,14 @@ Status Executor::RunTaskOf(Job& job) {
   Status status = outcome.status;
   if (status.code() == ErrorCode::kCanceled) status = job.EndOfCanceled(status);
   metrics_.CountEnd(outcome, status);
+  AddJobSpans(job, sampling, outcome, status);
   return status;
 }
 
 // Returns the one to run next, or nullptr.
 std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   IDEFICS_CHECK(predictor_ != nullptr);
+  const LogScope scope(LogFieldsOf(job->origin()));
   Status status;
   if (job->stop_token().stop_requested()) {
     status = job->EndOfCanceled({ErrorCode::kCanceled, "canceled before it began"});

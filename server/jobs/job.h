@@ -14,6 +14,7 @@
 #include "common/byte_budget.h"
 #include "server/jobs/event_log.h"
 #include "server/jobs/task.h"
+#include "server/trace/request_origin.h"
 
 namespace idefics {
 
@@ -30,6 +31,7 @@ struct JobSpec {
   Task task;
   std::shared_ptr<const ApiContext> context;
   ByteBudget::Share memory{};       // that of its request
+  RequestOrigin origin{};           // for log lines and spans
   std::optional<int> max_queued{};  // of the queue, where the API has a limit of its own
 };
 
@@ -40,14 +42,19 @@ class Job {
       : id_(std::move(spec.id)),
         context_(std::move(spec.context)),
         client_(spec.task.request.client),
+        origin_(spec.origin.Below()),
         memory_(std::move(spec.memory)),
         max_queued_(spec.max_queued),
         log_(replay_capacity),
-        task_(std::move(spec.task)) {}
+        task_(std::move(spec.task)) {
+    task_.span = origin_.span;
+  }
 
   const std::string& id() const { return id_; }
   const ApiContext* context() const { return context_.get(); }
   const std::string& client() const { return client_; }  // who asks
+  // Of its own span, which is below its request's.
+  const RequestOrigin& origin() const { return origin_; }
   std::optional<int> max_queued() const { return max_queued_; }
   EventLog& log() { return log_; }
   const EventLog& log() const { return log_; }
@@ -92,6 +99,7 @@ class Job {
   const std::string id_;
   const std::shared_ptr<const ApiContext> context_;
   const std::string client_;
+  const RequestOrigin origin_;
   const TaskClocks::Clock::time_point received_ = TaskClocks::Clock::now();
   const JobView::WallTime received_at_ = std::chrono::system_clock::now();
   ByteBudget::Share memory_;

@@ -20,22 +20,6 @@ double SecondsBetween(Clock::time_point begin, Clock::time_point end) {
 // Rounded to microseconds.
 double Micros(double seconds) { return std::round(seconds * 1e6) / 1e6; }
 
-const char* FinishReasonName(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kEos:
-      return "eos";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kStopString:
-      return "stop";
-    case FinishReason::kCanceled:
-      return "canceled";
-    case FinishReason::kError:
-      return "error";
-  }
-  return "error";
-}
-
 // Whatever keeps an image from being there is one kind of failure to the APIs.
 Status FetchFailure(const Status& status) {
   const bool is_kind_of_its_own =
@@ -93,16 +77,32 @@ class ResponseObserver final : public GenerateObserver {
 
 }  // namespace
 
+const char* FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kEos:
+      return "eos";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kStopString:
+      return "stop";
+    case FinishReason::kCanceled:
+      return "canceled";
+    case FinishReason::kError:
+      return "error";
+  }
+  return "error";
+}
+
 Status TaskRunner::CheckNumImages(size_t count) const {
   if (count <= static_cast<size_t>(limits_.max_images)) return Status::Ok();
   return Status::TooLarge("the prompt has " + std::to_string(count) + " images, the limit is " +
                           std::to_string(limits_.max_images) + " (--max-images)");
 }
 
-Status TaskRunner::FetchImages(GenerateRequest* request, const std::stop_token& stop) const {
+Status TaskRunner::FetchImages(Task* task, const std::stop_token& stop) const {
   std::vector<PromptImage*> missing;
   std::vector<std::string> references;
-  for (PromptPiece& piece : request->prompt) {
+  for (PromptPiece& piece : task->request.prompt) {
     auto* image = std::get_if<PromptImage>(&piece);
     if (image == nullptr) continue;
     missing.push_back(image);
@@ -110,7 +110,7 @@ Status TaskRunner::FetchImages(GenerateRequest* request, const std::stop_token& 
   }
   RETURN_IF_ERROR(CheckNumImages(missing.size()));
   if (missing.empty()) return Status::Ok();
-  Result<std::vector<ImageBytes>> files = images_.Fetch(references, stop);
+  Result<std::vector<ImageBytes>> files = images_.Fetch(references, stop, task->span);
   if (!files.ok()) return FetchFailure(files.status());
   for (size_t i = 0; i < missing.size(); ++i) missing[i]->file = std::move((*files)[i]);
   return Status::Ok();
@@ -123,7 +123,7 @@ TaskOutcome TaskRunner::Run(Task task, Clock::time_point received, std::stop_tok
   outcome.clocks.started = Clock::now();
   outcome.status = task.refusal;
   if (outcome.status.ok()) {
-    outcome.status = FetchImages(&task.request, stop);
+    outcome.status = FetchImages(&task, stop);
     outcome.fetch_s = SecondsBetween(outcome.clocks.started, Clock::now());
   }
   if (outcome.status.ok()) {

@@ -24,12 +24,16 @@ enum class ResponseText {
 struct Task {
   GenerateRequest request;  // images may lack their files: they have references
   ResponseText response = ResponseText::kNew;
-  Status refusal;  // not ok: what no schema can say against it; running it fails with this
+  SpanParent span{};  // below which its downloads are
+  Status refusal;     // not ok: what no schema can say against it; running it fails with this
 };
 
 struct TaskLimits {
   int max_images = defaults::kMaxImages;  // of one request (--max-images)
 };
+
+// "eos", "length", "stop", "canceled" or "error".
+const char* FinishReasonName(FinishReason reason);
 
 // The moments of a request, all of one clock. The epoch: not reached.
 struct TaskClocks {
@@ -59,7 +63,7 @@ class TaskRunner {
                   GenerateObserver& observer) const;
 
  private:
-  Status FetchImages(GenerateRequest* request, const std::stop_token& stop) const;
+  Status FetchImages(Task* task, const std::stop_token& stop) const;
   Status CheckNumImages(size_t count) const;
 
   Predictor& predictor_;

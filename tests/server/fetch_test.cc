@@ -40,7 +40,7 @@ TEST_CASE("a broken data URI is an error that says how to write one", "[fetch]")
 TEST_CASE("a failure says which image it is about", "[fetch]") {
   ImageFetcher fetcher(FetchOptions{});
   const auto item = [&](const std::vector<std::string>& references) {
-    const auto files = fetcher.Fetch(references, {});
+    const auto files = fetcher.Fetch(references, {}, {});
     REQUIRE_FALSE(files.ok());
     return files.status().item();
   };

@@ -8,6 +8,7 @@
 #include "server/api/cog/input_validation.h"
 #include "server/api/cog/prediction_object.h"
 #include "server/api/cog/webhook.h"
+#include "server/api/job_exchange.h"
 
 namespace idefics {
 
@@ -62,15 +63,17 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
   context->webhook = std::move(wanted.webhook);
   context->webhook_events = wanted.webhook_events;
   context->from_stream = call.from_stream;
+  const bool traced = request.origin.span.sink != nullptr;  // then a post has a place of its own
   for (const std::string name : {"traceparent", "tracestate"}) {
-    if (const std::string* value = request.Header(name)) {
-      context->trace_headers.push_back(name + ": " + *value);
-    }
+    const std::string* value = traced ? nullptr : request.Header(name);
+    if (value != nullptr) context->trace_headers.push_back(name + ": " + *value);
   }
-  std::string id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
-  Task task = ParseInput(input.values, InputOrigin::kHttp);
-  task.request.client = request.client;
-  return JobSpec{std::move(id), std::move(task), std::move(context), std::move(request.memory)};
+  JobSpec spec;
+  spec.id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
+  spec.task = ParseInput(input.values, InputOrigin::kHttp);
+  spec.context = std::move(context);
+  AdoptRequest(request, &spec);
+  return spec;
 }
 
 void Admission::WatchForWebhook(const std::shared_ptr<Job>& job) {

@@ -13,21 +13,22 @@ class CogWebhook final : public WebhookSource {
  public:
   CogWebhook(std::shared_ptr<Job> job, std::chrono::milliseconds interval)
       : job_(std::move(job)), context_(*CogContextOf(*job_)), interval_(interval) {
-    target_ = {*context_.webhook, context_.trace_headers, job_->id()};
+    target_ = {*context_.webhook, context_.trace_headers, job_->id(), job_->origin()};
   }
 
   const WebhookTarget& target() const override { return target_; }
 
   std::optional<WebhookPost> Next(Clock::time_point now) override {
     ReadEvents();
-    if (std::exchange(start_due_, false)) return Post(job_->log().ViewAt(1), now);
+    if (std::exchange(start_due_, false)) return Post(job_->log().ViewAt(1), "start", now);
     if (ProgressDue() && (ended_ || !last_post_ || now - *last_post_ >= interval_)) {
+      const char* event = output_due_ && !OutputIsHeld() ? "output" : "logs";
       if (!OutputIsHeld()) output_due_ = false;
       logs_due_ = false;
-      return Post(ProgressView(), now);
+      return Post(ProgressView(), event, now);
     }
     if (!std::exchange(completed_due_, false)) return std::nullopt;
-    WebhookPost post = Post(job_->log().View(), now);
+    WebhookPost post = Post(job_->log().View(), "completed", now);
     post.retried = true;
     return post;
   }
@@ -86,9 +87,9 @@ class CogWebhook final : public WebhookSource {
     return view;
   }
 
-  WebhookPost Post(const JobView& view, Clock::time_point now) {
+  WebhookPost Post(const JobView& view, const char* event, Clock::time_point now) {
     last_post_ = now;
-    return {JsonBytes(PredictionObject(*job_, view)), false};
+    return {JsonBytes(PredictionObject(*job_, view)), event};
   }
 
   const std::shared_ptr<Job> job_;

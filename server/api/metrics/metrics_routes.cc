@@ -100,6 +100,15 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
                   static_cast<uint64_t>(stats.preemptions));
 }
 
+void AddTraces(const Tracer& tracer, MetricsPage& page) {
+  constexpr const char* kName = "idefics_trace_spans";
+  page.AddFamily(kName, Type::kCounter, "Spans by what became of them.");
+  for (const auto& [outcome, count] :
+       {std::pair("exported", tracer.exported()), std::pair("dropped", tracer.dropped())}) {
+    page.AddSample(kName, Type::kCounter, {{"outcome", outcome}}, static_cast<double>(count));
+  }
+}
+
 }  // namespace
 
 void MetricsRoutes::AddTo(Router& router) {
@@ -134,6 +143,7 @@ std::string MetricsRoutes::Page(Format format) const {
   AddEngine(stats, page);
   service_.metrics().AddTo(page);
   http_.AddTo(page);
+  AddTraces(tracer_, page);
   AddProcess(page);
   return page.Finish();
 }

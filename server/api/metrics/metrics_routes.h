@@ -8,14 +8,16 @@
 #include "server/http/http_metrics.h"
 #include "server/http/router.h"
 #include "server/jobs/job_service.h"
+#include "server/trace/tracer.h"
 
 namespace idefics {
 
 class MetricsRoutes {
  public:
   // `model`: the label model_name. All must outlive this.
-  MetricsRoutes(const JobService& service, const HttpMetrics& http, std::string model)
-      : service_(service), http_(http), model_(std::move(model)) {}
+  MetricsRoutes(const JobService& service, const HttpMetrics& http, const Tracer& tracer,
+                std::string model)
+      : service_(service), http_(http), tracer_(tracer), model_(std::move(model)) {}
 
   void AddTo(Router& router);
 
@@ -24,6 +26,7 @@ class MetricsRoutes {
 
   const JobService& service_;
   const HttpMetrics& http_;
+  const Tracer& tracer_;
   const std::string model_;
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::json;
 
-const char* FinishReasonName(FinishReason reason) {
+const char* OpenAiReasonName(FinishReason reason) {
   return reason == FinishReason::kLength ? "length" : "stop";
 }
 
@@ -128,7 +128,7 @@ json AnswerWriter::Object(const char* kind, json choices) const {
 json AnswerWriter::Choice(int index, std::string text, json logprobs, FinishReason reason) const {
   json choice = {{"index", index},
                  {"logprobs", std::move(logprobs)},
-                 {"finish_reason", FinishReasonName(reason)}};
+                 {"finish_reason", OpenAiReasonName(reason)}};
   if (is_chat()) {
     choice["message"] = {{"role", "assistant"}, {"content", std::move(text)}, {"refusal", nullptr}};
   } else {
@@ -206,7 +206,7 @@ std::optional<json> AnswerWriter::TextChunk(const JobText& text) {
 json AnswerWriter::EndChunk(const JobChoiceEnded& end) {
   json last = {{"index", end.choice},
                {"logprobs", nullptr},
-               {"finish_reason", FinishReasonName(end.reason)}};
+               {"finish_reason", OpenAiReasonName(end.reason)}};
   if (is_chat()) {
     last["delta"] = json::object();
   } else {

@@ -93,8 +93,7 @@ std::variant<CompletionRoutes::Jobs, OpenAiError> CompletionRoutes::SubmitAll(
     JobSpec spec;
     spec.id = i == 0 ? id : id + "-" + std::to_string(i);
     spec.task.request = std::move(prompts[i]);
-    spec.task.request.client = request.client;
-    spec.memory = std::move(request.memory);  // all with the first
+    AdoptRequest(request, &spec);  // its memory goes all with the first
     // The prompts of one request wait for each other, not for others' places.
     spec.max_queued = max_queued + static_cast<int>(i);
     auto result = service_.Submit(std::move(spec));

@@ -8,7 +8,6 @@
 #include <optional>
 #include <utility>
 
-#include "common/random_id.h"
 #include "common/utf8.h"
 #include "server/api/json_body.h"
 #include "server/api/openai/request_fields.h"
@@ -21,28 +20,12 @@ using Form = CompletionRequest::Form;
 using Lane = Router::Lane;
 using std::chrono::steady_clock;
 
-// The caller's own id where it does no harm in a header and a log line.
-std::string RequestId(const HttpRequest& request) {
-  constexpr size_t kMaxIdBytes = 200;
-  const std::string* given = request.Header("X-Request-Id");
-  const auto harmless = [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' ||
-           c == '_' || c == ':' || c == '-';
-  };
-  const bool usable = given != nullptr && !given->empty() && given->size() <= kMaxIdBytes &&
-                      std::all_of(given->begin(), given->end(), harmless);
-  return usable ? *given : "req_" + RandomHex();
-}
-
 // What every answer of this API carries.
 HttpHandler WithHeaders(HttpHandler handler) {
   return [handler = std::move(handler)](HttpRequest& request) {
-    const auto begin = steady_clock::now();
-    const std::string id = RequestId(request);
     HttpResponse response = handler(request);
-    const auto took =
-        std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin);
-    response.headers.emplace_back("x-request-id", id);
+    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() -
+                                                                            request.received);
     response.headers.emplace_back("openai-processing-ms", std::to_string(took.count()));
     return response;
   };

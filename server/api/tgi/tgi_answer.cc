@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 
-const char* FinishReasonName(FinishReason reason) {
+const char* TgiReasonName(FinishReason reason) {
   switch (reason) {
     case FinishReason::kLength:
       return "length";
@@ -88,7 +88,7 @@ json TgiAnswer(const JobView& view, const TgiRequest& wanted, const Tokenizer& t
     }
   }
   json& details = answer["details"];
-  details = {{"finish_reason", FinishReasonName(ReasonOf(view))},
+  details = {{"finish_reason", TgiReasonName(ReasonOf(view))},
              {"generated_tokens", view.usage.completion_tokens},
              {"seed", nullptr},
              {"prefill", json::array()},
@@ -129,7 +129,7 @@ void TgiStreamWriter::AppendEnd(const JobView& view, std::string* out) {
     held_ = {{"index", 1}, {"token", TokenObject(tokenizer_, tokenizer_.special().eos, 0, "")}};
   }
   held_["generated_text"] = wanted_.echo + view.Text();
-  held_["details"] = {{"finish_reason", FinishReasonName(ReasonOf(view))},
+  held_["details"] = {{"finish_reason", TgiReasonName(ReasonOf(view))},
                       {"generated_tokens", view.usage.completion_tokens},
                       {"input_length", view.usage.prompt_tokens},
                       {"seed", nullptr}};

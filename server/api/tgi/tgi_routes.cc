@@ -77,8 +77,7 @@ std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& req
   JobSpec spec;
   spec.id = "gen-" + RandomHex();
   spec.task.request = std::move(wanted.request);
-  spec.task.request.client = request.client;
-  spec.memory = std::move(request.memory);
+  AdoptRequest(request, &spec);
   spec.max_queued = QueueLimit(service_, options_.max_queued);
   auto result = service_.Submit(std::move(spec));
   if (const auto* refused = std::get_if<Rejection>(&result)) return Refused(*refused);

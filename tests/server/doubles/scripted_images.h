@@ -11,8 +11,8 @@ namespace idefics {
 
 class ScriptedImages final : public ImageSource {
  public:
-  Result<std::vector<ImageBytes>> Fetch(std::span<const std::string> references,
-                                        std::stop_token) override {
+  Result<std::vector<ImageBytes>> Fetch(std::span<const std::string> references, std::stop_token,
+                                        const SpanParent&) override {
     if (!failure.ok()) return failure;
     std::vector<ImageBytes> images;
     for (const std::string& reference : references) {

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decides which requests are traced, and sends their spans from a thread of its own. Nothing waits
+// for it: where the collector is slow or gone, spans are dropped and counted. Thread safe.
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/metrics.h"
+#include "common/mutex.h"
+#include "server/trace/span.h"
+#include "server/trace/trace_options.h"
+
+namespace idefics {
+
+// Takes one OTLP request to the collector. Called by one thread.
+class SpanPost {
+ public:
+  enum class Outcome { kTaken, kRefused, kTryAgain };
+  struct Answer {
+    Outcome outcome = Outcome::kTryAgain;
+    std::optional<std::chrono::seconds> retry_after{};  // the collector's wish
+    std::string problem{};                              // what to tell people; "" if taken
+  };
+
+  virtual ~SpanPost() = default;
+  // Returns soon after a stop is requested.
+  virtual Answer Send(const std::string& body, const std::stop_token& stop) = 0;
+};
+
+class Tracer final : public SpanSink {
+ public:
+  // `post` nullptr: nothing is traced.
+  Tracer(TraceOptions options, std::unique_ptr<SpanPost> post);
+  ~Tracer() override;  // what is not sent by then is dropped: Drain first
+  Tracer(const Tracer&) = delete;
+  Tracer& operator=(const Tracer&) = delete;
+
+  bool on() const { return post_ != nullptr; }
+
+  // A request's own place, below that of its caller if it has one; its sink is set where it is to
+  // be recorded. `may_begin`: whether it is worth a trace of its own.
+  SpanParent Enter(const std::optional<TraceContext>& caller, bool may_begin);
+
+  void Add(Span span) override IDEFICS_EXCLUDES(mutex_);
+
+  // Sends what there is; waits for that, at most `time`. True: nothing is left.
+  bool Drain(std::chrono::milliseconds time) IDEFICS_EXCLUDES(mutex_);
+
+  uint64_t exported() const { return exported_.value(); }
+  uint64_t dropped() const { return dropped_.value(); }
+
+ private:
+  void Run(const std::stop_token& stop);
+  std::vector<Span> TakeBatch(const std::stop_token& stop) IDEFICS_EXCLUDES(mutex_);
+  void Deliver(const std::vector<Span>& batch, const std::stop_token& stop);
+  void NoteProblem(const std::string& problem);
+  bool Wants(const std::optional<TraceContext>& caller, const TraceId& trace_id) const;
+
+  const TraceOptions options_;
+  const std::unique_ptr<SpanPost> post_;
+  const std::chrono::nanoseconds wall_offset_;
+  Counter exported_;
+  Counter dropped_;
+  bool told_of_problem_ = false;  // its thread
+
+  Mutex mutex_;
+  StoppableCondVar stirred_;  // there is a batch, or somebody drains
+  CondVar idle_;
+  std::deque<Span> queue_ IDEFICS_GUARDED_BY(mutex_);
+  bool sending_ IDEFICS_GUARDED_BY(mutex_) = false;
+  bool draining_ IDEFICS_GUARDED_BY(mutex_) = false;
+  std::jthread thread_;  // last: it uses the others
+};
+
+}  // namespace idefics
