@@ -84,8 +84,8 @@ constexpr Flag kFlags[] = {
      "right before."},
     {"host", "IDEFICS_HOST", FlagType::kString, "127.0.0.1", 0, 0, "", kServe | kHealth,
      "Address to listen on; 0.0.0.0 is every one of this machine, which is open: see --api-key."},
-    {"port", "IDEFICS_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "", kServe | kHealth,
-     "Port to listen on; 0 takes any free one."},
+    {"port", "IDEFICS_PORT AIP_HTTP_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "",
+     kServe | kHealth, "Port to listen on; 0 takes any free one."},
     {"api-key", "IDEFICS_API_KEY", FlagType::kString, "", 0, 0, "", kServe,
      "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY. The "
      "variable keeps them out of the process list."},

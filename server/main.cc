@@ -52,6 +52,8 @@ int Run(const CommandLine& command) {
       return RunInspect(InspectFlags(command), std::cout, std::cerr);
     case CommandLine::Command::kHealth:
       return RunHealth(command.flags);
+    case CommandLine::Command::kProbe:
+      return RunProbe(command.flags, command.url);
     case CommandLine::Command::kPrintOpenApi:
       std::puts(OpenApiDocument(command.flags.Text("output") == "stream" ? OutputKind::kList
                                                                          : OutputKind::kString)

@@ -76,6 +76,11 @@ class Parser {
     auto* health = app_.add_subcommand(
         "health", "Ask the server on this machine how it is; status 0 is READY or BUSY.");
     AddFlags(*health, kHealth);
+    auto* probe = app_.add_subcommand(
+        "probe", "Ask a probe for a container without curl; status 0 is an answer of 2xx.");
+    probe->add_option("url", out_.url,
+                      "URL, or path on the server of this machine; /readyz where it is left out.");
+    AddFlags(*probe, kHealth);
   }
 
   // Throws CLI::ParseError.
@@ -96,11 +101,12 @@ class Parser {
     if (app_.got_subcommand("preprocess")) out_.command = CommandLine::Command::kPreprocess;
     if (app_.got_subcommand("inspect")) out_.command = CommandLine::Command::kInspect;
     if (app_.got_subcommand("health")) out_.command = CommandLine::Command::kHealth;
+    if (app_.got_subcommand("probe")) out_.command = CommandLine::Command::kProbe;
     if (print_openapi_) out_.command = CommandLine::Command::kPrintOpenApi;
     if (print_flags_) out_.command = CommandLine::Command::kPrintFlags;
     const bool any = !app_.get_subcommands().empty() || print_openapi_ || print_flags_ || version_;
     if (!any)
-      return Status::InvalidInput("name one of serve, predict, preprocess, inspect, health");
+      return Status::InvalidInput("name one of serve, predict, preprocess, inspect, health, probe");
     RETURN_IF_ERROR(CheckInspect());
     return CheckPredict();
   }

@@ -17,6 +17,7 @@ struct CommandLine {
     kPreprocess,
     kInspect,
     kHealth,
+    kProbe,
     kPrintOpenApi,
     kPrintFlags
   };
@@ -35,6 +36,7 @@ struct CommandLine {
   std::string bundle;               // inspect
   bool as_json = false;             // inspect
   bool cpu = false;                 // inspect
+  std::string url;                  // probe
 };
 
 // A text to print and the exit code: 0 for --help and --version, 2 for an error.

@@ -24,6 +24,7 @@
 #include "server/api/probes/probe_routes.h"
 #include "server/api/replicate/replicate_routes.h"
 #include "server/api/tgi/tgi_routes.h"
+#include "server/api/vertex/vertex_routes.h"
 #include "server/cli/fetch_flags.h"
 #include "server/cli/openai_flags.h"
 #include "server/cli/signals.h"
@@ -100,7 +101,8 @@ class Server {
         cors_(std::move(settings.cors)),
         keys_(std::move(settings.keys)),
         tracer_(settings.trace, MakeOtlpPost(settings.trace)),
-        journal_(tracer_, {flags.Bool("access-log"), IsMinor}),
+        journal_(tracer_, {flags.Bool("access-log"),
+                           [this](std::string_view path) { return IsMinor(path); }}),
         memory_(memory_bytes),
         webhooks_(WebhookFlags(flags, &memory_)),
         service_(ServiceOptions(flags, memory_), std::move(loader),
@@ -110,10 +112,12 @@ class Server {
         replicate_routes_(admission_),
         openai_routes_(service_, openai_),
         tgi_routes_(service_, {openai_.served_models.front(), openai_.max_queued}),
+        vertex_routes_(service_, VertexPaths::From(std::getenv)),
         has_playground_(flags.Bool("playground")),
         playground_(flags.Text("playground-dir")),
         probes_(service_, openai_.served_models.front()),
         metrics_routes_(service_, http_metrics_, tracer_, openai_.served_models.front()) {
+    vertex_routes_.AddTo(router_);
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
     openai_routes_.AddTo(router_);
@@ -216,8 +220,9 @@ class Server {
 
  private:
   // Whoever looks every few seconds.
-  static bool IsMinor(std::string_view path) {
-    return ProbeRoutes::IsProbe(std::string(path)) || path == "/metrics";
+  bool IsMinor(std::string_view path) const {
+    return ProbeRoutes::IsProbe(std::string(path)) || vertex_routes_.IsProbe(path) ||
+           path == "/metrics";
   }
 
   FetchOptions FetchFlags(const FlagValues& flags) {
@@ -259,6 +264,7 @@ class Server {
   ReplicateRoutes replicate_routes_;
   OpenAiRoutes openai_routes_;
   TgiRoutes tgi_routes_;
+  VertexRoutes vertex_routes_;
   const bool has_playground_;
   const PlaygroundRoutes playground_;
   ProbeRoutes probes_;

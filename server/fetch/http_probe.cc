@@ -16,18 +16,18 @@ size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
 
 }  // namespace
 
-Result<std::string> Probe(const std::string& url, std::chrono::milliseconds time) {
+Result<ProbeAnswer> Probe(const std::string& url, std::chrono::milliseconds time) {
   AddressGuard guard{.reach = Reach::kAny};
   const EasyHandle easy = MakeOutbound({url, "cog-idefics", 0, time}, &guard);
-  std::string body;
+  ProbeAnswer answer;
   curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, OnBytes);
-  curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &body);
-  curl_easy_setopt(easy.get(), CURLOPT_FAILONERROR, 1L);
+  curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &answer.body);
   const CURLcode code = curl_easy_perform(easy.get());
   if (code != CURLE_OK) {
     return Status(ErrorCode::kFetchFailed, url + ": " + curl_easy_strerror(code));
   }
-  return body;
+  curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &answer.status);
+  return answer;
 }
 
 }  // namespace idefics

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One small answer of a server on this machine or a public one: for `idefics-server health`.
+// One small answer of a server: for `idefics-server health` and `probe`.
 #pragma once
 
 #include <chrono>
@@ -9,8 +9,12 @@
 
 namespace idefics {
 
-// The body of a 2xx answer to GET, at most 64 KiB of it. Blocks. kFetchFailed says why there is
-// none.
-Result<std::string> Probe(const std::string& url, std::chrono::milliseconds time);
+struct ProbeAnswer {
+  long status = 0;
+  std::string body;  // at most 64 KiB
+};
+
+// The answer to GET. Blocks. kFetchFailed says why there is none.
+Result<ProbeAnswer> Probe(const std::string& url, std::chrono::milliseconds time);
 
 }  // namespace idefics

@@ -57,7 +57,7 @@ HttpResponse CompletionRoutes::Complete(HttpRequest& request, Form form) {
   AnswerHead head = MakeAnswerHead(wanted, options_);
   auto submitted = SubmitAll(std::move(wanted.prompts), head.id, request);
   if (const auto* error = std::get_if<OpenAiError>(&submitted)) return ErrorResponse(*error);
-  const auto& jobs = std::get<Jobs>(submitted);
+  auto& jobs = std::get<JobGroup>(submitted);
   if (wanted.stream) {
     return Stream(jobs.front(), std::move(wanted), std::move(head), *request.peer);
   }
@@ -70,7 +70,7 @@ HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& re
       std::make_shared<ResponseWriter>(std::move(wanted), options_.served_models.front());
   auto result = SubmitAll(std::move(prompts), writer->id(), request);
   if (const auto* error = std::get_if<OpenAiError>(&result)) return ErrorResponse(*error);
-  const JobService::Submitted& submitted = std::get<Jobs>(result).front();
+  const JobService::Submitted& submitted = std::get<JobGroup>(result).front();
   if (!writer->wanted().stream) {
     const JobView view = WaitForEnd(service_, submitted, *request.peer);
     if (view.state == JobState::kSucceeded) {
@@ -81,53 +81,24 @@ HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& re
   return StreamJob(service_, submitted, *request.peer, writer);
 }
 
-void CompletionRoutes::CancelAll(const Jobs& jobs) {
-  for (const JobService::Submitted& submitted : jobs) service_.queue().Cancel(submitted.job);
-}
-
-std::variant<CompletionRoutes::Jobs, OpenAiError> CompletionRoutes::SubmitAll(
+std::variant<JobGroup, OpenAiError> CompletionRoutes::SubmitAll(
     std::vector<GenerateRequest> prompts, const std::string& id, HttpRequest& request) {
-  const int max_queued = QueueLimit(service_, options_.max_queued);
-  Jobs jobs;
+  std::vector<JobSpec> specs(prompts.size());
   for (size_t i = 0; i < prompts.size(); ++i) {
-    JobSpec spec;
-    spec.id = i == 0 ? id : id + "-" + std::to_string(i);
-    spec.task.request = std::move(prompts[i]);
-    AdoptRequest(request, &spec);  // its memory goes all with the first
-    // The prompts of one request wait for each other, not for others' places.
-    spec.max_queued = max_queued + static_cast<int>(i);
-    auto result = service_.Submit(std::move(spec));
-    if (const auto* refused = std::get_if<Rejection>(&result)) {
-      CancelAll(jobs);
-      // Those with a slot must be run to be ended.
-      RunAll(jobs);
-      return ErrorOf(*refused);
-    }
-    jobs.push_back(std::get<JobService::Submitted>(std::move(result)));
+    specs[i].id = i == 0 ? id : id + "-" + std::to_string(i);
+    specs[i].task.request = std::move(prompts[i]);
+    AdoptRequest(request, &specs[i]);  // its memory goes all with the first
   }
-  return jobs;
+  JobGroup group(service_);
+  auto refused = group.Submit(std::move(specs), QueueLimit(service_, options_.max_queued));
+  if (refused) return ErrorOf(*refused);
+  return group;
 }
 
-// The first one on this thread, where it has a slot: that costs no change of threads.
-void CompletionRoutes::RunAll(const Jobs& jobs) {
-  for (size_t i = 1; i < jobs.size(); ++i) {
-    if (jobs[i].has_slot) service_.executor().Start(jobs[i].job);
-  }
-  if (!jobs.empty() && jobs.front().has_slot) service_.executor().RunHere(jobs.front().job);
-}
-
-HttpResponse CompletionRoutes::WaitForAll(const Jobs& jobs, const CompletionRequest& wanted,
+HttpResponse CompletionRoutes::WaitForAll(JobGroup& jobs, const CompletionRequest& wanted,
                                           AnswerHead head, HttpRequest& request) {
-  request.peer->WhenGone([this, jobs] { CancelAll(jobs); });
-  RunAll(jobs);
-  std::vector<JobView> views;
-  for (const JobService::Submitted& submitted : jobs) {
-    const EventLog& log = submitted.job->log();
-    while (!log.WaitFinished(std::chrono::hours(1))) {
-    }
-    views.push_back(log.View());
-    if (views.back().state == JobState::kSucceeded) continue;
-    CancelAll(jobs);
+  const std::vector<JobView> views = jobs.Wait(*request.peer);
+  if (views.back().state != JobState::kSucceeded) {
     return ErrorResponse(FailureOf(EndOf(views.back()), wanted));
   }
   uint64_t bytes = 0;

@@ -8,6 +8,7 @@
 #include <variant>
 #include <vector>
 
+#include "server/api/job_group.h"
 #include "server/api/openai/completion_answer.h"
 #include "server/api/openai/completion_request.h"
 #include "server/http/router.h"
@@ -24,17 +25,13 @@ class CompletionRoutes {
   HttpResponse Complete(HttpRequest& request, CompletionRequest::Form form);
 
  private:
-  using Jobs = std::vector<JobService::Submitted>;  // one for each prompt
-
   std::variant<CompletionRequest, OpenAiError> Read(HttpRequest& request,
                                                     CompletionRequest::Form form) const;
-  // All or none get a place.
-  std::variant<Jobs, OpenAiError> SubmitAll(std::vector<GenerateRequest> prompts,
-                                            const std::string& id, HttpRequest& request);
-  void RunAll(const Jobs& jobs);
-  void CancelAll(const Jobs& jobs);
+  // One job for each prompt.
+  std::variant<JobGroup, OpenAiError> SubmitAll(std::vector<GenerateRequest> prompts,
+                                                const std::string& id, HttpRequest& request);
   HttpResponse Respond(CompletionRequest wanted, HttpRequest& request);
-  HttpResponse WaitForAll(const Jobs& jobs, const CompletionRequest& wanted, AnswerHead head,
+  HttpResponse WaitForAll(JobGroup& jobs, const CompletionRequest& wanted, AnswerHead head,
                           HttpRequest& request);
   HttpResponse Stream(const JobService::Submitted& submitted, CompletionRequest wanted,
                       AnswerHead head, HttpPeer& peer);

@@ -45,7 +45,7 @@ bool ProbeRoutes::IsProbe(const std::string& path) {
 
 void ProbeRoutes::AddTo(Router& router) {
   router.Add("GET", "/livez", [this](HttpRequest&) { return Live(); });
-  router.Add("GET", "/readyz", [this](HttpRequest&) { return Ready(); });
+  router.Add("GET", "/readyz", [this](HttpRequest&) { return ReadinessAnswer(service_.state()); });
   router.Add("GET", "/ping", [this](HttpRequest&) { return Ping(); });
   router.Add("GET", "/v2", [](HttpRequest&) {
     return Object(
@@ -70,8 +70,7 @@ HttpResponse ProbeRoutes::Live() const {
   return Plain(state.is_alive(), state.is_alive() ? "ok" : state.sentence);
 }
 
-HttpResponse ProbeRoutes::Ready() const {
-  const ServiceState state = service_.state();
+HttpResponse ReadinessAnswer(const ServiceState& state) {
   return Plain(state.is_ready(), state.is_ready() ? "ok" : state.sentence);
 }
 
@@ -79,7 +78,7 @@ HttpResponse ProbeRoutes::Ready() const {
 HttpResponse ProbeRoutes::Ping() const {
   const bool loads = service_.state().stage == ServiceState::Stage::kLoading;
   if (loads && std::getenv("PORT_HEALTH") != nullptr) return HttpResponse::Empty(204);
-  return Ready();
+  return ReadinessAnswer(service_.state());
 }
 
 // Its inference calls are made of tensors and have no part here: pictures and text come by the

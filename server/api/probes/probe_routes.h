@@ -11,6 +11,9 @@
 
 namespace idefics {
 
+// Whether requests are welcome: 200, or 503 with why not.
+HttpResponse ReadinessAnswer(const ServiceState& state);
+
 class ProbeRoutes {
  public:
   // `model`: the name that the open inference protocol shows. `service` must outlive this.
@@ -24,7 +27,6 @@ class ProbeRoutes {
 
  private:
   HttpResponse Live() const;
-  HttpResponse Ready() const;
   HttpResponse Ping() const;
   HttpResponse Model(const std::string& name) const;
   HttpResponse ModelReady(const std::string& name) const;
