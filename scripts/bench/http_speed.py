@@ -47,10 +47,11 @@ def pixel() -> str:
 
 
 @contextlib.contextmanager
-def serving(target: Target, slots: int) -> Iterator[tuple[Running, float]]:
+def serving(target: Target, slots: int, flags: tuple[str, ...] = (),
+            env: tuple[tuple[str, str], ...] = ()) -> Iterator[tuple[Running, float]]:
     """A READY server with that many slots, and the seconds to its first READY answer."""
     begun = time.perf_counter()
-    server = target.start(Options(slots=slots, ready=False, fresh=True))
+    server = target.start(Options(slots=slots, ready=False, fresh=True, flags=flags, env=env))
     try:
         while (server.listening() or {}).get("status") != "READY":
             time.sleep(0.0005)
