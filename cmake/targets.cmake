@@ -7,6 +7,10 @@ target_compile_options(idefics_flags INTERFACE
   $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror>
   $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-restrict>
   $<$<COMPILE_LANG_AND_ID:CXX,Clang>:-Wthread-safety>)  # common/thread_annotations.h
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  # There c10::Half is made of ARM's own type, and GCC warns wherever a float becomes one.
+  target_compile_options(idefics_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-float-conversion>)
+endif()
 if(IDEFICS_SANITIZE STREQUAL "address")
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=address,undefined)

@@ -90,7 +90,9 @@ def measure(options: argparse.Namespace) -> Samples:
     for number in range(options.rounds):  # noqa: B007 (add() names the round)
         for bundle in options.bundle:
             alone_in_cache(bundle, folders)
-            with running(Server(bundle, "--kv-tokens", "2048", env=env)) as server:
+            # The same question again is computed again: only its picture is known.
+            flags = ["--kv-tokens", "2048", "--prefix-cache", "false", "--no-speculation"]
+            with running(Server(bundle, *flags, env=env)) as server:
                 if "decode" in options.only:
                     add(bundle.name, decode_of_server(server, bundle, options.tokens))
                 if "picture" in options.only:
