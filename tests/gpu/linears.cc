@@ -40,7 +40,7 @@ std::vector<LinearOperator> Linears(const LinearSize& size, at::ScalarType type)
 void CompareLinear(const LinearOperator& linear, const LinearSize& size, at::ScalarType type) {
   const std::string where = linear.name + ", " + at::toString(type) + ", n " +
                             std::to_string(size.n) + ", k " + std::to_string(size.k);
-  for (const int64_t rows : {1, 2, 8, 9, 16, 17, 32, 33, 64}) {
+  for (const int64_t rows : {1, 2, 8, 9, 16, 17, 32, 33, 64, 100, 128, 129}) {
     const at::Tensor x = at::randn({rows, size.k})
                              .div(std::sqrt(static_cast<double>(size.k)))
                              .to(type)
