@@ -79,8 +79,7 @@ def make_plan(source: str, target: str, rows_per_piece: int) -> Plan:
                         f" {rows_per_piece}: name that number, or another target")
     counts = known.get("files", {})
     pieces = []
-    for info, place in found:
-        name = os.path.relpath(info.path, _folder(source))
+    for name, info, place in found:
         entry = counts.setdefault(name, {"bytes": info.size})
         if entry["bytes"] != info.size:
             raise PlanError(f"{place} has {info.size} bytes; {target} was begun when it had "
@@ -103,21 +102,19 @@ def _count(place: str) -> int:
         raise PlanError(f"{place} cannot be read: {error}") from error
 
 
-def _folder(source: str) -> str:
-    files, path = open_place(source)
-    return path if files.get_file_info(path).type == FileType.Directory else os.path.dirname(path)
-
-
-def _source_files(source: str) -> list[tuple[FileInfo, str]]:
+def _source_files(source: str) -> list[tuple[str, FileInfo, str]]:
+    """[(its name below the source, what the file system says of it, its path or URI)], by name."""
     files, path = open_place(source)
     info = files.get_file_info(path)
     if info.type == FileType.NotFound:
         raise PlanError(f"{source} is not there")
     if info.type == FileType.File:
-        return [(info, source)]
+        return [(info.base_name, info, source)]
     found = files.get_file_info(FileSelector(path, recursive=True))
-    return [(file, source.rstrip("/") + file.path[len(path.rstrip("/")):])
-            for file in sorted(found, key=lambda file: file.path)
+    names = ((file.path[len(path.rstrip("/")) + 1:], file)
+             for file in sorted(found, key=lambda file: file.path))
+    return [(name, file, f"{source.rstrip('/')}/{name}")
+            for name, file in names
             if file.type == FileType.File and file.path.endswith(SUFFIXES)
             and not os.path.basename(file.path).startswith(("_", "."))]
 
