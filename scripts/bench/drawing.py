@@ -34,6 +34,14 @@ def panels(titles: Sequence[str], height: float = 2.0) -> tuple[Figure, list[Axe
     return figure, column
 
 
+def beside(titles: Sequence[str], height: float = 2.6) -> tuple[Figure, list[Axes]]:
+    """One beside the other; height in inches."""
+    figure, axes = pyplot.subplots(1, len(titles), squeeze=False, figsize=(WIDTH, height))
+    for panel, title in zip(axes[0], titles, strict=True):
+        panel.set_title(title)
+    return figure, list(axes[0])
+
+
 def legend(panel: Axes) -> None:
     """Above the panel, beside its title."""
     panel.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=4, fontsize=8)

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from drawing import BLUE, GREY, ORANGE, WIDTH, legend, save
-from matplotlib import pyplot
+from drawing import BLUE, GREY, ORANGE, beside, legend, save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -72,13 +71,6 @@ def bars(panel: Axes, groups: list[str], series: dict[str, list[Cell]],
     panel.set_xticks(range(len(groups)), groups)
     panel.margins(y=0.15)
     panel.grid(axis="x", visible=False)
-
-
-def beside(titles: list[str], height: float = 2.6) -> tuple[Figure, list[Axes]]:
-    figure, panels = pyplot.subplots(1, len(titles), squeeze=False, figsize=(WIDTH, height))
-    for panel, title in zip(panels[0], titles, strict=True):
-        panel.set_title(title)
-    return figure, list(panels[0])
 
 
 def shell() -> Figure:
