@@ -21,5 +21,5 @@ case $engine in
   *) die "unknown engine '$engine'; there are fake and demo" ;;
 esac
 mkdir -p "$ROOT/build/soak"
-export PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH=$ROOT/scripts PYTHONDONTWRITEBYTECODE=1
 exec "$ORACLE_ENV/bin/python" "$ROOT/scripts/soak/soak.py" --out "$ROOT/build/soak" "$@"

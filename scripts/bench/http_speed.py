@@ -27,7 +27,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
-sys.path[:0] = [str(ROOT / "tests/conformance"), str(ROOT / "tests/timing")]
+sys.path[:0] = [str(ROOT / folder) for folder in ("tests/conformance", "tests/timing", "scripts")]
 
 from cases import Options  # noqa: E402
 from targets import CogletTarget, OurTarget, Running  # noqa: E402

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -17,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+
+from ports import free_port
 
 HOST = "127.0.0.1"
 MAX_FAILURES = 3  # of the server, one after another, with no answer between
@@ -40,7 +41,7 @@ def _die_with_parent() -> None:
 
 
 class Server:
-    """`ask` and `failed` may be called by several threads."""
+    """`predict` and `get` may be called by several threads."""
 
     def __init__(self, flags: Sequence[str], concurrency: int) -> None:
         self._flags = list(flags)
@@ -114,9 +115,7 @@ class Server:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
+        port = free_port(HOST)
         self._log.seek(0)
         self._log.truncate()
         self._process = subprocess.Popen(

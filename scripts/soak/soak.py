@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,8 @@ from ledger import Ledger
 from rests import Rests
 from wire import Wire, request
 from workload import Client, Inputs
+
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS, QUEUE = 8, 32
@@ -69,9 +70,7 @@ class Server:
 
 
 async def start(engine: str, log: Path) -> Server:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [str(ROOT / "scripts" / ("fake-server" if engine == "fake" else "idefics-server"))]
     if engine == "demo":
         # So few that the prefix cache has filled them before memory is judged.

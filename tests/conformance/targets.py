@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import pytest
 from cases import Options
 from client import Client
 from patience import wait_until
+from ports import free_port
 from shims import image_path
 
 HERE = Path(__file__).resolve().parent
@@ -35,12 +35,6 @@ INPUTS_OF_THE_ORIGINAL = ("image", "text", "max_new_tokens", "repetition_penalty
 
 # `env` looks the command up on the PATH that it is given, not on ours.
 PYTHON_START = ("env", "python", "--check-hash-based-pycs", "never", "-m", "cog.server.http")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def printed_schema(output: str) -> dict[str, Any]:

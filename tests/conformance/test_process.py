@@ -15,7 +15,8 @@ import pytest
 from cases import case
 from client import ASYNC, request
 from patience import slowness, wait_until
-from targets import FAKE, free_port
+from ports import free_port
+from targets import FAKE
 
 AWAIT = ("--await-explicit-shutdown=true",)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import free_port
 from patience import wait_until
+from ports import free_port
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FOLDER = DEPLOY / "prometheus"

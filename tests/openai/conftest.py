@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import urllib.parse
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from patience import wait_until
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
@@ -118,9 +118,7 @@ class Running(Api):
     """A server of our own."""
 
     def __init__(self, *flags: str, **environment: str):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         super().__init__(f"http://127.0.0.1:{port}")
         bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
         if not bundle:

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from patience import wait_until
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
@@ -24,9 +24,7 @@ FAKE_PROGRAM = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake
 class Server:
     def __init__(self, command: list[str], flags: tuple[str, ...], environment: dict[str, str],
                  wait: bool = True):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(self.port), *flags],

@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from patience import wait_until
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVER = os.environ.get("IDEFICS_SERVER") or str(ROOT / "scripts/idefics-server")
@@ -26,12 +26,6 @@ PICTURES = ASSETS / "pixels"
 
 def data_uri(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Server:

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from conftest import ASSETS, free_port
+from conftest import ASSETS
 from patience import wait_until
+from ports import free_port
 from test_metrics import value
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import FAKE_SERVER, Server, free_port
+from conftest import FAKE_SERVER, Server
+from ports import free_port
 
 HEALTH, PREDICT = "/its/health", "/v1/endpoints/7/deployedModels/9:predict"
 
