@@ -12,4 +12,3 @@ servers = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(servers)
 
 start = servers.start  # the fixture
-free_port = servers.free_port

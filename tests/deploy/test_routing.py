@@ -4,28 +4,18 @@ those of a replica that leaves are the only ones that move."""
 
 import http.client
 import json
-import shutil
 import signal
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from conftest import free_port
-from patience import wait_until
+from balancers import balancer
+from ports import free_port
 
 ROUTING = Path(__file__).resolve().parents[2] / "deploy/routing"
+FILES = {"nginx": "nginx.conf", "haproxy": "haproxy.cfg"}
 SESSIONS = [f"session-{number}" for number in range(60)]
-NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  include {folder}/routing.conf;
-}}
-"""
 
 
 def configured(name, port, replicas):
@@ -35,15 +25,6 @@ def configured(name, port, replicas):
         text = text.replace(f"idefics-{number}:5000", f"127.0.0.1:{replica.port}")
     return text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace(
         "bind :8080", f"bind 127.0.0.1:{port}").replace("inter 1s", "inter 100ms")
-
-
-def command(balancer, folder, port, replicas):
-    if balancer == "nginx":
-        (folder / "routing.conf").write_text(configured("nginx.conf", port, replicas))
-        (folder / "conf").write_text(NGINX.format(folder=folder))
-        return ["nginx", "-p", str(folder), "-c", str(folder / "conf")]
-    (folder / "conf").write_text(configured("haproxy.cfg", port, replicas))
-    return ["haproxy", "-f", str(folder / "conf")]
 
 
 def ask(port, session, prompt="x"):
@@ -79,27 +60,14 @@ def homes(port, replicas):
 @pytest.fixture(params=["nginx", "haproxy"])
 def behind(request, tmp_path, start):
     """(port of the balancer, three replicas)"""
-    if shutil.which(request.param) is None:
-        pytest.skip(f"{request.param} is not in PATH")
     replicas = [start("--max-concurrency", "8", "--queue", "64", "--drain-delay", "1")
                 for _ in range(3)]
     for replica in replicas:
         replica.wait_until("READY")
     port = free_port()
-    with open(tmp_path / "log", "w") as log:
-        proxy = subprocess.Popen(command(request.param, tmp_path, port, replicas), stdout=log,
-                                 stderr=log)
-    wait_until(lambda: up(port), 20, "the balancer")
-    yield port, replicas
-    proxy.terminate()
-    proxy.wait()
-
-
-def up(port):
-    try:
-        return ask(port, None)[0] == 200
-    except (OSError, http.client.HTTPException):
-        return False
+    with balancer(request.param, tmp_path, port,
+                  configured(FILES[request.param], port, replicas)):
+        yield port, replicas
 
 
 def test_a_session_stays_and_only_those_of_a_replica_that_leaves_move(behind):

@@ -1,40 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two servers behind a real balancer, replaced one after the other under load: no request fails.
-
-Needs nginx or haproxy in PATH, where scripts/test.sh puts those that scripts/setup.sh unpacked.
-"""
+"""Two servers behind a real balancer, replaced one after the other under load: no request fails."""
 
 import http.client
 import json
-import shutil
 import signal
-import subprocess
 import threading
 
 import pytest
 
-from conftest import Server, free_port
+from balancers import balancer
 from patience import wait_until
+from ports import free_port
 
 CLIENTS = 8
 FLAGS = ("--max-concurrency", "8", "--queue", "64", "--drain-delay", "1", "--drain-timeout", "20")
 
 NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 256; }}
-http {{
-  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
-  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
-  upstream servers {{
-    server 127.0.0.1:{ports[0]} max_fails=0; server 127.0.0.1:{ports[1]} max_fails=0;
-    keepalive 16;
-  }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_next_upstream error timeout http_503 non_idempotent;
-    }}
+upstream servers {{
+  server 127.0.0.1:{ports[0]} max_fails=0; server 127.0.0.1:{ports[1]} max_fails=0;
+  keepalive 16;
+}}
+server {{
+  listen 127.0.0.1:{port};
+  location / {{
+    proxy_pass http://servers; proxy_http_version 1.1; proxy_set_header Connection "";
+    proxy_next_upstream error timeout http_503 non_idempotent;
   }}
 }}
 """
@@ -55,14 +45,7 @@ backend servers
   server a 127.0.0.1:{ports[0]} check inter 100ms
   server b 127.0.0.1:{ports[1]} check inter 100ms
 """
-
-
-def command(balancer, folder, port, ports):
-    file = folder / "conf"
-    text = {"nginx": NGINX, "haproxy": HAPROXY}[balancer]
-    file.write_text(text.format(folder=folder, port=port, ports=ports))
-    return {"nginx": ["nginx", "-p", str(folder), "-c", str(file)],
-            "haproxy": ["haproxy", "-f", str(file)]}[balancer]
+CONFIGURATIONS = {"nginx": NGINX, "haproxy": HAPROXY}
 
 
 class Load:
@@ -94,49 +77,29 @@ class Load:
                 else:
                     self.failed.append(said)
 
-    def stop(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.done.set()
         for thread in self.threads:
             thread.join()
 
 
-@pytest.mark.parametrize("balancer", ["nginx", "haproxy"])
-def test_a_rolling_restart_fails_no_request(balancer, tmp_path):
-    if shutil.which(balancer) is None:
-        pytest.skip(f"{balancer} is not in PATH")
-    servers = [Server(*FLAGS), Server(*FLAGS)]
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_rolling_restart_fails_no_request(name, start, tmp_path):
+    servers = [start(*FLAGS), start(*FLAGS)]
     for server in servers:
         server.wait_until("READY")
     port = free_port()
-    with open(tmp_path / "log", "w") as log:
-        proxy = subprocess.Popen(command(balancer, tmp_path, port, [s.port for s in servers]),
-                                 stdout=log, stderr=log)
-    load = None
-    try:
-        wait_until(lambda: answers(port), 20)
-        load = Load(port)
+    configuration = CONFIGURATIONS[name].format(port=port, ports=[s.port for s in servers])
+    with balancer(name, tmp_path, port, configuration), Load(port) as load:
         for index in (0, 1, 0):
             before = load.answered
             wait_until(lambda before=before: load.answered > before + 50, 60)
             old = servers[index]
             old.process.send_signal(signal.SIGTERM)
             assert old.process.wait(60) == 0
-            servers[index] = Server(*FLAGS, port=old.port)
+            servers[index] = start(*FLAGS, port=old.port)
             servers[index].wait_until("READY")
-    finally:
-        if load:
-            load.stop()
-        proxy.terminate()
-        proxy.wait()
-        for server in servers:
-            server.stop(signal.SIGKILL)
     assert load.answered > 150 and load.failed == [], (load.answered, load.failed[:5])
-
-
-def answers(port):
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/livez")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
