@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOTS, QUEUE = 8, 32
 SAMPLE_S, NOTE_S, SETTLE_S = 1.0, 60.0, 120.0
 RESTS_EVERY_S, REST_S = 30.0, 2.0
+LEAST_RESTS = 20  # before which what a server grows by at its start is most of what is seen
 # What a flat series may grow by, from rest to rest: a share of its median or so much, the larger.
 ALLOWED = {
     "RSS, MB": Allowance(0.05, 8),
@@ -159,6 +160,10 @@ def save(path: Path, samples: list[dict[str, float]]) -> None:
 
 
 def judge_all(server: Server, ledger: Ledger) -> dict[str, Verdict]:
+    if len(server.at_rest) < LEAST_RESTS:
+        note(f"soak: {len(server.at_rest)} rests are too few to say what is flat, which takes "
+             f"{LEAST_RESTS}: run it for {LEAST_RESTS * RESTS_EVERY_S / 60:g} minutes or more")
+        return {}
     verdicts = {}
     for name, allowance in ALLOWED.items():
         verdicts[name] = judge([row[name] for row in server.at_rest], allowance)

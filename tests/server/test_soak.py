@@ -77,10 +77,8 @@ def test_a_short_soak_ends_every_prediction_once(tmp_path):
     done = subprocess.run([sys.executable, str(SOAK / "soak.py"), "--out", str(tmp_path),
                            "--minutes", "0.1", "--clients", "16"],
                           capture_output=True, text=True, env=os.environ)
-    # Whether memory is flat shows in an hour, not in some seconds.
-    problems = [line for line in done.stdout.splitlines()
-                if line.startswith("PROBLEM") and " is not flat" not in line]
-    assert not problems and "Traceback" not in done.stderr, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "too few to say what is flat" in done.stderr
     counts = json.loads(done.stdout.splitlines()[0])
     assert counts["accepted"] == counts["ended"] > 0
     assert ET.parse(tmp_path / "fake.svg").getroot().findall("{http://www.w3.org/2000/svg}path")
