@@ -131,6 +131,8 @@ std::vector<StepShape> StepShapes() {
       {"heads of 96 numbers", {34, 2}, {1, 90}, 2, 96, 64},
       {"heads of 128 numbers", {50, 1, 1}, {7, 65, 0}, 1, 128, 257},
       {"heads of 256 numbers", {9, 1}, {4, 33}, 1, 256, 64},
+      {"prompts of several tiles", {150, 1, 67}, {70, 9, 0}, 2, 64, 64},
+      {"tiles of wide heads", {130, 20}, {3, 150}, 1, 128, 64},
       {"beams of one prompt", {1, 1, 1}, {45, 45, 160}, 2, 64, 8, {40, 40, 40}},
       {"pieces behind shared keys", {6, 40, 3}, {50, 40, 1}, 2, 32, 8, {33, 40, 0}},
   };

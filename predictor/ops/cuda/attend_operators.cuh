@@ -5,7 +5,8 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include "predictor/ops/cuda/attend_image.cuh"
+#include "predictor/ops/cuda/attend_image_tensor.cuh"
+#include "predictor/ops/cuda/attend_tensor.cuh"
 #include "predictor/ops/cuda/attend_tile.cuh"
 #include "predictor/ops/cuda/on_device.cuh"
 #include "predictor/ops/kv_cache.h"
@@ -27,7 +28,12 @@ void LaunchAttend(AttendArguments<T, Key> a, int processors, const at::Tensor& q
     a.parts = parts.data_ptr<float>();
   }
   LaunchAttendToken(a, stream);
-  if (tiles) LaunchAttendTile(a, stream);
+  if (!tiles) return;
+  if constexpr (sizeof(T) == 2) {
+    LaunchAttendTensor(a, stream);
+  } else {
+    LaunchAttendTile(a, stream);
+  }
 }
 
 inline at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,
@@ -102,6 +108,12 @@ inline at::Tensor AttendImage(const at::Tensor& q, const at::Tensor& image_k,
                                       .packed = false};
     arguments.packed = CanPack(arguments.q, dim) && CanPack(arguments.image_k, dim) &&
                        CanPack(arguments.image_v, dim);
+    if constexpr (sizeof(T) == 2) {
+      if (tokens >= kImageTensorTokens && dim <= kMaxTileDim) {
+        LaunchAttendImageTensor(arguments, device.stream());
+        return;
+      }
+    }
     LaunchAttendImage(arguments, device.stream());
   });
   device.CheckLaunch();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Attention of long rows (prompt pieces): one block per (tile of 32 tokens of one row, head). The
-// block walks over the keys in tiles of 32 in shared memory with an online softmax
-// (FlashAttention-2, arXiv 2307.08691).
+// Attention of long rows (prompt pieces) in f32; attend_tensor.cuh does it in 16 bit. One block per
+// (tile of 32 tokens of one row, head). The block walks over the keys in tiles of 32 in shared
+// memory with an online softmax (FlashAttention-2, arXiv 2307.08691).
 #pragma once
 
 #include "predictor/ops/cuda/attend_token.cuh"
@@ -55,15 +55,9 @@ template <typename T, typename Key>
 void LaunchAttendTile(const AttendArguments<T, Key>& a, Stream stream) {
   const dim3 grid{static_cast<unsigned>(a.ragged.tokens / kTile + a.ragged.rows),
                   static_cast<unsigned>(a.heads)};
-  if (a.dim <= 32) {
-    Launch(AttendTileKernel<T, Key, 1>, grid, kAttendThreads, stream, a);
-  } else if (a.dim <= 64) {
-    Launch(AttendTileKernel<T, Key, 2>, grid, kAttendThreads, stream, a);
-  } else if (a.dim <= 96) {
-    Launch(AttendTileKernel<T, Key, 3>, grid, kAttendThreads, stream, a);
-  } else {
-    Launch(AttendTileKernel<T, Key, 4>, grid, kAttendThreads, stream, a);
-  }
+  ForPanels(a.dim, [&](auto panels) {
+    Launch(AttendTileKernel<T, Key, panels.value>, grid, kAttendThreads, stream, a);
+  });
 }
 
 }  // namespace idefics::IDEFICS_TARGET

@@ -6,6 +6,7 @@
 #include <c10/util/Half.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "predictor/ops/cuda/host_device.h"
 
@@ -17,6 +18,11 @@ constexpr int kPack = 8;
 template <typename T, int kCount = kPack>
 struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
   T at[kCount];
+};
+
+struct RowShape {
+  int dim;
+  bool packed;  // CanPack
 };
 
 // row[first .. first + kCount), zeros from `size` on. `packed`: row and size allow whole packs
@@ -73,6 +79,20 @@ __device__ __forceinline__ float GroupMax(float value) {
 template <int kCount = kPack, typename T>
 bool CanPack(const T* pointer, int64_t size) {
   return size % kCount == 0 && reinterpret_cast<uintptr_t>(pointer) % alignof(Pack<T, kCount>) == 0;
+}
+
+// Calls run(kPanels as std::integral_constant) with enough panels of 32 numbers for `dim` <= 128.
+template <typename Run>
+void ForPanels(int dim, const Run& run) {
+  if (dim <= 32) {
+    run(std::integral_constant<int, 1>{});
+  } else if (dim <= 64) {
+    run(std::integral_constant<int, 2>{});
+  } else if (dim <= 96) {
+    run(std::integral_constant<int, 3>{});
+  } else {
+    run(std::integral_constant<int, 4>{});
+  }
 }
 
 }  // namespace idefics::IDEFICS_TARGET

@@ -8,6 +8,7 @@ namespace idefics::IDEFICS_TARGET {
 
 // Rows of up to this many tokens (decode, speculation) go token by token, longer ones in tiles.
 constexpr int kShortRow = 4;
+constexpr int kMaxTileDim = 128;  // wider heads go token by token in all rows
 
 struct Ragged {
   const int32_t* row_starts;  // [rows + 1]

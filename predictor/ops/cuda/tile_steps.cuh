@@ -4,21 +4,15 @@
 // that the softmax state stays in registers.
 #pragma once
 
-#include "predictor/ops/cuda/attend_keys.cuh"
+#include "predictor/ops/cuda/ragged.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
 constexpr int kTile = 32;        // queries, and keys
 constexpr int kTileLanes = 8;    // threads that share two queries
 constexpr int kTilePerLane = 4;  // keys of a thread: lane, lane + 8, …
-constexpr int kMaxTileDim = 128;
 
 using Quad = Pack<float, 4>;
-
-struct RowShape {
-  int dim;
-  bool packed;  // CanPack
-};
 
 // Shared memory of a block; rows are padded by one Quad against bank conflicts.
 template <int kPanels>
