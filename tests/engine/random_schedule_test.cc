@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Random requests at random times in engines that have too little of everything: whatever is
-// moved, preempted, taken from a cache or encoded again, each request's tokens are those that it
-// gets alone.
+// Random requests of several clients at random times in engines that have too little of everything,
+// on a clock that makes parts of images long and short: whatever is moved, preempted, guessed, taken
+// from a cache or encoded again, each request's tokens are those that it gets alone.
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
@@ -73,6 +73,7 @@ void ChooseSampling(Random& random, int max_new_tokens, SamplingParams* sampling
       break;
     case 5:
       sampling->num_logprobs = 2;  // it cannot be sampled on the device
+      sampling->score_prompt = random() % 2 == 0;
       break;
     default:
       break;
@@ -89,7 +90,8 @@ struct Sent {
 class Session {
  public:
   Session(Random& random, bool samples_on_device)
-      : random_(random), toy_(Options(random), Limits(random, samples_on_device)) {
+      : random_(random),
+        toy_(Options(random), Limits(random, samples_on_device), Times(random)) {
     if (random() % 3 == 0) {
       const int every = Between(random, 5, 40);
       toy_.runner->set_late_fault([this, every](int64_t step) {
@@ -129,6 +131,7 @@ class Session {
     options.max_prefill_chunk = Between(random, 1, 20);
     options.kv_growth = Between(random, 1, 12);
     options.prefix_cache = random() % 4 != 0;
+    options.speculation = random() % 4 != 0;
     return options;
   }
 
@@ -138,6 +141,14 @@ class Session {
     limits.image_cache_slots = Between(random, 1, 5);
     limits.max_image_batch = Between(random, 1, 3);
     return limits;
+  }
+
+  static ToyTimes Times(Random& random) {
+    ToyTimes times;
+    times.step = std::chrono::milliseconds(Between(random, 0, 9));
+    times.image_unit = std::chrono::milliseconds(Between(random, 0, 4));
+    times.image_units = static_cast<size_t>(Between(random, 1, 8));
+    return times;
   }
 
   void Send() {
