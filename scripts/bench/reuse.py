@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is not computed twice: time to the first token of a few-shot prompt and of the fifth turn of
-a dialogue, seen before and not; decoding with and without guesses; captions a second.
+a dialogue, seen before and not; decoding with and without guesses; captions a second; users with
+many pictures at once.
 
-    reuse.py --bundle BUNDLE [--before PROGRAM] [--rounds 5] [--only shots,dialogue,decode,captions]
+    reuse.py --bundle BUNDLE [--before PROGRAM] [--rounds 5] [--only shots,dialogue,decode,…]
 
 The first two ask one server, whose unseen prompts are the seen ones behind another first sentence;
 their pictures are encoded in both cases. For the others two servers take turns: one with
@@ -32,6 +33,8 @@ from common import (
 )
 
 SHOTS = 8
+USERS, USERS_SHOTS = 4, 32
+CAPTIONED = 12  # pictures
 TURNS = 5
 TEXT = "the cat sat on a mat and the dog lay by a red door while it rained all day long"
 NAMES = ("without", "with")
@@ -145,10 +148,37 @@ def captions(server: Server, pictures: Sequence[str], clients: int = 8) -> float
 
 
 def measure_captions(servers: dict[str, Server], rounds: int) -> list[list[object]]:
-    pictures = [new_picture() for _ in range(24)]
-    measured = in_turns(servers, rounds, lambda server: captions(server, pictures))
-    return [["captions a second, 8 clients, 24 pictures again", *map(Figure, measured.values()),
-             ratio(measured["with"], measured["without"])]]
+    """Of new pictures; then of the last of these, again and again."""
+    sets = [[new_picture() for _ in range(CAPTIONED)] for _ in range(rounds)]
+    unseen = {server.port: iter(sets) for server in servers.values()}
+    runs: dict[str, Callable[[Server], float]] = {
+        "new": lambda server: captions(server, next(unseen[server.port])),
+        "again": lambda server: captions(server, sets[-1])
+    }
+    lines: list[list[object]] = []
+    for pictures, run in runs.items():
+        measured = in_turns(servers, rounds, run)
+        lines.append([f"captions a second, 8 clients, {CAPTIONED} pictures, {pictures}",
+                      *map(Figure, measured.values()),
+                      ratio(measured["with"], measured["without"])])
+    return lines
+
+
+def measure_users(servers: dict[str, Server], rounds: int) -> list[list[object]]:
+    """Users who all show pictures of their own at once. Ends where one of them is refused."""
+    prompts = [few_shot([new_picture() for _ in range(USERS_SHOTS)], user)
+               for user in range(USERS)]
+
+    def together(server: Server) -> float:
+        waiting = list(prompts)
+
+        def user() -> None:
+            first_token(server, waiting.pop())
+
+        return seconds_together(USERS, user)
+
+    return rows(f"{USERS} users at once with {USERS_SHOTS} shots each, s until all have 8 tokens",
+                in_turns(servers, rounds, together))
 
 
 def rows(name: str, measured: dict[str, list[float]]) -> list[list[object]]:
@@ -158,7 +188,7 @@ def rows(name: str, measured: dict[str, list[float]]) -> list[list[object]]:
 
 MEASURES: dict[str, Callable[[dict[str, Server], int], list[list[object]]]] = {
     "shots": measure_shots, "dialogue": measure_dialogue, "decode": measure_decode,
-    "captions": measure_captions
+    "captions": measure_captions, "users": measure_users
 }
 
 
@@ -173,7 +203,7 @@ def main() -> None:
         alone_in_cache(bundle, options.bundle)
         with contextlib.ExitStack() as stack:
             servers = {"with": stack.enter_context(running(Server(bundle)))}
-            if {"decode", "captions"} & set(measures):
+            if {"decode", "captions", "users"} & set(measures):
                 flags = [] if options.before else ["--prefix-cache", "false", "--no-speculation"]
                 other = Server(bundle, *flags, program=options.before)
                 servers = {"without": stack.enter_context(running(other)), **servers}

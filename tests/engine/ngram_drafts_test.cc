@@ -93,7 +93,8 @@ TEST_CASE("guesses cost three in a hundred steps at most, however the text misle
   }
 }
 
-TEST_CASE("guesses save most steps of a list, and many of a dialogue", "[drafts][contract.drafts]") {
+TEST_CASE("guesses save most steps of a list, and many of a dialogue",
+          "[drafts][contract.drafts]") {
   constexpr int kCount = 200;
   constexpr int kPhrase = 6;
   std::mt19937 random(3);

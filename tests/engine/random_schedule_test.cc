@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Random requests of several clients at random times in engines that have too little of everything,
-// on a clock that makes parts of images long and short: whatever is moved, preempted, guessed, taken
-// from a cache or encoded again, each request's tokens are those that it gets alone.
+// on a clock that makes parts of images long and short: whatever is moved, preempted, guessed,
+// taken from a cache or encoded again, each request's tokens are those that it gets alone.
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
@@ -90,8 +90,7 @@ struct Sent {
 class Session {
  public:
   Session(Random& random, bool samples_on_device)
-      : random_(random),
-        toy_(Options(random), Limits(random, samples_on_device), Times(random)) {
+      : random_(random), toy_(Options(random), Limits(random, samples_on_device), Times(random)) {
     if (random() % 3 == 0) {
       const int every = Between(random, 5, 40);
       toy_.runner->set_late_fault([this, every](int64_t step) {
