@@ -103,7 +103,7 @@ class _Plan:
     form: WeightForm
     names: dict[str, str]  # as manifest_json takes them
     targets: list[TargetTensor]
-    int8_linears: list[str]  # of an int4 bundle
+    int8_linears: list[str]  # wide_linears.py
     scripts: dict[str, bytes]
     files: list[tuple[str, list[TargetTensor]]]  # of weights
     num_tensors: int
@@ -129,7 +129,7 @@ def _plan(options: ExportOptions, source: Source) -> _Plan:
     source_dtype = source.checkpoint.dtype()
     dtype, quantization = _forms(options, source_dtype)
     vision = _vision_form(options.vision, dtype, quantization)
-    wide = wide_linears(plan) if quantization == "int4" else []
+    wide = wide_linears(plan, quantization)
     form = WeightForm(DTYPES[dtype], quantization, vision, frozenset(wide))
     tensors = [tensor.name for target in plan for tensor in stored_tensors(target, form)]
     load_operators()

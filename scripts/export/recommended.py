@@ -21,7 +21,7 @@ def recommended_width(plan: list[TargetTensor], dtype: torch.dtype) -> str:
         return "this machine has a GPU: --weights bf16 if its memory holds that, else int8"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for width in ("int8", "int4"):
-        wide = frozenset(wide_linears(plan) if width == "int4" else ())
+        wide = frozenset(wide_linears(plan, width))
         size = sum(stored_bytes(target, WeightForm(dtype, width, "int8", wide)) for target in plan)
         if size < _SHARE * memory:
             return (f"for this machine: --weights {width} ({size / 1e9:.2f} GB of weights in "

@@ -126,7 +126,8 @@ def test_the_first_linears_have_8_bits_for_what_the_head_saves(make, export):
     assert others and not others & set(names)
     values = {name: linear(bundle, name).numel() for name in names}
     assert sum(values.values()) - values["decoder.lm_head"] <= 2 * values["decoder.lm_head"]
-    assert manifest(export(checkpoint, name="int8", weights="int8"))["int8_linears"] == []
+    assert manifest(export(checkpoint, name="int8", weights="int8"))["int8_linears"] == names[:1]
+    assert manifest(export(checkpoint, name="bf16"))["int8_linears"] == []
 
 
 def test_a_calibrated_bundle_differs_only_in_int4_and_what_feeds_it(make, export):

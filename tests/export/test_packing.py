@@ -146,12 +146,13 @@ def test_an_exported_linear_is_the_checkpoints_in_that_width(make, export, width
     found = linear(bundle, "decoder.groups.1.layers.1.gate_up").float()
     assert (found - parts).norm() / parts.norm() < {"bf16": 1e-9, "int8": 0.008,
                                                     "int4": 0.096}[width]
-    # Not quantized: the head, but in 8 bits beside int4; the embedding, the patches of pictures.
+    # In 8 bits beside any quantized width: the head. Not quantized: the embedding, the patches of
+    # pictures.
     kept = torch.cat([source["lm_head.weight"], source["lm_head.additional_fc.weight"]])
     head = linear(bundle, "decoder.lm_head").float()
-    assert (head - kept).norm() / kept.norm() < (0.008 if width == "int4" else 1e-9)
+    assert (head - kept).norm() / kept.norm() < (0.008 if width in QUANTIZED else 1e-9)
     quantized = {name for name, value in tensors(bundle).items() if value.dtype == torch.uint8}
-    assert ("decoder.lm_head.weight" in quantized) == (width == "int4")
+    assert ("decoder.lm_head.weight" in quantized) == (width in QUANTIZED)
     quantized.discard("decoder.lm_head.weight")
     vision = {name for name in quantized if name.startswith("vision.")}
     assert len(quantized - vision) == (0 if width == "bf16" else 2 * 4 + 4 * 4)
