@@ -45,7 +45,7 @@ constexpr Flag kFlags[] = {
      "Devices among which every layer of the model is divided, each with its part of the weights "
      "and of the KV cache; on a CPU they are threads, for trying it."},
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
-     "Threads of the model on a CPU; 0 takes all cores."},
+     "Threads of the model on a CPU; 0 takes all cores, unless half of them are faster."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Sequences that the engine runs at once; each beam and each choice is one. 0: 32 on a CPU, "
      "256 on a GPU."},

@@ -5,9 +5,11 @@
 
 namespace idefics {
 
-// Times the product of one row with 48 MiB of int8 weights on all cores, half of them, … and one.
-// Returns the largest number of threads that is within 15 % of the best time, and leaves libtorch's
-// thread count at it. Takes about a tenth of a second.
+// Multiplies one row and 16 rows with 48 MiB of int8 weights on all cores, half of them, … and one,
+// and compares the CPU time that each thread needs. Returns the largest number of threads that is
+// within 15 % of the best for either: one row is bound by the memory, which fewer threads may
+// saturate, pictures and prompts by arithmetic. Leaves libtorch's thread count at it. Takes about a
+// fifth of a second.
 int AutotuneThreads();
 
 }  // namespace idefics
