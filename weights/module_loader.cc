@@ -7,9 +7,12 @@
 #include <istream>
 #include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include "common/progress.h"
 #include "weights/cut_tensor.h"
+#include "weights/device_copies.h"
 #include "weights/linear_shapes.h"
 #include "weights/script_check.h"
 
@@ -56,46 +59,89 @@ Status SetAttribute(torch::jit::Module module, const std::string& path,
   return Status::Ok();
 }
 
-// The rank's part of a linear's weight or scale, for the module; nothing is cut of other tensors.
-Status SetPart(const BundleManifest& manifest, const TensorView& view, const std::string& path,
-               const at::Device& device, Rank rank, torch::jit::Module* module) {
-  ASSIGN_OR_RETURN(at::Tensor tensor, ViewOf(view));
-  const LinearShard shard =
-      ShardOf(manifest, std::string_view(view.name).substr(0, view.name.rfind('.')), rank);
-  if (!shard.whole()) {
-    tensor = path.ends_with(".scale") ? CutScale(tensor, shard) : CutWeight(tensor, shard);
-  }
-  if (!shard.columns.empty()) {
-    int64_t columns = 0;
-    for (const Run& run : shard.columns) columns += run.count;
-    RETURN_IF_ERROR(SetAttribute(*module, path.substr(0, path.rfind('.')) + ".n", columns));
-  }
-  return SetAttribute(*module, path, tensor.to(device));
-}
-
-Status SetTensors(const Bundle& bundle, const std::string& name, const at::Device& device,
-                  Rank rank, torch::jit::Module* module) {
-  const std::string prefix = name + ".";
-  uint64_t bytes = 0;
-  for (const TensorView& view : bundle.tensors()) {
-    if (view.name.starts_with(prefix)) bytes += view.bytes.size();
-  }
-  std::optional<Progress> progress;  // one bar for all ranks
-  if (rank.index == 0) progress.emplace("Loading " + name, bytes, "B");
-  for (const TensorView& view : bundle.tensors()) {
-    if (!view.name.starts_with(prefix)) continue;
-    const Status status =
-        SetPart(bundle.manifest(), view, view.name.substr(prefix.size()), device, rank, module);
-    RETURN_IF_ERROR(status.WithPrefix("tensor " + view.name));
-    if (progress) progress->Advance(view.bytes.size());
-  }
-  for (const auto& parameter : module->named_parameters()) {
+Status CheckComplete(const std::string& prefix, const torch::jit::Module& module) {
+  for (const auto& parameter : module.named_parameters()) {
     if (parameter.value.numel() == 0) {
       return Status::InvalidInput("the bundle has no tensor " + prefix + parameter.name +
                                   ": export the checkpoint again");
     }
   }
   return Status::Ok();
+}
+
+// Which part of a tensor the rank loads, cut out of it or, where nothing is cut, itself.
+class TensorPart {
+ public:
+  TensorPart(const BundleManifest& manifest, const TensorView& view, Rank rank)
+      : stored_bytes_(view.bytes.size()),
+        is_scale_(view.name.ends_with(".scale")),
+        shard_(
+            ShardOf(manifest, std::string_view(view.name).substr(0, view.name.rfind('.')), rank)) {}
+
+  // Sets the number of columns of the linear at `path`, whose weight or scale this is.
+  Status SetColumns(const std::string& path, torch::jit::Module* module) const {
+    if (shard_.columns.empty()) return Status::Ok();
+    int64_t columns = 0;
+    for (const Run& run : shard_.columns) columns += run.count;
+    return SetAttribute(*module, path.substr(0, path.rfind('.')) + ".n", columns);
+  }
+
+  at::Tensor Of(const at::Tensor& stored) const {
+    if (shard_.whole()) return stored;
+    return is_scale_ ? CutScale(stored, shard_) : CutWeight(stored, shard_);
+  }
+
+  void AddTo(DeviceCopies& copies, const at::Tensor& stored) const {
+    if (shard_.whole()) {
+      copies.Add(stored);
+    } else {
+      copies.AddMade(stored_bytes_, [part = *this, stored] { return part.Of(stored); });
+    }
+  }
+
+ private:
+  uint64_t stored_bytes_;
+  bool is_scale_;
+  LinearShard shard_;
+};
+
+// Sets the bundle's tensors named PREFIX.path. On the CPU as they are, cut where a rank has a part.
+Status SetTensors(const Bundle& bundle, const std::string& name, const at::Device& device,
+                  Rank rank, torch::jit::Module* module) {
+  const std::string prefix = name + ".";
+  std::vector<TensorView> views;
+  uint64_t bytes = 0;
+  for (const TensorView& view : bundle.tensors()) {
+    if (!view.name.starts_with(prefix)) continue;
+    views.push_back(view);
+    bytes += view.bytes.size();
+  }
+  std::optional<Progress> progress;  // one bar for all ranks
+  if (rank.index == 0) progress.emplace("Loading " + name, bytes, "B");
+  const auto advance = [&progress](uint64_t loaded) {
+    if (progress) progress->Advance(loaded);
+  };
+  std::optional<DeviceCopies> copies;
+  if (!device.is_cpu()) copies.emplace(device);
+  std::vector<at::Tensor> tensors;
+  for (const TensorView& view : views) {
+    ASSIGN_OR_RETURN(const at::Tensor stored, ViewOf(view));
+    const TensorPart part(bundle.manifest(), view, rank);
+    RETURN_IF_ERROR(part.SetColumns(view.name.substr(prefix.size()), module));
+    if (copies) {
+      part.AddTo(*copies, stored);
+    } else {
+      tensors.push_back(part.Of(stored));
+      advance(view.bytes.size());
+    }
+  }
+  if (copies) tensors = copies->Run(advance);
+  for (size_t i = 0; i < views.size(); ++i) {
+    const Status status =
+        SetAttribute(*module, views[i].name.substr(prefix.size()), std::move(tensors[i]));
+    RETURN_IF_ERROR(status.WithPrefix("tensor " + views[i].name));
+  }
+  return CheckComplete(prefix, *module);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "common/progress.h"
 #include "predictor/ops/packed_weight.h"
+#include "weights/device_copies.h"
 
 #ifdef IDEFICS_WITH_CUDA
 #include <ATen/cuda/CUDAContext.h>
@@ -34,13 +35,19 @@ void QuantizeWeightsToFp8(const torch::jit::Module& decoder, at::Device device) 
   uint64_t bytes = 0;
   for (const at::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
   Progress progress("Loading decoder as fp8", bytes, "B");
+  DeviceCopies copies(device);
   for (auto [path, module] : decoder.named_modules()) {
     // lm_head stays as the exporter stores it: it is small, and every token depends on it.
     const bool quantize = IsPackedLinear(module) && path != "lm_head";
+    std::vector<std::string> names;
     for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
-      const at::Tensor there = parameter.value.to(device);
-      module.setattr(parameter.name, quantize ? QuantizeToFp8(there) : there);
-      progress.Advance(there.nbytes());
+      names.push_back(parameter.name);
+      copies.Add(parameter.value);
+    }
+    const std::vector<at::Tensor> there =
+        copies.Run([&](uint64_t copied) { progress.Advance(copied); });
+    for (size_t i = 0; i < names.size(); ++i) {
+      module.setattr(names[i], quantize ? QuantizeToFp8(there[i]) : there[i]);
     }
   }
 }

@@ -10,6 +10,7 @@
 #include "predictor/model/reducers.h"
 #include "predictor/ops/packed_weight.h"
 #include "tests/model/packed_linears.h"
+#include "weights/device_copies.h"
 
 namespace idefics::test {
 namespace {
@@ -71,6 +72,31 @@ TEST_CASE("inputs of a stored weight are those of W", "[ranks]") {
       CHECK(Part(stored, {{}, inputs, kSize.k}, kSize.n, inputs.count)
                 .equal(w.narrow(1, inputs.begin, inputs.count)));
     }
+  }
+}
+
+TEST_CASE("tensors arrive on a device as they were added, whole and cut", "[ranks]") {
+  DeviceCopies copies(at::kCPU);
+  const Stored stored = AllForms()[1];
+  const LinearShard shard{{{3, 50}, {70, 96}}, {}, 0};
+  for (int turn = 0; turn < 2; ++turn) {
+    std::vector<at::Tensor> expected;
+    for (const at::Tensor& tensor : {at::randn({3, 5}), at::randint(255, {40'000'000}, at::kByte),
+                                     at::randn({}), at::empty({0, 4}), stored.weight}) {
+      copies.Add(expected.emplace_back(tensor));
+    }
+    copies.AddMade(stored.weight.nbytes(), [&] { return CutWeight(stored.weight, shard); });
+    expected.push_back(CutWeight(stored.weight, shard));
+    uint64_t bytes = stored.weight.nbytes();  // of what is cut, as stored
+    for (size_t i = 0; i < 5; ++i) bytes += expected[i].nbytes();
+    uint64_t copied = 0;
+    const std::vector<at::Tensor> there = copies.Run([&](uint64_t now) { copied += now; });
+    REQUIRE(there.size() == expected.size());
+    for (size_t i = 0; i < there.size(); ++i) {
+      CHECK(at::equal(there[i], expected[i]));
+      CHECK((there[i].numel() == 0 || there[i].data_ptr() != expected[i].data_ptr()));
+    }
+    CHECK(copied == bytes);
   }
 }
 
