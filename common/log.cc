@@ -4,6 +4,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -47,45 +48,64 @@ LevelNames NamesOf(LogLevel level) {
   return {"INFO", "INFO"};
 }
 
-std::string Escaped(std::string_view text) {
-  std::string out;
-  out.reserve(text.size());
-  for (const char c : text) {
+void AppendEscaped(std::string_view text, std::string* out) {
+  const auto is_plain = [](char c) {
+    return c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
+  };
+  while (!text.empty()) {
+    const auto plain = std::find_if_not(text.begin(), text.end(), is_plain) - text.begin();
+    *out += text.substr(0, static_cast<size_t>(plain));
+    text.remove_prefix(static_cast<size_t>(plain));
+    if (text.empty()) return;
+    const char c = text.front();
+    text.remove_prefix(1);
     if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      char escape[8];
-      std::snprintf(escape, sizeof escape, "\\u%04x", static_cast<unsigned>(c));
-      out += escape;
+      *out += '\\';
+      *out += c;
     } else {
-      out += c;
+      std::array<char, 8> escape;
+      std::snprintf(escape.data(), escape.size(), "\\u%04x", static_cast<unsigned>(c));
+      *out += escape.data();
     }
   }
-  return out;
 }
 
 constexpr const char* kConsolePattern = "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v";
 constexpr const char* kJsonPattern = R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})";
 
 // A JSON value. JSON has no infinities and no NaN: they are null.
-std::string Shown(const LogField& field) {
+void AppendValue(const LogField& field, std::string* out) {
   if (const auto* text = std::get_if<std::string>(&field.value)) {
-    return '"' + Escaped(*text) + '"';
+    *out += '"';
+    AppendEscaped(*text, out);
+    *out += '"';
+    return;
   }
-  if (const auto* flag = std::get_if<bool>(&field.value)) return *flag ? "true" : "false";
-  if (const auto* whole = std::get_if<int64_t>(&field.value)) return std::to_string(*whole);
-  const double number = std::get<double>(field.value);
-  if (!std::isfinite(number)) return "null";
+  if (const auto* flag = std::get_if<bool>(&field.value)) {
+    *out += *flag ? "true" : "false";
+    return;
+  }
   std::array<char, 32> digits;
-  const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
-  return {digits.data(), end};
+  const auto append = [&](auto number) {
+    const auto end = std::to_chars(digits.data(), digits.data() + digits.size(), number).ptr;
+    out->append(digits.data(), end);
+  };
+  if (const auto* whole = std::get_if<int64_t>(&field.value)) return append(*whole);
+  const double number = std::get<double>(field.value);
+  if (std::isfinite(number)) {
+    append(number);
+  } else {
+    *out += "null";
+  }
 }
 
-// Appends "a":1,"b":"x".
+// Appends "a":1,"b":"x", behind an opening brace or other members.
 void AppendMembers(std::span<const LogField> fields, std::string* out) {
   for (const LogField& field : fields) {
-    *out += (out->empty() ? "\"" : ",\"") + Escaped(field.name) + "\":" + Shown(field);
+    *out += out->back() == '{' ? "\"" : ",\"";
+    AppendEscaped(field.name, out);
+    *out += "\":";
+    AppendValue(field, out);
   }
 }
 
@@ -95,11 +115,14 @@ thread_local const LogScope* t_scope = nullptr;
 bool g_console = true;
 
 // Of a JSON line, after its time.
-std::string JsonMembers(LogLevel level, std::string_view message, const std::string& fields) {
+void AppendHead(LogLevel level, std::string_view message, std::string* out) {
   const auto [name, severity] = NamesOf(level);
-  return std::string("\"level\":\"") + name + "\",\"severity\":\"" + severity +
-         "\",\"target\":\"cog_idefics\",\"message\":\"" + Escaped(message) + '"' +
-         (fields.empty() ? "" : ",") + fields;
+  for (const char* part : {"\"level\":\"", name, "\",\"severity\":\"", severity,
+                           "\",\"target\":\"cog_idefics\",\"message\":\""}) {
+    *out += part;
+  }
+  AppendEscaped(message, out);
+  *out += '"';
 }
 
 spdlog::logger& Logger() {
@@ -127,12 +150,13 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
 
-std::span<const LogField> FieldsOfScope() {
+std::vector<LogField> FieldsOfScope() {
   if (t_scope == nullptr) return {};
-  return t_scope->fields_;
+  return t_scope->fields_();
 }
 
-LogScope::LogScope(std::vector<LogField> fields) : fields_(std::move(fields)), outer_(t_scope) {
+LogScope::LogScope(std::function<std::vector<LogField>()> fields)
+    : fields_(std::move(fields)), outer_(t_scope) {
   t_scope = this;
 }
 
@@ -141,19 +165,36 @@ LogScope::~LogScope() { t_scope = outer_; }
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, {}); }
 
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
-  std::string members;
-  AppendMembers(fields, &members);
-  AppendMembers(FieldsOfScope(), &members);
+  if (!Logger().should_log(ToSpdlog(level))) return;
+  constexpr size_t kUsualBytes = 512;
+  std::string line;
+  line.reserve(kUsualBytes);
+  const std::vector<LogField> more = FieldsOfScope();
   if (g_console) {
-    Logger().log(ToSpdlog(level), "{}{}", Escaped(message),
-                 members.empty() ? "" : " {" + members + "}");
+    AppendEscaped(message, &line);
+    const bool has_members = !fields.empty() || !more.empty();
+    if (has_members) line += " {";
+    AppendMembers(fields, &line);
+    AppendMembers(more, &line);
+    if (has_members) line += '}';
   } else {
-    Logger().log(ToSpdlog(level), "{}", JsonMembers(level, message, members));
+    AppendHead(level, message, &line);
+    AppendMembers(fields, &line);
+    AppendMembers(more, &line);
   }
+  Logger().log(ToSpdlog(level), spdlog::string_view_t(line));
 }
 
 std::string LineWithoutTime(LogLevel level, std::string_view message) {
-  return g_console ? Escaped(message) + "\n" : "{" + JsonMembers(level, message, "") + "}\n";
+  std::string line;
+  if (g_console) {
+    AppendEscaped(message, &line);
+  } else {
+    line += '{';
+    AppendHead(level, message, &line);
+    line += '}';
+  }
+  return line + '\n';
 }
 
 }  // namespace idefics

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -24,25 +25,26 @@ void InitLog(LogLevel level, bool console);
 // `message` may hold any bytes: control characters are escaped, so no input forges a log line.
 void Log(LogLevel level, std::string_view message);
 
-// A member of a log line beside its message.
+// A member of a log line beside its message. The name must outlive this.
 struct LogField {
-  std::string name;
+  std::string_view name;
   std::variant<bool, int64_t, double, std::string> value;  // texts may hold any bytes
 };
 
 // While it lives, lines of this thread have these members, too; of several the innermost counts.
-// REQUIRES: lives on the stack of one thread.
+// They are asked for when a line is written: most scopes see none. REQUIRES: lives on the stack of
+// one thread.
 class LogScope {
  public:
-  explicit LogScope(std::vector<LogField> fields);
+  explicit LogScope(std::function<std::vector<LogField>()> fields);
   ~LogScope();
   LogScope(const LogScope&) = delete;
   LogScope& operator=(const LogScope&) = delete;
 
  private:
-  friend std::span<const LogField> FieldsOfScope();
+  friend std::vector<LogField> FieldsOfScope();
 
-  const std::vector<LogField> fields_;
+  const std::function<std::vector<LogField>()> fields_;
   const LogScope* const outer_;
 };
 

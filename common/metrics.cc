@@ -2,25 +2,32 @@
 #include "common/metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 
 namespace idefics {
 namespace {
 
-// The shortest that reads back as the same number.
-std::string Number(double value) {
-  if (std::isnan(value)) return "NaN";
-  if (std::isinf(value)) return value > 0 ? "+Inf" : "-Inf";
-  std::array<char, 32> text;
-  const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
-  return {text.data(), end};
+// The shortest that reads back as the same number. `point`: with one, as OpenMetrics wants it of
+// bounds.
+void AppendNumber(double value, bool point, std::string* out) {
+  if (std::isnan(value)) {
+    *out += "NaN";
+  } else if (std::isinf(value)) {
+    *out += value > 0 ? "+Inf" : "-Inf";
+  } else {
+    std::array<char, 32> text;
+    const auto end = std::to_chars(text.data(), text.data() + text.size(), value).ptr;
+    const std::string_view digits(text.data(), static_cast<size_t>(end - text.data()));
+    *out += digits;
+    if (point && digits.find_first_of(".e") == std::string_view::npos) *out += ".0";
+  }
 }
 
-// Of a bucket: OpenMetrics wants a number with a point.
 std::string Bound(double value) {
-  std::string text = Number(value);
-  if (text.find_first_of(".eIN") == std::string::npos) text += ".0";
+  std::string text;
+  AppendNumber(value, /*point=*/true, &text);
   return text;
 }
 
@@ -38,12 +45,39 @@ void AppendEscaped(std::string_view text, bool quotes, std::string* out) {
   }
 }
 
+void AppendLabels(const MetricsPage::Labels& labels, std::string* out) {
+  for (const auto& [label, text] : labels) {
+    if (!out->empty() && out->back() != '{') *out += ',';
+    *out += label;
+    *out += "=\"";
+    AppendEscaped(text, /*quotes=*/true, out);
+    *out += '"';
+  }
+}
+
 }  // namespace
 
-void Histogram::Observe(double value) {
-  const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value);
-  counts_[static_cast<size_t>(bucket - bounds_.begin())].fetch_add(1, std::memory_order_relaxed);
+void Histogram::Observe(double value, std::string_view trace_id) {
+  const auto bound = std::lower_bound(bounds_.begin(), bounds_.end(), value);
+  const auto bucket = static_cast<size_t>(bound - bounds_.begin());
+  counts_[bucket].fetch_add(1, std::memory_order_relaxed);
   sum_.fetch_add(value, std::memory_order_relaxed);
+  if (trace_id.empty()) return;
+  const auto now = std::chrono::system_clock::now();
+  const MutexLock lock(mutex_);
+  exemplars_.resize(bounds_.size() + 1);
+  exemplars_[bucket] = {std::string(trace_id), value, now};
+}
+
+std::vector<std::optional<Histogram::Exemplar>> Histogram::exemplars() const {
+  const MutexLock lock(mutex_);
+  return exemplars_;
+}
+
+MetricsPage::MetricsPage(Format format, const Labels& common) : format_(format) {
+  constexpr size_t kUsualBytes = 96 << 10;
+  out_.reserve(kUsualBytes);
+  AppendLabels(common, &common_);
 }
 
 void MetricsPage::AppendHead(std::string_view name, std::string_view type, std::string_view help) {
@@ -61,23 +95,26 @@ void MetricsPage::AppendHead(std::string_view name, std::string_view type, std::
 }
 
 void MetricsPage::AppendSample(std::string_view name, std::string_view suffix, const Labels& labels,
-                               double value) {
+                               double value, const Histogram::Exemplar* exemplar) {
   out_ += name;
   out_ += suffix;
-  char separator = '{';
-  for (const Labels* some : {&common_, &labels}) {
-    for (const auto& [label, text] : *some) {
-      out_ += separator;
-      separator = ',';
-      out_ += label;
-      out_ += "=\"";
-      AppendEscaped(text, /*quotes=*/true, &out_);
-      out_ += '"';
-    }
+  if (!common_.empty() || !labels.empty()) {
+    out_ += '{';
+    out_ += common_;
+    AppendLabels(labels, &out_);
+    out_ += '}';
   }
-  if (separator == ',') out_ += '}';
   out_ += ' ';
-  out_ += Number(value);
+  AppendNumber(value, /*point=*/false, &out_);
+  if (exemplar != nullptr) {
+    out_ += " # {trace_id=\"";
+    out_ += exemplar->trace_id;
+    out_ += "\"} ";
+    AppendNumber(exemplar->value, /*point=*/false, &out_);
+    out_ += ' ';
+    const std::chrono::duration<double> at = exemplar->at.time_since_epoch();
+    AppendNumber(at.count(), /*point=*/false, &out_);
+  }
   out_ += '\n';
 }
 
@@ -104,16 +141,20 @@ void MetricsPage::AddHistogram(const Name& name, std::string_view help,
   }
 }
 
-// _count is the sum of the buckets that stand there, so that it never disagrees with them.
+// _count is the sum of the buckets that stand there, so that it never disagrees with them. Only
+// OpenMetrics knows exemplars.
 void MetricsPage::AppendHistogram(std::string_view name, std::string_view help,
                                   const Histogram& histogram) {
   AppendHead(name, "histogram", help);
+  std::vector<std::optional<Histogram::Exemplar>> exemplars;
+  if (format_ == Format::kOpenMetrics) exemplars = histogram.exemplars();
   uint64_t count = 0;
   for (size_t i = 0; i <= histogram.bounds().size(); ++i) {
     count += histogram.count(i);
     const bool above = i == histogram.bounds().size();
+    const bool shown = i < exemplars.size() && exemplars[i].has_value();
     AppendSample(name, "_bucket", {{"le", above ? "+Inf" : Bound(histogram.bounds()[i])}},
-                 static_cast<double>(count));
+                 static_cast<double>(count), shown ? &*exemplars[i] : nullptr);
   }
   AppendSample(name, "_sum", {}, histogram.sum());
   AppendSample(name, "_count", {}, static_cast<double>(count));

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Numbers that a server counts about itself, and the page that shows them: Prometheus' text format
-// 0.0.4 and OpenMetrics 1.0. Counting takes an atomic or two and no lock; any thread. A page is
-// built by one thread, from what each counter holds at that moment.
+// 0.0.4 and OpenMetrics 1.0. Counting takes an atomic or two and no lock, but for an exemplar; any
+// thread. A page is built by one thread, from what each counter holds at that moment.
 #pragma once
 
-#include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "common/mutex.h"
 
 namespace idefics {
 
@@ -32,17 +35,29 @@ class Histogram {
   explicit Histogram(std::span<const double> bounds)
       : bounds_(bounds), counts_(std::make_unique<std::atomic<uint64_t>[]>(bounds.size() + 1)) {}
 
-  void Observe(double value);
+  // One of the values of a bucket, and the trace that it belongs to.
+  struct Exemplar {
+    std::string trace_id;  // hex digits
+    double value = 0;
+    std::chrono::system_clock::time_point at{};
+  };
+
+  // `trace_id`: of the trace that shows how it came about, "" where there is none.
+  void Observe(double value, std::string_view trace_id = "") IDEFICS_EXCLUDES(mutex_);
 
   std::span<const double> bounds() const { return bounds_; }
   // Of bucket `i` alone; bounds().size(): above all.
   uint64_t count(size_t i) const { return counts_[i].load(std::memory_order_relaxed); }
   double sum() const { return sum_.load(std::memory_order_relaxed); }
+  // The last one of each bucket; empty where there never was one.
+  std::vector<std::optional<Exemplar>> exemplars() const IDEFICS_EXCLUDES(mutex_);
 
  private:
   const std::span<const double> bounds_;
   const std::unique_ptr<std::atomic<uint64_t>[]> counts_;
   std::atomic<double> sum_{0};
+  mutable Mutex mutex_;
+  std::vector<std::optional<Exemplar>> exemplars_ IDEFICS_GUARDED_BY(mutex_);
 };
 
 class MetricsPage {
@@ -58,7 +73,7 @@ class MetricsPage {
   };
 
   // Every sample carries `common`.
-  MetricsPage(Format format, Labels common) : format_(format), common_(std::move(common)) {}
+  MetricsPage(Format format, const Labels& common);
 
   void AddCounter(const Name& name, std::string_view help, uint64_t value) {
     AddOne(name, Type::kCounter, help, static_cast<double>(value));
@@ -78,11 +93,11 @@ class MetricsPage {
   void AddOne(const Name& name, Type type, std::string_view help, double value);
   void AppendHead(std::string_view name, std::string_view type, std::string_view help);
   void AppendSample(std::string_view name, std::string_view suffix, const Labels& labels,
-                    double value);
+                    double value, const Histogram::Exemplar* exemplar = nullptr);
   void AppendHistogram(std::string_view name, std::string_view help, const Histogram& histogram);
 
   const Format format_;
-  const Labels common_;
+  std::string common_;  // a="b",c="d"
   std::string out_;
 };
 

@@ -3,22 +3,33 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <array>
 
 #include "common/check.h"
 
 namespace idefics {
 
+// A request has half a dozen ids, and the system call is the dear part of each.
 void FillRandom(std::span<unsigned char> bytes) {
-  IDEFICS_CHECK(getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()));
+  thread_local std::array<unsigned char, 256> t_stock;  // as much as getrandom gives in one piece
+  thread_local size_t t_left = 0;
+  IDEFICS_CHECK(bytes.size() <= t_stock.size());
+  if (t_left < bytes.size()) {
+    const ssize_t got = getrandom(t_stock.data(), t_stock.size(), 0);
+    IDEFICS_CHECK(got == static_cast<ssize_t>(t_stock.size()));
+    t_left = t_stock.size();
+  }
+  std::copy_n(t_stock.end() - static_cast<ptrdiff_t>(t_left), bytes.size(), bytes.begin());
+  t_left -= bytes.size();
 }
 
 std::string ToHex(std::span<const unsigned char> bytes) {
   constexpr const char* kDigits = "0123456789abcdef";
-  std::string hex;
-  for (const unsigned char byte : bytes) {
-    hex += kDigits[byte >> 4];
-    hex += kDigits[byte & 15];
+  std::string hex(2 * bytes.size(), '0');
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    hex[2 * i] = kDigits[bytes[i] >> 4];
+    hex[2 * i + 1] = kDigits[bytes[i] & 15];
   }
   return hex;
 }

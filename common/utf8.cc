@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/utf8.h"
 
+#include <cstring>
+
 namespace idefics {
 
 Utf8Character DecodeUtf8(std::string_view bytes) {
@@ -23,6 +25,12 @@ Utf8Character DecodeUtf8(std::string_view bytes) {
 }
 
 bool IsValidUtf8(std::string_view bytes) {
+  // Most of it is ASCII, which eight bytes at a time show.
+  uint64_t word = 0;
+  for (; bytes.size() >= sizeof word; bytes.remove_prefix(sizeof word)) {
+    std::memcpy(&word, bytes.data(), sizeof word);
+    if ((word & 0x8080808080808080U) != 0) break;
+  }
   while (!bytes.empty()) {
     const int num_bytes = DecodeUtf8(bytes).num_bytes;
     if (num_bytes == 0) return false;

@@ -152,6 +152,7 @@ PredictorStats EnginePredictor::stats() const {
   PredictorStats stats;
   stats.running = now.running;
   stats.waiting = now.waiting;
+  stats.max_running = parts_.engine->options().max_num_seqs;
   stats.kv_tokens = limits.kv_tokens;
   stats.kv_tokens_used = now.kv_tokens_used;
   stats.kv_tokens_cached = now.kv_tokens_cached;
@@ -189,6 +190,8 @@ GenerateResult EnginePredictor::Generate(const GenerateRequest& request, std::st
   const std::stop_callback cancel(stop, [&] { (*handle)->Cancel(); });
   Follow(**handle, sampling, observer, &result);
   result.num_cached_tokens = (*handle)->cached_tokens();
+  result.timings.encode_began_at = (*handle)->encode_began_at();
+  result.timings.encode_ended_at = (*handle)->encode_ended_at();
   const auto admitted = (*handle)->admitted_at();
   if (admitted != Clock::time_point{}) {
     result.timings.queue_s = std::chrono::duration<double>(admitted - submitted).count();

@@ -35,6 +35,7 @@ class EnginePredictor : public Predictor {
   const Tokenizer* tokenizer() const override { return parts_.tokenizer.get(); }
   PredictorHealth health() const override;
   PredictorStats stats() const override;
+  const EngineMeters* meters() const override { return &parts_.engine->meters(); }
 
  private:
   Result<EngineRequest> Prepare(const GenerateRequest& request, const std::stop_token& stop) const;

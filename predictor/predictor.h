@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "predictor/engine/engine_meters.h"
 #include "predictor/types.h"
 
 namespace idefics {
@@ -40,6 +41,7 @@ struct PredictorStats {
   int64_t kv_tokens = 0;
   int64_t kv_tokens_used = 0;    // by running requests
   int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
+  int max_running = 0;           // sequences
   int64_t image_slots = 0;
   int64_t image_hits = 0;  // images of requests that were encoded already
   int64_t image_misses = 0;
@@ -96,9 +98,11 @@ class Predictor {
   // nullptr: it has none. Lives as long as this.
   virtual const Tokenizer* tokenizer() const { return nullptr; }
 
-  // Both take no lock and never wait.
+  // These take no lock and never wait.
   virtual PredictorHealth health() const { return {}; }
   virtual PredictorStats stats() const { return {}; }
+  // nullptr: it has no engine. Lives as long as this.
+  virtual const EngineMeters* meters() const { return nullptr; }
 };
 
 }  // namespace idefics

@@ -71,9 +71,13 @@ struct Choice {
 };
 
 struct GenerateTimings {
-  double preprocess_s = 0;                                 // decode, resize, tokenise
-  double queue_s = 0;                                      // waiting for a place in the engine
-  std::chrono::steady_clock::time_point first_token_at{};  // the epoch: there was none
+  using Clock = std::chrono::steady_clock;
+
+  double preprocess_s = 0;              // decode, resize, tokenise
+  double queue_s = 0;                   // waiting for a place in the engine
+  Clock::time_point encode_began_at{};  // of images that were not cached; the epoch: all were
+  Clock::time_point encode_ended_at{};
+  Clock::time_point first_token_at{};  // the epoch: there was none
 };
 
 struct GenerateResult {

@@ -18,6 +18,7 @@ ORACLE_ENV=$CACHE/oracle-$(key_of "$PINS/requirements.txt" "$PINS/requirements-o
 LINT_ENV=$CACHE/lint-$(key_of "$PINS/requirements-lint.txt")
 HUB_ENV=$CACHE/hub-$(key_of "$PINS/requirements.txt" "$PINS/requirements-hub.txt")
 CLUSTER_ENV=$CACHE/cluster-$(key_of "$PINS/requirements-cluster.txt")
+DEPLOY_ENV=$CACHE/deploy-$(key_of "$PINS/requirements-deploy.txt")
 # A CUDA toolkit made of wheels, for machines that have none.
 CUDA_DIR=$CACHE/cuda-$(key_of "$PINS/requirements.txt" "$PINS/requirements-cuda.txt")
 HTTPLIB_DIR=$CACHE/httplib-0.41.0

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewrites requirements*.txt: every wheel by version and sha256.
 
-  pin_requirements.py [base|oracle|hub|cluster|lint|plot|cuda]…    the files named, or all
+  pin_requirements.py [base|oracle|hub|cluster|deploy|lint|plot|cuda]…    the files named, or all
 
 Asks pip what it would install on x86-64 Linux, or with --machine arm64 on arm64, for each Python
 that Debian 12, Debian 13 and Ubuntu 24.04 ship (nothing is downloaded but metadata), then writes
@@ -42,6 +42,9 @@ HUB = ("huggingface_hub==2.4.0",)
 # What scripts/cluster.sh runs; what Ray Data wants, without the rest of ray[data].
 CLUSTER = ("ray==2.60.0", "pyarrow==26.0.1", "pandas==3.1.1", "numpy==2.4.6", "fsspec==2026.9.0",
            "urllib3==2.8.0")
+# What judges the rendered manifests, and the strict parser of OpenMetrics.
+DEPLOY = ("checkov==3.3.30", "prometheus-client==0.26.0",
+          "soupsieve==2.10")  # the last one for Python 3.11
 # What scripts/check.sh runs.
 LINT = ("ruff==0.17.6", "mypy==2.4.1")
 # What the charts of scripts/bench are drawn with, and its clients' pictures.
@@ -150,6 +153,9 @@ def main() -> None:
     if "cluster" in names:
         write(machine, "requirements-cluster.txt", "What scripts/cluster.sh runs.",
               merged(machine, CLUSTER))
+    if "deploy" in names:
+        write(machine, "requirements-deploy.txt", "What tests of deploy/ and of /metrics ask.",
+              merged(machine, DEPLOY))
     if "lint" in names:
         write(machine, "requirements-lint.txt", "What scripts/check.sh runs on Python.",
               merged(machine, LINT))

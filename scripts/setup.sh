@@ -220,6 +220,15 @@ setup_tools() {
     say "setup: the lines above say why: tests with nginx, haproxy and prometheus will be skipped"
 }
 
+# Where it is not to be had, the tests say that they are skipped.
+setup_deploy() {
+  venv_ready "$DEPLOY_ENV" && return
+  # In a subshell: what dies there ends only this.
+  (step "fetching checkov and Prometheus' parser, which tests ask (0.3 GB)" 20 \
+    make_venv "$DEPLOY_ENV" "$PINS/requirements-deploy.txt") ||
+    say "setup: the lines above say why: tests with checkov and exemplars will be skipped"
+}
+
 everything() {
   local packages=("${PACKAGES[@]}")
   [ "$with_tests" = no ] || packages+=("${TEST_PACKAGES[@]}")
@@ -237,6 +246,7 @@ everything() {
   [ "$with_tests" = yes ] || return 0
   setup_browser
   setup_tools
+  setup_deploy
   [ -e "$CATCH2_DIR/include" ] || step "fetching and compiling Catch2 3.7.1" 60 install_catch2
   venv_ready "$ORACLE_ENV" || step "fetching transformers, Pillow and cog, which the tests compare with" 20 \
     make_venv "$ORACLE_ENV" "$PINS/requirements-oracle.txt" "$PYTHON_ENV"

@@ -75,10 +75,11 @@ struct ActiveRequest {
   // once there is nothing to wait for.
   const ActiveRequest* leader = nullptr;
   int64_t leader_tokens = 0;
-  bool samples_on_device = false;  // false: the searches sample, from the logits
-  bool ended = false;              // its last event was pushed
-  int steps_in_flight = 0;         // the request is removed at 0 only
-  int tokens_in_flight = 0;        // of each choice, sampled in these steps
+  bool samples_on_device = false;                    // false: the searches sample, from the logits
+  bool ended = false;                                // its last event was pushed
+  RequestHandle::Clock::time_point last_token_at{};  // of any choice; the epoch: there was none
+  int steps_in_flight = 0;                           // the request is removed at 0 only
+  int tokens_in_flight = 0;                          // of each choice, sampled in these steps
 
   // REQUIRES: called once, at admission.
   void Begin(bool runner_samples);

@@ -33,6 +33,14 @@ void EndUnstarted(RequestHandle* handle, const Status& canceled) {
   handle->Push(std::move(event));
 }
 
+void NoteToken(ActiveRequest& active, EngineMeters& meters) {
+  const auto now = RequestHandle::Clock::now();
+  const auto before = std::exchange(active.last_token_at, now);
+  if (before == RequestHandle::Clock::time_point{}) return;
+  const std::chrono::duration<double> between = now - before;
+  meters.inter_token_s.Observe(between.count());
+}
+
 }  // namespace
 
 Engine::Engine(std::unique_ptr<ModelRunner> runner, const EngineOptions& options)
@@ -296,6 +304,7 @@ void Engine::Finish(ActiveRequest& active, const Status& status) {
   Release(active);
   active.ended = true;
   active.sequences.clear();
+  if (status.ok()) NoteToken(active, meters_);
   PublishStats();  // everything is free before anybody hears of the end
   // At most one choice has tokens that were not reported: the one that ends the request.
   int index = 0;
@@ -324,6 +333,7 @@ void Engine::RemoveFinished() {
 
 // Shows the new tokens of a choice while the request goes on.
 void Engine::Report(ActiveRequest& active, int choice) {
+  NoteToken(active, meters_);
   const TokenSearch& search = *active.choices[choice].search;
   if (!search.streams()) return;
   TokenEvent event = active.choices[choice].TakeNewTokens(choice);

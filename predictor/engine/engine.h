@@ -16,6 +16,7 @@
 #include "common/mutex.h"
 #include "common/turns.h"
 #include "predictor/engine/active_request.h"
+#include "predictor/engine/engine_meters.h"
 #include "predictor/engine/engine_options.h"
 #include "predictor/engine/image_cache.h"
 #include "predictor/engine/kv_extents.h"
@@ -38,6 +39,7 @@ class Engine {
 
   // Any thread; takes no lock.
   EngineStats stats() const;
+  const EngineMeters& meters() const { return meters_; }
   const RunnerLimits& limits() const { return limits_; }
   const EngineOptions& options() const { return options_; }
 
@@ -82,6 +84,7 @@ class Engine {
   struct StepPlan {
     std::vector<StepRow> rows;
     std::vector<StepPart> parts;  // of distinct requests, in row order
+    RequestHandle::Clock::time_point began{};
   };
 
   Status CheckRequest(const EngineRequest& request) const;
@@ -147,7 +150,7 @@ class Engine {
   void CommitChoice(ActiveRequest& active, int choice);
   bool EndChoice(ActiveRequest& active, int choice);
   Status ReorderSequences(ActiveRequest& active, const SearchStep& step);
-  static void Report(ActiveRequest& active, int choice);
+  void Report(ActiveRequest& active, int choice);
   void Finish(ActiveRequest& active, const Status& status);
   void RemoveFinished();
   void PublishStats();
@@ -164,8 +167,9 @@ class Engine {
   std::vector<Encoding> encoding_;  // together
   size_t images_alone_ = 0;         // the next ones are encoded one by one: a batch of them failed
   Turns image_turns_;               // of clients that want an image
-  std::deque<std::vector<StepPart>> in_flight_;  // started steps, the oldest first
-  StepOutput output_;                            // reused
+  std::deque<StepPlan> in_flight_;  // started steps, the oldest first
+  StepOutput output_;               // reused
+  EngineMeters meters_;             // others only read it
   int64_t steps_ = 0;
   int64_t preemptions_ = 0;
   int64_t prefix_tokens_ = 0;
@@ -188,8 +192,7 @@ class Engine {
   std::atomic<int64_t> stat_preemptions_ = 0;
   std::atomic<int64_t> stat_guesses_right_ = 0;
   std::atomic<bool> stat_broken_ = false;
-  std::atomic<RequestHandle::Clock::duration>
-      stat_turn_began_{};  // since the clock's epoch; 0: idle
+  std::atomic<RequestHandle::Clock::duration> stat_turn_began_{};  // since its epoch; 0: idle
 
   std::thread thread_;  // last: starts when everything above exists
 };

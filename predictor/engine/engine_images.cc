@@ -115,6 +115,7 @@ Status Engine::BeginImages(const std::vector<WantedImage>& batch) {
   std::vector<ImageInput> inputs;
   encoding_.clear();
   for (const WantedImage& wanted : batch) {
+    wanted.active->handle->NoteEncodeBegin();
     encoding_.push_back({wanted.image().sha256, wanted.slot()});
     inputs.push_back({wanted.image().pixels, wanted.slot()});
   }
@@ -133,6 +134,7 @@ void Engine::EncodePart(const std::vector<WantedImage>& batch, bool begin, bool 
   }
   for (const WantedImage& wanted : batch) {
     images_.SetEncoded(wanted.slot(), done.ok());
+    wanted.active->handle->NoteEncodeEnd();
     if (!done.ok()) Finish(*wanted.active, done.status());
   }
 }

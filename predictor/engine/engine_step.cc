@@ -27,8 +27,8 @@ void Engine::TakeStep() {
 // Whether the next step may start before those in flight are collected: only requests whose tokens
 // the host samples need the results first.
 bool Engine::CanScheduleAsync() const {
-  return std::all_of(in_flight_.begin(), in_flight_.end(), [](const auto& parts) {
-    return std::all_of(parts.begin(), parts.end(), [](const StepPart& part) {
+  return std::all_of(in_flight_.begin(), in_flight_.end(), [](const StepPlan& step) {
+    return std::all_of(step.parts.begin(), step.parts.end(), [](const StepPart& part) {
       return part.active->samples_on_device || part.num_logits == 0;
     });
   });
@@ -174,11 +174,15 @@ void Engine::PlanSampling(ActiveRequest& active, size_t choice, StepRow* row) {
 // A step that cannot start ends its requests and no others; the results of earlier steps are
 // committed first.
 void Engine::Start(StepPlan plan) {
+  plan.began = RequestHandle::Clock::now();
   const Status status = runner_->StartStep(plan.rows);
   ++steps_;
   if (status.ok()) {
+    size_t num_tokens = 0;
+    for (const StepRow& row : plan.rows) num_tokens += row.tokens.size();
+    meters_.step_tokens.Observe(static_cast<double>(num_tokens));
     for (const StepPart& part : plan.parts) NoteStarted(part);
-    in_flight_.push_back(std::move(plan.parts));
+    in_flight_.push_back(std::move(plan));
     return;
   }
   LogError("a step with " + std::to_string(plan.rows.size()) + " rows failed: " + status.message());
@@ -237,9 +241,12 @@ void Engine::CollectAll() {
 }
 
 void Engine::CollectOldest() {
-  const std::vector<StepPart> parts = std::move(in_flight_.front());
+  const StepPlan step = std::move(in_flight_.front());
+  const std::vector<StepPart>& parts = step.parts;
   in_flight_.pop_front();
   const Status status = runner_->FinishStep(&output_);
+  const std::chrono::duration<double> took = RequestHandle::Clock::now() - step.began;
+  meters_.step_s.Observe(took.count());
   for (const StepPart& part : parts) {
     --part.active->steps_in_flight;
     if (part.num_logits > 0 && part.active->samples_on_device) --part.active->tokens_in_flight;

@@ -14,6 +14,10 @@ bool RequestHandle::Next(TokenEvent* event, Clock::time_point deadline) {
   return true;
 }
 
+void RequestHandle::NoteEncodeBegin() {
+  if (encode_began_at() == Clock::time_point{}) encode_began_at_ = Clock::now();
+}
+
 void RequestHandle::Push(TokenEvent event) {
   {
     MutexLock lock(mutex_);

@@ -56,6 +56,10 @@ class RequestHandle {
   // When the engine admitted the request; the clock's epoch before that.
   Clock::time_point admitted_at() const { return admitted_at_.load(); }
 
+  // From when to when images were encoded for it; the epoch: none was.
+  Clock::time_point encode_began_at() const { return encode_began_at_.load(); }
+  Clock::time_point encode_ended_at() const { return encode_ended_at_.load(); }
+
   // Prompt tokens whose keys and values were in the arena when the engine admitted the request.
   int64_t cached_tokens() const { return cached_tokens_; }
 
@@ -64,6 +68,8 @@ class RequestHandle {
   std::vector<int> TakeDroppedChoices() IDEFICS_EXCLUDES(mutex_);  // since the last call
   void set_cached_tokens(int64_t count) { cached_tokens_ = count; }
   void set_admitted_at(Clock::time_point time) { admitted_at_ = time; }
+  void NoteEncodeBegin();
+  void NoteEncodeEnd() { encode_ended_at_ = Clock::now(); }
 
  private:
   Mutex mutex_;
@@ -74,6 +80,8 @@ class RequestHandle {
   std::atomic<bool> canceled_ = false;
   std::atomic<int64_t> cached_tokens_ = 0;
   std::atomic<Clock::time_point> admitted_at_ = Clock::time_point{};
+  std::atomic<Clock::time_point> encode_began_at_ = Clock::time_point{};
+  std::atomic<Clock::time_point> encode_ended_at_ = Clock::time_point{};
 };
 
 }  // namespace idefics

@@ -24,6 +24,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("IDEFICS_BUILD_DIR") or ROOT / "build/release")
@@ -60,7 +61,11 @@ def serving(target: Target, slots: int, flags: tuple[str, ...] = (),
         server.kill()
 
 
-def ask(server: Running, clients: int, seconds: float, method: str, path: str,
+class Listening(Protocol):
+    port: int
+
+
+def ask(server: Listening, clients: int, seconds: float, method: str, path: str,
         *body: str) -> dict[str, float]:
     command = [
         str(BUILD / "scripts/bench/http_client"),

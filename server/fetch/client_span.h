@@ -3,8 +3,12 @@
 // to server/fetch. One thread.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include "server/fetch/outbound.h"
 #include "server/trace/span.h"
@@ -22,7 +26,8 @@ class ClientSpan {
   void AddHeaders(bool with_state, HeaderLines* lines) const;
 
   bool wanted() const { return span_.has_value(); }
-  void Note(const char* name, decltype(SpanAttribute::value) value);
+  // `name`: a constant.
+  void Note(const char* name, std::variant<int64_t, std::string> value);
 
   // `status`: of its answer, 0 where there was none. `error`: the class of its failure, or "". Only
   // the first end counts.
@@ -30,7 +35,9 @@ class ClientSpan {
 
  private:
   SpanSink* sink_ = nullptr;
-  std::optional<Span> span_;  // until its end
+  std::optional<Span> span_;  // until its end; what it views is set there
+  std::string trace_state_;
+  std::vector<std::pair<const char*, std::variant<int64_t, std::string>>> notes_;
 };
 
 }  // namespace idefics

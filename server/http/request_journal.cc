@@ -30,22 +30,19 @@ std::string IdOf(const HttpRequest& request) {
 
 // What is told of a request when its answer has ended.
 struct Entry {
-  std::optional<Span> span;
-  SpanSink* sink = nullptr;  // of `span`
   bool line = false;
   RequestOrigin origin;
+  std::string_view route;
   std::string client;
   std::string method;
   std::string path;
+  std::string agent;
   int status = 0;
   Clock::time_point begin{};
 
-  void Tell() {
+  void Tell() const {
     const auto end = Clock::now();
-    if (span) {
-      span->end = end;
-      sink->Add(std::move(*span));
-    }
+    if (origin.span.sink != nullptr) AddSpan(end);
     if (!line) return;
     const std::vector<LogField> fields = {
         {"method", method},
@@ -53,8 +50,33 @@ struct Entry {
         {"status", int64_t{status}},
         {"duration", std::chrono::duration<double>(end - begin).count()},
         {"client", client}};
-    const LogScope scope(LogFieldsOf(origin));
+    const LogScope scope([this] { return LogFieldsOf(origin); });
     LogWithFields(LogLevel::kInfo, "Answered", fields);
+  }
+
+ private:
+  void AddSpan(Clock::time_point end) const {
+    std::vector<SpanAttribute> attributes = {
+        {"http.request.method", std::string_view(method)},
+        {"http.response.status_code", int64_t{status}},
+        {"url.scheme", std::string_view("http")},
+        {"idefics.request_id", std::string_view(origin.request_id)}};
+    if (!route.empty()) attributes.push_back({"http.route", route});
+    if (!agent.empty()) attributes.push_back({"user_agent.original", std::string_view(agent)});
+    const std::string name = route.empty() ? "HTTP" : method + " " + std::string(route);
+    const std::string error = status >= 500 ? std::to_string(status) : "";
+    Span span;
+    span.name = name;
+    span.kind = Span::Kind::kServer;
+    span.context = origin.span.context;
+    span.parent = origin.caller;
+    span.remote_parent = span.parent != SpanId{};
+    span.trace_state = origin.span.trace_state;
+    span.begin = begin;
+    span.end = end;
+    span.attributes = attributes;
+    span.error = error;
+    origin.span.sink->Add(span);
   }
 };
 
@@ -80,28 +102,6 @@ class ToldStream final : public BodySource {
   Entry entry_;
 };
 
-Span SpanOf(const HttpRequest& request, std::string_view route, int status) {
-  constexpr size_t kMaxAgentBytes = 100;
-  Span span;
-  span.name = route.empty() ? "HTTP" : request.method + " " + std::string(route);
-  span.kind = Span::Kind::kServer;
-  span.context = request.origin.span.context;
-  span.parent = request.origin.caller;
-  span.remote_parent = span.parent != SpanId{};
-  span.trace_state = request.origin.span.trace_state;
-  span.begin = request.received;
-  span.attributes = {{"http.request.method", request.method},
-                     {"http.response.status_code", int64_t{status}},
-                     {"url.scheme", std::string("http")},
-                     {"idefics.request_id", request.origin.request_id}};
-  if (!route.empty()) span.attributes.push_back({"http.route", std::string(route)});
-  if (const std::string* agent = request.Header("User-Agent")) {
-    span.attributes.push_back({"user_agent.original", agent->substr(0, kMaxAgentBytes)});
-  }
-  if (status >= 500) span.error = std::to_string(status);
-  return span;
-}
-
 }  // namespace
 
 void RequestJournal::Begin(HttpRequest& request) const {
@@ -120,10 +120,12 @@ void RequestJournal::End(const HttpRequest& request, std::string_view route,
   response->headers.emplace_back("X-Request-Id", request.origin.request_id);
   Entry entry;
   entry.line = options_.lines && !options_.is_minor(request.path);
-  entry.sink = request.origin.span.sink;
-  if (entry.sink == nullptr && !entry.line) return;
-  if (entry.sink != nullptr) entry.span = SpanOf(request, route, response->status);
+  if (request.origin.span.sink == nullptr && !entry.line) return;
+  constexpr size_t kMaxAgentBytes = 100;
+  const std::string* agent = request.Header("User-Agent");
+  if (agent != nullptr) entry.agent = agent->substr(0, kMaxAgentBytes);
   entry.origin = request.origin;
+  entry.route = route;
   entry.client = request.client;
   entry.method = request.method;
   entry.path = request.path;

@@ -7,6 +7,7 @@
 #include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "common/random_id.h"
 #include "server/jobs/job_spans.h"
 #include "server/jobs/log_observer.h"
 
@@ -57,6 +58,7 @@ Status Executor::RunTaskOf(Job& job) {
   const TaskRunner runner(*predictor_, images_, limits_);
   Task task = job.TakeTask();
   const bool traced = job.origin().span.sink != nullptr;
+  const int max_tokens = task.request.sampling.max_new_tokens;
   const SamplingParams sampling = traced ? task.request.sampling : SamplingParams();
   TaskOutcome outcome = runner.Run(std::move(task), job.received(), job.stop_token(), observer);
   job.log().SetUsage(UsageOf(outcome.result));
@@ -65,7 +67,8 @@ Status Executor::RunTaskOf(Job& job) {
   }
   Status status = outcome.status;
   if (status.code() == ErrorCode::kCanceled) status = job.EndOfCanceled(status);
-  metrics_.CountEnd(outcome, status);
+  metrics_.CountEnd(outcome, status, max_tokens,
+                    traced ? ToHex(job.origin().span.context.trace_id) : "");
   AddJobSpans(job, sampling, outcome, status);
   return status;
 }
@@ -73,7 +76,7 @@ Status Executor::RunTaskOf(Job& job) {
 // Returns the one to run next, or nullptr.
 std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   IDEFICS_CHECK(predictor_ != nullptr);
-  const LogScope scope(LogFieldsOf(job->origin()));
+  const LogScope scope([&job] { return LogFieldsOf(job->origin()); });
   Status status;
   if (job->stop_token().stop_requested()) {
     status = job->EndOfCanceled({ErrorCode::kCanceled, "canceled before it began"});

@@ -6,6 +6,8 @@
 #include <tuple>
 #include <utility>
 
+#include "predictor/engine/engine_meters.h"
+
 namespace idefics {
 namespace {
 
@@ -18,14 +20,15 @@ constexpr std::array kRequestSeconds = {.3,  .5,   .8,   1.,   1.5,  2.,    2.5,
 constexpr std::array kFirstTokenSeconds = {.001, .005, .01, .02,  .04,  .06,  .08, .1,
                                            .25,  .5,   .75, 1.,   2.5,  5.,   7.5, 10.,
                                            20.,  40.,  80., 160., 640., 2560.};
-constexpr std::array kTokenSeconds = {.01, .025, .05, .075, .1,  .15, .2,  .3,  .4, .5,
-                                      .75, 1.,   2.5, 5.,   7.5, 10., 20., 40., 80.};
 constexpr std::array kPartSeconds = {.001, .0025, .005, .01, .025, .05, .1, .25,
                                      .5,   1.,    2.5,  5.,  10.,  30., 60.};
+constexpr std::array kEncodeSeconds = {.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1., 2.5};
+constexpr std::array kImageCounts = {0., 1., 2., 4., 8., 16., 32., 64.};
 constexpr std::array kTokenCounts = {1.,   2.,   5.,   10.,   20.,   50.,
                                      100., 200., 500., 1000., 2000., 5000.};
 
 constexpr std::array<const char*, 5> kReasons = {"eos", "length", "stop", "canceled", "error"};
+
 double Between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
@@ -44,10 +47,15 @@ JobMetrics::JobMetrics()
       queue_s_(kRequestSeconds),
       fetch_s_(kPartSeconds),
       preprocess_s_(kPartSeconds),
-      token_s_(kTokenSeconds),
+      encode_s_(kEncodeSeconds),
+      token_s_(EngineMeters::kTokenSeconds),
+      prefill_s_(kRequestSeconds),
       decode_s_(kRequestSeconds),
+      inference_s_(kRequestSeconds),
       request_prompt_tokens_(kTokenCounts),
-      request_generation_tokens_(kTokenCounts) {}
+      request_generation_tokens_(kTokenCounts),
+      request_max_tokens_(kTokenCounts),
+      request_images_(kImageCounts) {}
 
 void JobMetrics::CountRefusal(Rejection::Kind kind) {
   using Kind = Rejection::Kind;
@@ -61,20 +69,31 @@ void JobMetrics::CountUnrun(Clock::time_point received, const Status& status) {
   TaskOutcome outcome;
   outcome.clocks.received = received;
   outcome.clocks.started = outcome.clocks.completed = Clock::now();
-  CountEnd(outcome, status);
+  CountEnd(outcome, status, /*max_tokens=*/0, /*trace_id=*/"");
 }
 
-void JobMetrics::CountEnd(const TaskOutcome& outcome, const Status& status) {
+void JobMetrics::CountEnd(const TaskOutcome& outcome, const Status& status, int max_tokens,
+                          std::string_view trace_id) {
   const GenerateResult& result = outcome.result;
   const TaskClocks& clocks = outcome.clocks;
-  finished_[static_cast<size_t>(ReasonOf(outcome, status))].Add();
-  duration_s_.Observe(Between(clocks.received, clocks.completed));
+  const FinishReason reason = ReasonOf(outcome, status);
+  finished_[static_cast<size_t>(reason)].Add();
+  if (reason == FinishReason::kError) errors_[static_cast<size_t>(status.code())].Add();
+  duration_s_.Observe(Between(clocks.received, clocks.completed), trace_id);
   queue_s_.Observe(Between(clocks.received, clocks.started) + result.timings.queue_s);
   if (result.num_images > 0) {
     fetch_s_.Observe(outcome.fetch_s);
     preprocess_s_.Observe(result.timings.preprocess_s);
   }
   if (result.choices.empty()) return;  // the engine never had it
+  request_max_tokens_.Observe(max_tokens);
+  CountTokens(outcome, trace_id);
+}
+
+void JobMetrics::CountTokens(const TaskOutcome& outcome, std::string_view trace_id) {
+  const GenerateResult& result = outcome.result;
+  const TaskClocks& clocks = outcome.clocks;
+  const GenerateTimings& timings = result.timings;
   size_t num_tokens = 0;
   for (const Choice& choice : result.choices) num_tokens += choice.token_ids.size();
   prompt_tokens_.Add(result.prompt_token_ids.size());
@@ -83,10 +102,18 @@ void JobMetrics::CountEnd(const TaskOutcome& outcome, const Status& status) {
   images_.Add(static_cast<uint64_t>(result.num_images));
   request_prompt_tokens_.Observe(static_cast<double>(result.prompt_token_ids.size()));
   request_generation_tokens_.Observe(static_cast<double>(num_tokens));
+  request_images_.Observe(result.num_images);
+  if (timings.encode_ended_at != Clock::time_point{}) {
+    encode_s_.Observe(Between(timings.encode_began_at, timings.encode_ended_at));
+  }
   if (clocks.first_token == Clock::time_point{}) return;
+  const double before_s = outcome.fetch_s + timings.preprocess_s + timings.queue_s;
+  const double prefill_s = Between(clocks.started, clocks.first_token) - before_s;
   const double decode_s = Between(clocks.first_token, clocks.completed);
-  first_token_s_.Observe(Between(clocks.received, clocks.first_token));
+  first_token_s_.Observe(Between(clocks.received, clocks.first_token), trace_id);
+  prefill_s_.Observe(prefill_s);
   decode_s_.Observe(decode_s);
+  inference_s_.Observe(prefill_s + decode_s);
   if (num_tokens > result.choices.size()) {
     token_s_.Observe(decode_s / static_cast<double>(num_tokens - result.choices.size()));
   }
@@ -128,10 +155,24 @@ void JobMetrics::AddTo(MetricsPage& page) const {
   page.AddCounter({"idefics_generation_tokens", "vllm:generation_tokens"}, "New tokens.",
                   generation_tokens_.value());
   page.AddCounter({"idefics_images"}, "Images of requests that the engine took.", images_.value());
-  AddHistogramsTo(page);
+  AddErrorsTo(page);
+  AddTimesTo(page);
+  AddSizesTo(page);
 }
 
-void JobMetrics::AddHistogramsTo(MetricsPage& page) const {
+void JobMetrics::AddErrorsTo(MetricsPage& page) const {
+  constexpr const char* kName = "idefics_request_errors";
+  page.AddFamily(kName, MetricsPage::Type::kCounter,
+                 "Requests that ended in an error, by its kind.");
+  for (size_t i = 0; i < kNumErrorCodes; ++i) {
+    const auto code = static_cast<ErrorCode>(i);
+    if (code == ErrorCode::kOk || code == ErrorCode::kCanceled) continue;  // no errors
+    page.AddSample(kName, MetricsPage::Type::kCounter, {{"code", ErrorCodeName(code)}},
+                   static_cast<double>(errors_[i].value()));
+  }
+}
+
+void JobMetrics::AddTimesTo(MetricsPage& page) const {
   page.AddHistogram({"idefics_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"},
                     "From a request's arrival to its first token; waits and downloads included.",
                     first_token_s_);
@@ -139,18 +180,31 @@ void JobMetrics::AddHistogramsTo(MetricsPage& page) const {
                     "From a request's arrival to its end.", duration_s_);
   page.AddHistogram({"idefics_request_queue_time_seconds", "vllm:request_queue_time_seconds"},
                     "Waiting for a slot and for a place in the engine.", queue_s_);
+  page.AddHistogram({"idefics_request_prefill_time_seconds", "vllm:request_prefill_time_seconds"},
+                    "From a request's place in the engine to its first token.", prefill_s_);
   page.AddHistogram({"idefics_request_decode_time_seconds", "vllm:request_decode_time_seconds"},
                     "From a request's first token to its last.", decode_s_);
+  page.AddHistogram(
+      {"idefics_request_inference_time_seconds", "vllm:request_inference_time_seconds"},
+      "From a request's place in the engine to its last token.", inference_s_);
   page.AddHistogram({"idefics_request_time_per_output_token_seconds",
                      "vllm:request_time_per_output_token_seconds"},
                     "Between two tokens of a request, its mean.", token_s_);
   page.AddHistogram({"idefics_image_fetch_seconds"}, "Downloads of a request's images.", fetch_s_);
   page.AddHistogram({"idefics_image_preprocess_seconds"},
                     "Decoding and resizing of a request's images, and tokenizing.", preprocess_s_);
+  page.AddHistogram({"idefics_image_encode_seconds"},
+                    "Encoding of a request's images that were not in the image cache.", encode_s_);
+}
+
+void JobMetrics::AddSizesTo(MetricsPage& page) const {
   page.AddHistogram({"idefics_request_prompt_tokens", "vllm:request_prompt_tokens"},
                     "Tokens of a request's prompt.", request_prompt_tokens_);
   page.AddHistogram({"idefics_request_generation_tokens", "vllm:request_generation_tokens"},
                     "New tokens of a request.", request_generation_tokens_);
+  page.AddHistogram({"idefics_request_params_max_tokens", "vllm:request_params_max_tokens"},
+                    "New tokens that a request may have.", request_max_tokens_);
+  page.AddHistogram({"idefics_request_images"}, "Images of a request.", request_images_);
 }
 
 }  // namespace idefics

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/trace/otlp.h"
 
+#include <array>
 #include <bit>
 #include <cstdint>
-#include <string_view>
 
 #include "common/utf8.h"
 #include "common/version.h"
@@ -11,43 +11,48 @@
 namespace idefics {
 namespace {
 
-// Appends fields of one message. What is zero or empty is left out, as protobuf 3 has it.
-class Message {
+// Appends fields of messages. What is zero or empty is left out, as protobuf 3 has it, but for the
+// fields of a oneof.
+class Writer {
  public:
+  explicit Writer(std::string* out) : out_(*out) {}
+
   void Varint(uint32_t field, uint64_t value) {
-    if (value == 0) return;
     Tag(field, 0);
     Raw(value);
   }
   void Fixed64(uint32_t field, uint64_t value) {
-    if (value == 0) return;
     Tag(field, 1);
-    Little(value, 8);
+    Little(value);
   }
   void Fixed32(uint32_t field, uint32_t value) {
-    if (value == 0) return;
     Tag(field, 5);
-    Little(value, 4);
+    Little(value);
   }
   void Bytes(uint32_t field, std::string_view bytes) {
-    if (!bytes.empty()) Part(field, bytes);
-  }
-  // Also an empty one: of a oneof, or an element of a list.
-  void Part(uint32_t field, std::string_view bytes) {
     Tag(field, 2);
     Raw(bytes.size());
     out_ += bytes;
   }
-  // Of a oneof: a zero counts.
-  void Choice(uint32_t field, uint64_t value) {
-    Tag(field, 0);
-    Raw(value);
+  // A collector refuses a whole request for one string that is not UTF-8.
+  void Text(uint32_t field, std::string_view text) {
+    Bytes(field, IsValidUtf8(text) ? text : "(not UTF-8)");
   }
-  void Choice(uint32_t field, double value) {
-    Tag(field, 1);
-    Little(std::bit_cast<uint64_t>(value), 8);
+  // A message within the message: all that `write` appends.
+  template <typename Write>
+  void Part(uint32_t field, Write write) {
+    Tag(field, 2);
+    const size_t begin = out_.size();
+    out_ += '\0';  // its length: mostly of one byte
+    write();
+    uint64_t length = out_.size() - begin - 1;
+    size_t at = begin;
+    for (; length >= 0x80; length >>= 7) {
+      out_[at] = static_cast<char>(length | 0x80);
+      out_.insert(++at, 1, '\0');
+    }
+    out_[at] = static_cast<char>(length);
   }
-  const std::string& bytes() const { return out_; }
 
  private:
   void Tag(uint32_t field, uint32_t type) { Raw(field << 3 | type); }
@@ -55,44 +60,36 @@ class Message {
     for (; value >= 0x80; value >>= 7) out_ += static_cast<char>(value | 0x80);
     out_ += static_cast<char>(value);
   }
-  void Little(uint64_t value, int num_bytes) {
-    for (int i = 0; i < num_bytes; ++i) out_ += static_cast<char>(value >> (8 * i));
+  template <typename T>
+  void Little(T value) {
+    static_assert(std::endian::native == std::endian::little);
+    const auto bytes = std::bit_cast<std::array<char, sizeof value>>(value);
+    out_.append(bytes.data(), bytes.size());
   }
 
-  std::string out_;
+  std::string& out_;
 };
 
-// A collector refuses a whole request for one string that is not UTF-8.
-std::string Text(const std::string& text) {
-  return IsValidUtf8(text) ? text : std::string("(not UTF-8)");
-}
-
-struct AnyValue {
-  Message& out;
-  void operator()(bool value) const { out.Choice(2, static_cast<uint64_t>(value)); }
-  void operator()(int64_t value) const { out.Choice(3, static_cast<uint64_t>(value)); }
-  void operator()(double value) const { out.Choice(4, value); }
-  void operator()(const std::string& value) const { out.Part(1, Text(value)); }
-  void operator()(const std::vector<std::string>& values) const {
-    Message array;
-    for (const std::string& value : values) {
-      Message item;
-      AnyValue{item}(value);
-      array.Part(1, item.bytes());
-    }
-    out.Part(5, array.bytes());
+// AnyValue
+struct ValueWriter {
+  Writer& out;
+  void operator()(bool value) const { out.Varint(2, static_cast<uint64_t>(value)); }
+  void operator()(int64_t value) const { out.Varint(3, static_cast<uint64_t>(value)); }
+  void operator()(double value) const { out.Fixed64(4, std::bit_cast<uint64_t>(value)); }
+  void operator()(std::string_view value) const { out.Text(1, value); }
+  void operator()(std::span<const std::string_view> values) const {
+    out.Part(5, [&] {
+      for (const std::string_view value : values) out.Part(1, [&] { out.Text(1, value); });
+    });
   }
 };
 
-void AddAttributes(uint32_t field, const std::vector<SpanAttribute>& attributes, Message* out) {
-  for (const SpanAttribute& attribute : attributes) {
-    Message value;
-    std::visit(AnyValue{value}, attribute.value);
-    Message pair;
-    pair.Bytes(1, attribute.name);
-    pair.Part(2, value.bytes());
-    out->Part(field, pair.bytes());
-  }
+// KeyValue
+void AddAttribute(uint32_t field, const SpanAttribute& attribute, Writer& out) {
+  out.Part(field, [&] {
+    out.Bytes(1, attribute.name);
+    out.Part(2, [&] { std::visit(ValueWriter{out}, attribute.value); });
+  });
 }
 
 template <size_t kSize>
@@ -100,7 +97,10 @@ std::string_view View(const std::array<unsigned char, kSize>& id) {
   return {reinterpret_cast<const char*>(id.data()), id.size()};
 }
 
-std::string SpanBytes(const Span& span, std::chrono::nanoseconds wall_offset) {
+}  // namespace
+
+void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, std::string* spans) {
+  constexpr uint32_t kSpans = 2;  // of ScopeSpans
   constexpr uint32_t kRemoteKnown = 0x100;
   constexpr uint32_t kIsRemote = 0x200;
   constexpr uint64_t kError = 2;
@@ -108,45 +108,45 @@ std::string SpanBytes(const Span& span, std::chrono::nanoseconds wall_offset) {
     const auto since = time.time_since_epoch() + wall_offset;
     return static_cast<uint64_t>(std::chrono::nanoseconds(since).count());
   };
-  Message out;
-  out.Bytes(1, View(span.context.trace_id));
-  out.Bytes(2, View(span.context.span_id));
-  out.Bytes(3, Text(span.trace_state));
-  if (span.parent != SpanId{}) out.Bytes(4, View(span.parent));
-  out.Bytes(5, Text(span.name));
-  out.Varint(6, static_cast<uint64_t>(span.kind));
-  out.Fixed64(7, wall(span.begin));
-  out.Fixed64(8, wall(span.end));
-  AddAttributes(9, span.attributes, &out);
-  if (!span.error.empty()) {
-    AddAttributes(9, {{"error.type", span.error}}, &out);
-    Message status;
-    status.Varint(3, kError);
-    out.Part(15, status.bytes());
-  }
-  out.Fixed32(
-      16, (span.context.sampled ? 1U : 0U) | kRemoteKnown | (span.remote_parent ? kIsRemote : 0U));
-  return out.bytes();
+  Writer out(spans);
+  out.Part(kSpans, [&] {
+    out.Bytes(1, View(span.context.trace_id));
+    out.Bytes(2, View(span.context.span_id));
+    if (!span.trace_state.empty()) out.Text(3, span.trace_state);
+    if (span.parent != SpanId{}) out.Bytes(4, View(span.parent));
+    out.Text(5, span.name);
+    out.Varint(6, static_cast<uint64_t>(span.kind));
+    out.Fixed64(7, wall(span.begin));
+    out.Fixed64(8, wall(span.end));
+    for (const SpanAttribute& attribute : span.attributes) AddAttribute(9, attribute, out);
+    if (!span.error.empty()) {
+      AddAttribute(9, {"error.type", span.error}, out);
+      out.Part(15, [&] { out.Varint(3, kError); });
+    }
+    const uint32_t sampled = span.context.sampled ? 1 : 0;
+    out.Fixed32(16, sampled | kRemoteKnown | (span.remote_parent ? kIsRemote : 0));
+  });
 }
 
-}  // namespace
-
-std::string OtlpRequest(std::span<const Span> spans, const std::vector<SpanAttribute>& resource,
-                        std::chrono::nanoseconds wall_offset) {
-  Message about;
-  AddAttributes(1, resource, &about);
-  Message scope;
-  scope.Bytes(1, "cog-idefics");
-  scope.Bytes(2, kServerVersion);
-  Message scope_spans;
-  scope_spans.Part(1, scope.bytes());
-  for (const Span& span : spans) scope_spans.Part(2, SpanBytes(span, wall_offset));
-  Message resource_spans;
-  resource_spans.Part(1, about.bytes());
-  resource_spans.Part(2, scope_spans.bytes());
-  Message request;
-  request.Part(1, resource_spans.bytes());
-  return request.bytes();
+std::string OtlpRequest(std::string_view spans,
+                        const std::vector<std::pair<std::string, std::string>>& resource) {
+  std::string request;
+  Writer out(&request);
+  out.Part(1, [&] {
+    out.Part(1, [&] {
+      for (const auto& [name, value] : resource) {
+        AddAttribute(1, {name, std::string_view(value)}, out);
+      }
+    });
+    out.Part(2, [&] {
+      out.Part(1, [&] {
+        out.Text(1, "cog-idefics");
+        out.Text(2, kServerVersion);
+      });
+      request += spans;
+    });
+  });
+  return request;
 }
 
 }  // namespace idefics

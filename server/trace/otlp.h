@@ -4,16 +4,21 @@
 #pragma once
 
 #include <chrono>
-#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "server/trace/span.h"
 
 namespace idefics {
 
-// `wall_offset`: what a span's clock lacks to the time since 1970.
-std::string OtlpRequest(std::span<const Span> spans, const std::vector<SpanAttribute>& resource,
-                        std::chrono::nanoseconds wall_offset);
+// Appends a span as a part of a request. `wall_offset`: what its clock lacks to the time since
+// 1970.
+void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, std::string* spans);
+
+// The request with such parts. `resource`: attributes of who sends them.
+std::string OtlpRequest(std::string_view spans,
+                        const std::vector<std::pair<std::string, std::string>>& resource);
 
 }  // namespace idefics

@@ -4,41 +4,42 @@
 
 #include <chrono>
 #include <cstdint>
+#include <span>
 #include <string>
-#include <utility>
+#include <string_view>
 #include <variant>
-#include <vector>
 
 #include "server/trace/trace_context.h"
 
 namespace idefics {
 
+// Views, as a span's: they need to live only until its sink has it.
 struct SpanAttribute {
-  std::string name;
-  std::variant<bool, int64_t, double, std::string, std::vector<std::string>> value;
+  std::string_view name;
+  std::variant<bool, int64_t, double, std::string_view, std::span<const std::string_view>> value;
 };
 
 struct Span {
   using Clock = std::chrono::steady_clock;
   enum class Kind { kInternal = 1, kServer = 2, kClient = 3 };  // as OTLP numbers them
 
-  std::string name;
+  std::string_view name;
   Kind kind = Kind::kInternal;
-  TraceContext context;        // its own place
-  SpanId parent{};             // zeros: it is the first of its trace
-  bool remote_parent = false;  // the parent is another program's
-  std::string trace_state;     // the header `tracestate`, as it came
+  TraceContext context;          // its own place
+  SpanId parent{};               // zeros: it is the first of its trace
+  bool remote_parent = false;    // the parent is another program's
+  std::string_view trace_state;  // the header `tracestate`, as it came
   Clock::time_point begin{};
   Clock::time_point end{};
-  std::vector<SpanAttribute> attributes;
-  std::string error;  // not empty: it failed, and this is the class of its failure
+  std::span<const SpanAttribute> attributes;
+  std::string_view error;  // not empty: it failed, and this is the class of its failure
 };
 
 // Takes spans that have ended. Any thread; returns at once.
 class SpanSink {
  public:
   virtual ~SpanSink() = default;
-  virtual void Add(Span span) = 0;
+  virtual void Add(const Span& span) = 0;
 };
 
 // Under which span work is done. Without a sink nobody wants to know.
@@ -48,9 +49,9 @@ struct SpanParent {
   std::string trace_state{};
 
   // A span below it, to be completed and given to the sink.
-  Span Child(std::string name, Span::Kind kind, Span::Clock::time_point begin) const {
+  Span Child(std::string_view name, Span::Kind kind, Span::Clock::time_point begin) const {
     Span span;
-    span.name = std::move(name);
+    span.name = name;
     span.kind = kind;
     span.context = context.Child();
     span.parent = context.span_id;

@@ -123,21 +123,21 @@ TraceOptions::Sampler SamplerOf(const Reader& read) {
   return sampler;
 }
 
-std::vector<SpanAttribute> ResourceOf(const Reader& read) {
+Pairs ResourceOf(const Reader& read) {
   constexpr const char* kList = "OTEL_RESOURCE_ATTRIBUTES";
   std::string service = read.Text("OTEL_SERVICE_NAME");
-  std::vector<SpanAttribute> resource;
+  Pairs resource;
   for (auto& [name, value] : read.List(kList, read.Text(kList))) {
     if (name != "service.name") {
-      resource.push_back({std::move(name), std::move(value)});
+      resource.emplace_back(std::move(name), std::move(value));
     } else if (service.empty()) {
       service = std::move(value);
     }
   }
-  resource.push_back({"service.name", service.empty() ? std::string("cog-idefics") : service});
-  resource.push_back({"service.version", std::string(kServerVersion)});
-  resource.push_back({"telemetry.sdk.language", std::string("cpp")});
-  resource.push_back({"telemetry.sdk.name", std::string("cog-idefics")});
+  resource.emplace_back("service.name", service.empty() ? "cog-idefics" : service);
+  resource.emplace_back("service.version", kServerVersion);
+  resource.emplace_back("telemetry.sdk.language", "cpp");
+  resource.emplace_back("telemetry.sdk.name", "cog-idefics");
   return resource;
 }
 

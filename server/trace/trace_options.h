@@ -6,9 +6,8 @@
 #include <cstddef>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
-
-#include "server/trace/span.h"
 
 namespace idefics {
 
@@ -23,7 +22,7 @@ struct TraceOptions {
   std::vector<std::string> headers;  // of the posts, "NAME: VALUE"
   std::string certificate;           // file of whom TLS trusts; "": whom the system does
   std::chrono::milliseconds post_time{10'000};
-  std::vector<SpanAttribute> resource;  // who sends them
+  std::vector<std::pair<std::string, std::string>> resource;  // who sends them
   Sampler sampler;
   std::chrono::milliseconds delay{5'000};  // that a span may wait for others
   size_t max_queue = 2048;                 // spans that wait; more are dropped

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iterator>
 #include <utility>
 
 #include "common/caught.h"
@@ -54,17 +53,19 @@ SpanParent Tracer::Enter(const std::optional<TraceContext>& caller, bool may_beg
   return own.sampled ? SpanParent{this, own} : SpanParent{nullptr, caller.value_or(own)};
 }
 
-void Tracer::Add(Span span) {
-  {
-    const MutexLock lock(mutex_);
-    if (queue_.size() < options_.max_queue) {
-      queue_.push_back(std::move(span));
-      if (queue_.size() < options_.max_batch) return;
-    } else {
-      dropped_.Add();
-    }
-  }
-  stirred_.NotifyOne();
+// It is written here and now, in one piece of memory: to keep it as it is, and to write it on the
+// thread that sends, would cost a request more.
+void Tracer::Add(const Span& span) {
+  thread_local std::string t_span;
+  t_span.clear();
+  AppendOtlpSpan(span, wall_offset_, &t_span);
+  const MutexLock lock(mutex_);
+  if (num_waiting_ >= options_.max_queue) return dropped_.Add();
+  if (batches_.empty() || batches_.back().count >= options_.max_batch) batches_.emplace_back();
+  Batch& batch = batches_.back();
+  batch.spans += t_span;
+  ++num_waiting_;
+  if (++batch.count == options_.max_batch) stirred_.NotifyOne();
 }
 
 bool Tracer::Drain(std::chrono::milliseconds time) {
@@ -72,45 +73,46 @@ bool Tracer::Drain(std::chrono::milliseconds time) {
   draining_ = true;
   stirred_.NotifyOne();
   return idle_.WaitFor(lock, time,
-                       [this]() IDEFICS_REQUIRES(mutex_) { return queue_.empty() && !sending_; });
+                       [this]() IDEFICS_REQUIRES(mutex_) { return batches_.empty() && !sending_; });
 }
 
 void Tracer::Run(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
-    const std::vector<Span> batch = TakeBatch(stop);
+    const Batch batch = TakeBatch(stop);
     try {
-      if (!batch.empty()) Deliver(batch, stop);
+      if (batch.count > 0) Deliver(batch, stop);
     } catch (...) {
       LogCaught("The export of spans");
-      dropped_.Add(batch.size());
+      dropped_.Add(batch.count);
     }
     const MutexLock lock(mutex_);
     sending_ = false;
-    if (queue_.empty()) idle_.NotifyAll();
+    if (batches_.empty()) idle_.NotifyAll();
   }
 }
 
-std::vector<Span> Tracer::TakeBatch(const std::stop_token& stop) {
+// Empty: there is none.
+Tracer::Batch Tracer::TakeBatch(const std::stop_token& stop) {
   MutexLock lock(mutex_);
   stirred_.WaitFor(lock, stop, options_.delay, [this]() IDEFICS_REQUIRES(mutex_) {
-    return queue_.size() >= options_.max_batch || (draining_ && !queue_.empty());
+    return num_waiting_ >= options_.max_batch || (draining_ && num_waiting_ > 0);
   });
-  const auto count = static_cast<ptrdiff_t>(std::min(queue_.size(), options_.max_batch));
-  std::vector<Span> batch(std::make_move_iterator(queue_.begin()),
-                          std::make_move_iterator(queue_.begin() + count));
-  queue_.erase(queue_.begin(), queue_.begin() + count);
-  sending_ = count > 0;
+  if (batches_.empty()) return {};
+  Batch batch = std::move(batches_.front());
+  batches_.pop_front();
+  num_waiting_ -= batch.count;
+  sending_ = true;
   return batch;
 }
 
-void Tracer::Deliver(const std::vector<Span>& batch, const std::stop_token& stop) {
-  const std::string body = OtlpRequest(batch, options_.resource, wall_offset_);
+void Tracer::Deliver(const Batch& batch, const std::stop_token& stop) {
+  const std::string body = OtlpRequest(batch.spans, options_.resource);
   for (int attempt = 1;; ++attempt) {
     const SpanPost::Answer answer = post_->Send(body, stop);
     NoteProblem(answer.problem);
-    if (answer.outcome == SpanPost::Outcome::kTaken) return exported_.Add(batch.size());
+    if (answer.outcome == SpanPost::Outcome::kTaken) return exported_.Add(batch.count);
     const bool again = answer.outcome == SpanPost::Outcome::kTryAgain && attempt < kMaxAttempts;
-    if (!again || stop.stop_requested()) return dropped_.Add(batch.size());
+    if (!again || stop.stop_requested()) return dropped_.Add(batch.count);
     MutexLock lock(mutex_);
     stirred_.WaitFor(lock, stop, PauseBefore(attempt + 1, answer), [] { return false; });
   }

@@ -10,7 +10,6 @@
 #include <stop_token>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "common/metrics.h"
 #include "common/mutex.h"
@@ -48,7 +47,7 @@ class Tracer final : public SpanSink {
   // be recorded. `may_begin`: whether it is worth a trace of its own.
   SpanParent Enter(const std::optional<TraceContext>& caller, bool may_begin);
 
-  void Add(Span span) override IDEFICS_EXCLUDES(mutex_);
+  void Add(const Span& span) override IDEFICS_EXCLUDES(mutex_);
 
   // Sends what there is; waits for that, at most `time`. True: nothing is left.
   bool Drain(std::chrono::milliseconds time) IDEFICS_EXCLUDES(mutex_);
@@ -57,9 +56,15 @@ class Tracer final : public SpanSink {
   uint64_t dropped() const { return dropped_.value(); }
 
  private:
+  // Of one post.
+  struct Batch {
+    std::string spans;  // as OTLP has them
+    size_t count = 0;
+  };
+
   void Run(const std::stop_token& stop);
-  std::vector<Span> TakeBatch(const std::stop_token& stop) IDEFICS_EXCLUDES(mutex_);
-  void Deliver(const std::vector<Span>& batch, const std::stop_token& stop);
+  Batch TakeBatch(const std::stop_token& stop) IDEFICS_EXCLUDES(mutex_);
+  void Deliver(const Batch& batch, const std::stop_token& stop);
   void NoteProblem(const std::string& problem);
   bool Wants(const std::optional<TraceContext>& caller, const TraceId& trace_id) const;
 
@@ -73,7 +78,8 @@ class Tracer final : public SpanSink {
   Mutex mutex_;
   StoppableCondVar stirred_;  // there is a batch, or somebody drains
   CondVar idle_;
-  std::deque<Span> queue_ IDEFICS_GUARDED_BY(mutex_);
+  std::deque<Batch> batches_ IDEFICS_GUARDED_BY(mutex_);  // all but the last are full
+  size_t num_waiting_ IDEFICS_GUARDED_BY(mutex_) = 0;     // spans in them
   bool sending_ IDEFICS_GUARDED_BY(mutex_) = false;
   bool draining_ IDEFICS_GUARDED_BY(mutex_) = false;
   std::jthread thread_;  // last: it uses the others

@@ -1,39 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Helm chart, rendered by Helm's own engine (the package helm-python-sdk, where it can be
-imported), and its container run as the kubelet would: its arguments, its probes, its grace."""
+"""The Helm chart, rendered, and its container's arguments and probes against a server of this
+build; test_rendered_pod.py runs the container itself."""
 
 import ipaddress
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-CHART = ROOT / "deploy/helm/cog-idefics"
-PVC = {"model": {"claim": "bundles"}}
+from chart import PVC, ROOT, helm, preset, render
+
 EVERYTHING = {**PVC, "gpus": 1, "autoscaling": {"enabled": True}, "podMonitor": {"enabled": True},
               "networkPolicy": {"enabled": True}, "apiKeys": {"existingSecret": "keys"},
               "image": {"digest": "sha256:" + "0" * 64}, "server": {"args": ["--n=1"]},
               "nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
 
-helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
-yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
-
-
-def render(values):
-    with helm.Chart.load(str(CHART)) as chart:
-        files = chart.render(values, name="idefics", namespace="prod")
-    objects = [each for name, text in files.items() if name.endswith(".yaml")
-               for each in yaml.safe_load_all(text) if each]
-    return {each["kind"]: each for each in objects}
-
 
 def container(objects):
     return objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-
-
-def preset(name):
-    return {**yaml.safe_load((CHART / name).read_text()), **PVC}
 
 
 @pytest.mark.parametrize("values", [PVC, EVERYTHING, preset("values-cpu.yaml"),

@@ -3,9 +3,11 @@
 real server finds for each of their queries."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -21,6 +23,8 @@ PANELS = [panel for panel in
           json.loads((DEPLOY / "grafana/cog-idefics.json").read_text())["panels"]
           if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
+
+TRACES = [os.urandom(16).hex() for _ in range(5)]
 
 
 def promtool(*arguments):
@@ -59,7 +63,8 @@ def prometheus(start, tmp_path):
     """query(expression) -> the values that a Prometheus has after some scrapes of a busy server."""
     if shutil.which("prometheus") is None:
         pytest.skip("prometheus (Debian's package) is not in PATH")
-    server = start("--max-concurrency", "2")
+    # Its spans go nowhere, but exemplars name their traces.
+    server = start("--max-concurrency", "2", OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     server.wait_until("READY")
     port = free_port()
     (tmp_path / "prometheus.yml").write_text(f"""
@@ -69,14 +74,21 @@ scrape_configs:
 """)
     process = subprocess.Popen(
         ["prometheus", f"--config.file={tmp_path}/prometheus.yml",
-         f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path}/data"],
+         f"--web.listen-address=127.0.0.1:{port}", f"--storage.tsdb.path={tmp_path}/data",
+         "--enable-feature=exemplar-storage"],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def asked(what, **fields):
+        url = f"http://127.0.0.1:{port}/api/v1/{what}?" + urllib.parse.urlencode(fields)
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)["data"]
 
     def query(expression):
         text = expression.replace("$instance", ".*").replace("$__rate_interval", "1m")
-        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": text})
-        with urllib.request.urlopen(url, timeout=30) as answer:
-            return [float(each["value"][1]) for each in json.load(answer)["data"]["result"]]
+        return [float(each["value"][1]) for each in asked("query", query=text)["result"]]
+    query.exemplars = lambda name: [
+        exemplar for series in asked("query_exemplars", query=name, start=time.time() - 600,
+                                     end=time.time() + 600) for exemplar in series["exemplars"]]
 
     def has_scraped(times):
         try:
@@ -84,8 +96,9 @@ scrape_configs:
         except OSError:
             return False
     wait_until(lambda: has_scraped(2), 60)
-    for _ in range(5):
-        server.predict(prompt=["x"])
+    for trace in TRACES:
+        server.ask("POST", "/predictions", {"input": {"prompt": ["x"]}},
+                   traceparent=f"00-{trace}-00f067aa0ba902b7-01")
     scraped = query("sum(count_over_time(up[5m]))")[0]
     wait_until(lambda: has_scraped(scraped + 3), 60)
     yield query
@@ -97,3 +110,5 @@ def test_no_panel_is_empty(prometheus):
     assert prometheus("up") == [1]
     assert [expression for expression in QUERIES if not prometheus(expression)] == []
     assert prometheus("sum(idefics_requests_finished_total)") == [5]
+    kept = prometheus.exemplars("idefics_request_duration_seconds_bucket")
+    assert kept and {each["labels"]["trace_id"] for each in kept} <= set(TRACES)

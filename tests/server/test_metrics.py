@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The metrics page: its two forms, and that what was sent is what it counts."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -50,7 +53,8 @@ def test_each_family_has_one_head_and_its_samples_follow(fake, accept):
             name = re.match(r"[^{ ]+", line)[0]
             ends = {"counter": ("_total",), "gauge": ("",),
                     "histogram": ("_bucket", "_sum", "_count")}[kind]
-            stem = family.removesuffix("_total") if accept != OPEN else family
+            counts = kind == "counter" and accept != OPEN
+            stem = family.removesuffix("_total") if counts else family
             assert name in [stem + end for end in ends], (family, line)
     assert text.endswith("# EOF\n") == (accept == OPEN)
 
@@ -114,6 +118,36 @@ def test_tokens_are_counted(demo):
     prompt, new, steps = (b - a for a, b in zip(before, counts(), strict=True))
     assert prompt == metrics["input_token_count"] and new == metrics["output_token_count"]
     assert steps > 0
+
+
+def answered(server, sampled):
+    """The trace of a request whose caller does or does not want its spans."""
+    trace = os.urandom(16).hex()
+    server.ask("POST", "/predictions", {"input": {"prompt": ["x"]}},
+               traceparent=f"00-{trace}-00f067aa0ba902b7-{sampled:02}")
+    return trace
+
+
+def test_openmetrics_has_an_exemplar_of_a_recorded_request(start):
+    sys.path += map(str, Path(os.environ.get("IDEFICS_DEPLOY_ENV", "")).glob(
+        "lib/python3*/site-packages"))
+    parser = pytest.importorskip("prometheus_client.openmetrics.parser",
+                                 reason="prometheus-client is not installed")
+    server = start(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    server.wait_until("READY")
+    answered(server, sampled=False)
+    assert "trace_id" not in page(server, OPEN), "its trace is nowhere to be seen"
+    trace = answered(server, sampled=True)
+    families = {family.name: family for family in
+                parser.text_string_to_metric_families(page(server, OPEN))}
+    for name in ("idefics_request_duration_seconds", "vllm:e2e_request_latency_seconds"):
+        found = [(sample.labels["le"], sample.exemplar) for sample in families[name].samples
+                 if sample.exemplar]
+        assert len(found) == 1, name
+        bound, exemplar = found[0]
+        assert exemplar.labels == {"trace_id": trace} and float(exemplar.timestamp) > 1e9
+        assert 0 < exemplar.value <= float(bound)
+    assert "trace_id" not in page(server), "the text format has no exemplars"
 
 
 def test_promtool_finds_nothing_wrong(fake):

@@ -69,6 +69,11 @@ void AddState(const JobService& service, MetricsPage& page) {
     page.AddSample("idefics_server_state", Type::kGauge, {{"state", StageName(stage)}},
                    stage == state.stage ? 1 : 0);
   }
+  const SetupState::View setup = service.setup().view();
+  if (setup.phase == SetupState::Phase::kReady) {
+    const std::chrono::duration<double> took = *setup.completed_at - setup.started_at;
+    page.AddGauge({"idefics_model_load_seconds"}, "From the start to READY.", took.count());
+  }
   page.AddFamily("idefics_build_info", Type::kGauge, "Which program this is.");
   page.AddSample("idefics_build_info", Type::kGauge,
                  {{"version", kServerVersion}, {"cog_version", kCogVersion}}, 1);
@@ -83,6 +88,8 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
                 ratio(stats.kv_tokens_used, stats.kv_tokens));
   page.AddGauge({"idefics_kv_cache_capacity_tokens"}, "Slots of the KV cache.",
                 static_cast<double>(stats.kv_tokens));
+  page.AddGauge({"idefics_batch_capacity_rows"}, "Sequences that the engine runs at once.",
+                stats.max_running);
   page.AddGauge({"idefics_prefix_cache_tokens"}, "Slots that are kept for prompts to come.",
                 static_cast<double>(stats.kv_tokens_cached));
   page.AddGauge({"idefics_image_cache_capacity_entries"}, "Images that may be kept encoded.",
@@ -98,6 +105,15 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
   page.AddCounter({"idefics_preemptions", "vllm:num_preemptions"},
                   "Running requests that gave their place to others for a while.",
                   static_cast<uint64_t>(stats.preemptions));
+}
+
+void AddMeters(const EngineMeters& meters, MetricsPage& page) {
+  page.AddHistogram({"idefics_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
+                    "Between new tokens of one request.", meters.inter_token_s);
+  page.AddHistogram({"idefics_engine_step_tokens", "vllm:iteration_tokens_total"},
+                    "Tokens of a step, of prompts and new ones.", meters.step_tokens);
+  page.AddHistogram({"idefics_engine_step_seconds"}, "A step, from its start to its results.",
+                    meters.step_s);
 }
 
 void AddTraces(const Tracer& tracer, MetricsPage& page) {
@@ -138,9 +154,20 @@ std::string MetricsRoutes::Page(Format format) const {
   page.AddGauge({"idefics_requests_waiting", "vllm:num_requests_waiting"},
                 "Accepted requests without one: for a slot, for their images, for the engine.",
                 queue.num_queued() + std::max(0, with_slot - running));
+  constexpr const char* kStages = "idefics_requests_waiting_by_stage";
+  page.AddFamily(kStages, Type::kGauge, "The same by what they wait for.");
+  const int in_engine = std::min(stats.waiting, std::max(0, with_slot - running));
+  for (const auto& [stage, count] :
+       {std::pair("slot", queue.num_queued()), std::pair("engine", in_engine),
+        std::pair("prepare", std::max(0, with_slot - running - in_engine))}) {
+    page.AddSample(kStages, Type::kGauge, {{"stage", stage}}, count);
+  }
   page.AddGauge({"idefics_slots"}, "Requests that may run at once.", queue.max_slots());
   AddState(service_, page);
   AddEngine(stats, page);
+  static const EngineMeters kNone;  // the families are there from the first page on
+  const EngineMeters* meters = loaded ? service_.predictor().meters() : nullptr;
+  AddMeters(meters != nullptr ? *meters : kNone, page);
   service_.metrics().AddTo(page);
   http_.AddTo(page);
   AddTraces(tracer_, page);
