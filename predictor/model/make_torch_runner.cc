@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "predictor/model/arena_size.h"
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/parallel_runner.h"
 #include "predictor/model/rank_runner.h"
@@ -18,6 +20,7 @@
 #include "predictor/model/torch_runner.h"
 #include "predictor/ops/cpu/instruction_sets.h"
 #include "predictor/ops/operators.h"
+#include "weights/huge_pages.h"
 
 namespace idefics {
 namespace {
@@ -73,6 +76,26 @@ Result<std::vector<at::Device>> RankDevices(const TorchRunnerOptions& options) {
                               ": give one device for each rank, or one alone");
 }
 
+// Smaller ones are soon read, or in the caches.
+constexpr uint64_t kLeastOnHugePages = uint64_t{256} << 20;
+
+bool TakesHugePages(const Bundle& bundle, std::optional<bool> asked) {
+  if (asked) return *asked;
+  const uint64_t bytes = bundle.weight_bytes();
+  return bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2 && HasHugePages();
+}
+
+Result<std::unique_ptr<ModelRunner>> MakeOnCpu(const Bundle& bundle,
+                                               const TorchRunnerOptions& options,
+                                               std::string* description) {
+  const bool copies = TakesHugePages(bundle, options.huge_pages);
+  ASSIGN_OR_RETURN(const Bundle loaded, copies ? bundle.OnHugePages(options.num_threads) : bundle);
+  ASSIGN_OR_RETURN(auto runner, LoadRankRunner(loaded, at::kCPU, options, {}, description));
+  *description += Kernels();
+  if (copies) *description += ", weights on huge pages";
+  return runner;
+}
+
 Result<std::unique_ptr<ModelRunner>> MakeRanks(const Bundle& bundle,
                                                const TorchRunnerOptions& options,
                                                const std::vector<at::Device>& devices,
@@ -107,10 +130,8 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, TorchRunnerOptio
   }
   if (on_cpu && options.num_threads == 0) options.num_threads = AutotuneThreads();
   if (devices.size() == 1) {
-    ASSIGN_OR_RETURN(auto runner,
-                     LoadRankRunner(bundle, devices.front(), options, {}, description));
-    if (on_cpu) *description += Kernels();
-    return runner;
+    return on_cpu ? MakeOnCpu(bundle, options, description)
+                  : LoadRankRunner(bundle, devices.front(), options, {}, description);
   }
   // Each rank would choose its own tokens: the host chooses for all.
   options.async_scheduling = AsyncScheduling::kOff;

@@ -259,12 +259,11 @@ class TorchRunner : public ModelRunner {
     return status;
   }
 
-  // REQUIRES: the weights are on the device. On the CPU they are pages of the bundle's files, which
-  // the system counts as available until they are read.
-  uint64_t FreeBytes(uint64_t weight_bytes) const {
+  // REQUIRES: the weights are on the device.
+  uint64_t FreeBytes(const Bundle& bundle) const {
     if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
     const uint64_t free_bytes = FreeHostBytes();
-    return (free_bytes - std::min(free_bytes, weight_bytes)) / place_.rank.count;
+    return (free_bytes - std::min(free_bytes, bundle.mapped_bytes())) / place_.rank.count;
   }
 
   // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
@@ -284,7 +283,7 @@ class TorchRunner : public ModelRunner {
   // Where no flag says how large the caches are, memory does.
   void ChooseSizes(const Bundle& bundle) {
     const BundleManifest& manifest = bundle.manifest();
-    const uint64_t free_bytes = FreeBytes(bundle.weight_bytes());
+    const uint64_t free_bytes = FreeBytes(bundle);
     const auto heads = static_cast<uint64_t>(RankHeads(manifest.model, place_.rank).count);
     const auto part = [&](uint64_t bytes) {
       return bytes / static_cast<uint64_t>(manifest.model.num_heads) * heads;

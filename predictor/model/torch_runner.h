@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "common/defaults.h"
@@ -38,13 +39,17 @@ struct TorchRunnerOptions {
   AsyncScheduling async_scheduling = AsyncScheduling::kAuto;
   DecoderWeights weights = DecoderWeights::kAsInBundle;
   KvDType kv_dtype = KvDType::kAsInBundle;
+  // Whether a CPU reads the weights from copies on pages of 2 MiB; none: where the system has such
+  // pages, the weights are larger than caches and twice their size is free. Not of several ranks.
+  std::optional<bool> huge_pages;
 };
 
 // The library's answer; `runner` is set where `status` is ok.
 struct MadeTorchRunner {
   Status status;
   std::unique_ptr<ModelRunner> runner;
-  // "cpu, 2 threads, avx2 kernels (the best that this CPU has), 8192 tokens of KV cache"
+  // "cpu, 2 threads, 8192 tokens of KV cache, avx2 kernels (the best that this CPU has), weights on
+  // huge pages"
   std::string description;
 };
 

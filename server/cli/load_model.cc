@@ -22,7 +22,7 @@ AsyncScheduling AsyncSchedulingFromFlag(const std::string& value) {
   return value == "true" ? AsyncScheduling::kOn : AsyncScheduling::kOff;
 }
 
-std::optional<bool> PrefixCacheFromFlag(const std::string& value) {
+std::optional<bool> BoolOrAuto(const std::string& value) {
   if (value == "auto") return std::nullopt;
   return value == "true";
 }
@@ -49,10 +49,11 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
   options.runner.weights =
       flags.Text("weights") == "fp8" ? DecoderWeights::kFp8 : DecoderWeights::kAsInBundle;
   if (flags.Text("kv-dtype") == "int8") options.runner.kv_dtype = KvDType::kInt8;
+  options.runner.huge_pages = BoolOrAuto(flags.Text("huge-pages"));
   options.engine.max_num_seqs = static_cast<int>(flags.Integer("max-num-seqs"));
   options.engine.max_sequence_tokens = static_cast<int>(flags.Integer("max-sequence-tokens"));
   options.engine.speculation = flags.Bool("speculation");
-  options.engine.prefix_cache = PrefixCacheFromFlag(flags.Text("prefix-cache"));
+  options.engine.prefix_cache = BoolOrAuto(flags.Text("prefix-cache"));
   options.image_limits.max_bytes = flags.Integer("max-image-bytes");
   options.image_limits.max_pixels = flags.Integer("max-image-pixels");
   options.decode_memory_bytes = decode_memory_bytes;

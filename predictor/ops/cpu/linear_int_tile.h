@@ -19,6 +19,7 @@ struct IntWeights {
   // Steps whose products 16 bits hold: |a pair of products| ≤ 2 · 15 · 127, and a step adds two.
   static constexpr int64_t kShortSteps = 4;
   static_assert(kShortSteps * 2 * (2 * 15 * 127) <= 32767);
+  static constexpr int64_t kRangesAhead = 2;  // groups, of int4
 
   template <typename Pass>
   struct Sums {
@@ -66,6 +67,12 @@ struct IntWeights {
         ++x;
       });
     }
+  }
+
+  // The steps and, kTileColumns further on, the minima of a group of int4.
+  static IDEFICS_INLINE const uint16_t* Range(const LinearArguments& a, const TilePart& part,
+                                              int64_t group) {
+    return a.w_range + (part.tile * a.groups + group) * 2 * kTileColumns + part.column;
   }
 
   // The integer sums of `steps` steps of one group.
@@ -116,8 +123,7 @@ struct IntWeights {
     constexpr int V = Pass::kVectors;
     const float* const x_scale = a.x_scale + part.row * a.groups + group;
     const int32_t* const x_sum = a.x_sum + part.row * a.groups + group;
-    const uint16_t* const range =
-        a.w_range + (part.tile * a.groups + group) * 2 * kTileColumns + part.column;
+    const uint16_t* const range = Range(a, part, group);
     float* const y = part.Sums(a);
     Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
       typename Isa::Floats step, minimum;
@@ -148,6 +154,7 @@ struct IntWeights {
     for (int64_t step = part.first_step; step < end; step += kGroupSteps) {
       const int64_t group = step / kGroupSteps;
       const int64_t steps = end - step < kGroupSteps ? end - step : kGroupSteps;
+      if constexpr (kBits == 4) Pass::FetchRange(Range(a, part, group + kRangesAhead));
       AddGroup<Pass>(a, part, group, Group<Pass>(a, part, group, steps));
     }
   }

@@ -9,7 +9,7 @@ namespace idefics {
 
 template <typename Isa, typename Weights>
 struct LinearLoops {
-  static constexpr int64_t kStreamAhead = 32 * kTileColumns;  // words: 8 KiB ahead in the stream
+  static constexpr int64_t kStreamAhead = 12 * kTileColumns;  // words: 3 KiB ahead in the stream
 
   // One block of rows, in as many parts of columns as fit the registers.
   template <int M, bool kStream>

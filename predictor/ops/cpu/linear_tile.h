@@ -42,6 +42,17 @@ struct Pass {
       __builtin_prefetch(ahead + line * kLineWords, 0, kStream ? 0 : 2);
     });
   }
+
+  // The same of int4's steps and minima, a stream of their own.
+  static IDEFICS_INLINE void FetchRange(const uint16_t* range) {
+    if constexpr (!kStream) return;
+    constexpr int kLine = 2 * kLineWords;
+    constexpr int kRangeLines = (kVectors * Isa::kLanes + kLine - 1) / kLine;
+    Unrolled<kRangeLines>([&](auto line) IDEFICS_ALWAYS {
+      __builtin_prefetch(range + line * kLine, 0, 0);
+      __builtin_prefetch(range + kTileColumns + line * kLine, 0, 0);
+    });
+  }
 };
 
 // Weights of f32 (kBf16 = false) or pairs of bf16.
