@@ -3,6 +3,7 @@
 // Engine thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -55,7 +56,12 @@ struct ActiveRequest {
   std::shared_ptr<RequestHandle> handle;
   std::vector<ActiveChoice> choices;
   std::vector<int64_t> extents;  // first slots; as ExtentSizes; none while it is preempted
-  std::vector<ImageUse> images;  // as request.images
+  // What it reads its first prefix_tokens from, as others do; its extent begins with the next
+  // token. Null: the extent has them. REQUIRES: grows().
+  const PrefixCache::Entry* prefix = nullptr;
+  int64_t prefix_tokens = 0;
+  bool may_share = true;                   // it was not preempted
+  std::vector<ImageUse> images;            // as request.images
   std::vector<int32_t> token_image_slots;  // per prompt token that was planned: the slot that it
                                            // sees, -1 = none
   SeenTokens seen;  // the prompt, and new tokens of one sequence (LearnTokens)
@@ -98,6 +104,11 @@ struct ActiveRequest {
   bool scores_prompt() const { return request.sampling.score_prompt && !prompt_scored; }
   bool has_choices() const { return choices.size() > 1; }
   bool shares_prompt() const { return extents.size() > 1; }
+  // Arena slot of its prompt's token at `at`, or of any of its one sequence. REQUIRES: it has an
+  // extent.
+  int64_t SlotOf(int64_t at) const {
+    return at < prefix_tokens ? prefix->start + at : extents.front() + at - prefix_tokens;
+  }
   // It has one sequence, whose extent follows its length.
   bool grows() const { return NumPlaces(request.sampling) == 1; }
   bool finished() const { return ended; }
@@ -122,6 +133,20 @@ struct ActiveRequest {
   const std::string& ImageOf(int64_t token) const;
   int num_places() const;         // of sequences that run or will run
   size_t num_new_tokens() const;  // of each sequence that goes on. REQUIRES: there is one
+};
+
+// Where the first tokens of a request are in the arena already.
+struct Reuse {
+  int64_t tokens = 0;
+  const PrefixCache::Entry* entry = nullptr;  // that has them, or
+  ActiveRequest* other = nullptr;             // the request that runs and has them
+  bool adopted = false;                       // the extent itself goes on
+
+  // Those that are read where they are, where they are shared.
+  int64_t shared_tokens() const {
+    const bool is_lent = other != nullptr && other->prefix != nullptr;
+    return is_lent ? std::min(tokens, other->prefix_tokens) : tokens;
+  }
 };
 
 }  // namespace idefics

@@ -270,7 +270,7 @@ bool Engine::TryAdmit(WaitingRequest& waiting) {
   if (places > options_.max_num_seqs) return false;
   const auto prompt = static_cast<int64_t>(waiting.request.tokens.size());
   const int64_t max_tokens = prompt + waiting.request.sampling.max_new_tokens;
-  if (!HasRoom(FirstSizes(waiting.request, max_tokens))) return false;  // before it costs anything
+  if (!HasRoom(LeastSizes(waiting.request, max_tokens))) return false;  // before it costs anything
   ActiveRequest active;
   active.request = std::move(waiting.request);
   active.Begin(limits_.samples_on_device);

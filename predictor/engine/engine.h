@@ -50,14 +50,6 @@ class Engine {
     int32_t slot = -1;
   };
 
-  // Where the first tokens of a request are in the arena already.
-  struct Reuse {
-    int64_t tokens = 0;
-    int64_t from = 0;                           // first slot
-    const PrefixCache::Entry* entry = nullptr;  // null: of a request that runs
-    bool adopted = false;                       // the extent itself goes on
-  };
-
   struct WaitingRequest {
     EngineRequest request;
     std::shared_ptr<RequestHandle> handle;
@@ -98,11 +90,19 @@ class Engine {
   std::map<std::string, int> PlacesOfClients() const;
   bool TryAdmit(WaitingRequest& waiting);
   std::vector<int64_t> FirstSizes(const EngineRequest& request, int64_t max_tokens) const;
+  std::vector<int64_t> LeastSizes(const EngineRequest& request, int64_t max_tokens) const;
   bool HasRoom(const std::vector<int64_t>& sizes) const;
   bool Reserve(ActiveRequest& active);
-  bool ReserveWith(ActiveRequest& active, Reuse reuse);
+  bool ReserveWith(ActiveRequest& active, Reuse reuse, bool shares);
   Reuse FindReuse(const ActiveRequest& active);
   bool AllocateExtents(ActiveRequest& active, Reuse* reuse);
+  bool CanShare(const ActiveRequest& active, const Reuse& reuse) const;
+  bool HasRoomToShare(const ActiveRequest& active, const Reuse& reuse) const;
+  bool AllocateShared(ActiveRequest& active, const Reuse& reuse);
+  void LendPrefix(ActiveRequest& active, int64_t tokens);
+  void ReturnPrefix(ActiveRequest& active);
+  std::optional<int64_t> GatherPrefix(const ActiveRequest& active);
+  Status CopyReused(const Reuse& reuse, int64_t begin, const ActiveRequest& to);
   void KeepPrefix(ActiveRequest& active);
   void FindLeader(ActiveRequest& active);
   void FollowLeaders();
@@ -131,6 +131,7 @@ class Engine {
   int64_t TokensToRun(const ActiveRequest& active) const;
   void PlanPrompt(ActiveRequest& active, int64_t count, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
+  static void PlanPrefix(const ActiveRequest& active, StepRow* row);
   bool MayGuess(const ActiveRequest& active) const;
   void PlanGuesses(ActiveRequest& active, StepRow* row) const;
   void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);

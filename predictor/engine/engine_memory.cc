@@ -14,6 +14,15 @@ std::vector<int64_t> Engine::FirstSizes(const EngineRequest& request, int64_t ma
   return {std::min(max_tokens, tokens + options_.kv_growth)};
 }
 
+// What it needs at least, whatever of it is in the arena already.
+std::vector<int64_t> Engine::LeastSizes(const EngineRequest& request, int64_t max_tokens) const {
+  std::vector<int64_t> sizes = FirstSizes(request, max_tokens);
+  const auto tokens = static_cast<int64_t>(request.tokens.size());
+  const bool may_share = *options_.prefix_cache && sizes.size() == 1;
+  if (may_share && tokens > options_.share_from) sizes.front() -= tokens - 1;
+  return sizes;
+}
+
 // Whether there are as many slots, wherever they are, beside what stays free for those who run.
 bool Engine::HasRoom(const std::vector<int64_t>& sizes) const {
   const int64_t slots = std::accumulate(sizes.begin(), sizes.end(), int64_t{0});
@@ -25,25 +34,24 @@ bool Engine::HasRoom(const std::vector<int64_t>& sizes) const {
 // Allocates KV slots, with those of its first tokens that are in the arena already, and pins the
 // first image that a further token sees: all of it or nothing.
 bool Engine::Reserve(ActiveRequest& active) {
-  if (!HasRoom(FirstSizes(active.request, active.max_tokens))) return false;
+  if (!HasRoom(LeastSizes(active.request, active.max_tokens))) return false;
   const Reuse reuse = FindReuse(active);
-  return (reuse.tokens > 0 && ReserveWith(active, reuse)) || ReserveWith(active, {});
+  if (HasRoomToShare(active, reuse) && ReserveWith(active, reuse, /*shares=*/true)) return true;
+  if (!HasRoom(FirstSizes(active.request, active.max_tokens))) return false;
+  return (reuse.tokens > 0 && ReserveWith(active, reuse, /*shares=*/false)) ||
+         ReserveWith(active, {}, /*shares=*/false);
 }
 
-bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
+bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse, bool shares) {
   active.prompt_done = active.length = active.computed = reuse.tokens;
-  bool reserved = AllocateExtents(active, &reuse);
-  const bool copies = reserved && reuse.tokens > 0 && !reuse.adopted;
+  bool reserved = shares ? AllocateShared(active, reuse) : AllocateExtents(active, &reuse);
   if (reserved) FindLeader(active);
   // Who waits for another one's tokens must not hold what that waits for.
   if (reserved && active.leader == nullptr && !PinImages(active)) {
     if (reuse.adopted) KeepPrefix(active);  // it came from there
     reserved = false;
   }
-  if (reserved && copies) {
-    const KvCopy copy{reuse.from, active.extents.front(), reuse.tokens};
-    reserved = runner_->CopyKv(std::span(&copy, 1)).ok();
-  }
+  if (reserved && !reuse.adopted) reserved = CopyReused(reuse, active.prefix_tokens, active).ok();
   if (reserved) {
     prefix_tokens_ += reuse.tokens;
     return true;
@@ -57,7 +65,7 @@ bool Engine::ReserveWith(ActiveRequest& active, Reuse reuse) {
 // goes on where the request begins with all of it, or where there is no other room.
 bool Engine::AllocateExtents(ActiveRequest& active, Reuse* reuse) {
   const PrefixCache::Entry* const entry = reuse->entry;
-  const bool may_adopt = entry != nullptr && NumPlaces(active.request.sampling) == 1;
+  const bool may_adopt = entry != nullptr && entry->readers == 0 && active.grows();
   for (const int64_t size : FirstSizes(active.request, active.max_tokens)) {
     bool evicted = true;
     for (bool allocated = false; !allocated;) {
@@ -84,8 +92,8 @@ int64_t Engine::GrowthReserve() const {
   int64_t slots = 0;
   for (const ActiveRequest& active : active_) {
     if (!active.grows() || active.extents.empty()) continue;
-    slots += std::min<int64_t>(options_.kv_growth,
-                               active.max_tokens - extents_.SizeOf(active.extents.front()));
+    const int64_t most = active.max_tokens - active.prefix_tokens;
+    slots += std::min<int64_t>(options_.kv_growth, most - extents_.SizeOf(active.extents.front()));
   }
   return std::min(slots, limits_.kv_tokens / 16);
 }
@@ -95,6 +103,7 @@ void Engine::Release(ActiveRequest& active) {
     if (extent != kFreedExtent) extents_.Free(extent);
   }
   active.extents.clear();
+  ReturnPrefix(active);
   active.leader = nullptr;
   for (ImageUse& image : active.images) {
     if (image.slot >= 0) images_.Unpin(image.slot);
@@ -122,7 +131,7 @@ bool Engine::NeedsRoom(const ActiveRequest& active) const {
   // The slot of the token that runs, and the one behind it, where a runner that samples stores the
   // next one.
   const int64_t needed = std::min(active.max_tokens, active.length + 2);
-  return extents_.SizeOf(active.extents.front()) < needed;
+  return extents_.SizeOf(active.extents.front()) < needed - active.prefix_tokens;
 }
 
 // Doubles the part of the extent that is not the prompt's, where it is or elsewhere; or makes it as
@@ -130,9 +139,10 @@ bool Engine::NeedsRoom(const ActiveRequest& active) const {
 bool Engine::Grow(ActiveRequest& active) {
   const int64_t start = active.extents.front();
   const int64_t size = extents_.SizeOf(start);
-  const int64_t prompt = active.max_tokens - active.request.sampling.max_new_tokens;
+  const int64_t most = active.max_tokens - active.prefix_tokens;
+  const int64_t prompt = most - active.request.sampling.max_new_tokens;
   const int64_t wanted =
-      std::min(active.max_tokens, size + std::max<int64_t>(options_.kv_growth, size - prompt));
+      std::min(most, size + std::max<int64_t>(options_.kv_growth, size - prompt));
   if (extents_.Resize(start, wanted)) return true;
   if (const auto elsewhere = extents_.Allocate(wanted)) {
     Move(active, *elsewhere);
@@ -147,7 +157,7 @@ bool Engine::Grow(ActiveRequest& active) {
 void Engine::Move(ActiveRequest& active, int64_t to) {
   int64_t& start = active.extents.front();
   // The token behind the last one may be sampled already.
-  const int64_t tokens = std::min(extents_.SizeOf(start), active.length + 1);
+  const int64_t tokens = std::min(extents_.SizeOf(start), active.length + 1 - active.prefix_tokens);
   const KvCopy copy{start, to, tokens};
   const Status status = runner_->CopyKv(std::span(&copy, 1));
   extents_.Free(start);

@@ -18,6 +18,9 @@ struct EngineOptions {
   bool speculation = true;  // guesses are verified, where the host samples and steps are exact
   // What was computed stays in the arena, for requests that begin alike, until the room is needed.
   std::optional<bool> prefix_cache;  // nothing: where the runner's steps are exact
+  // Requests that run together read a common beginning of as many tokens from one copy; a shorter
+  // one is copied.
+  int64_t share_from = 256;
 };
 
 struct EngineStats {

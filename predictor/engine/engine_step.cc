@@ -110,6 +110,7 @@ void Engine::PlanPrompt(ActiveRequest& active, int64_t count, StepPlan* plan) {
   row.image_slots = std::span(active.token_image_slots).subspan(active.prompt_done, count);
   row.position = static_cast<int32_t>(active.prompt_done);
   row.kv_start = active.extents.front();
+  PlanPrefix(active, &row);
   const bool is_last = active.prompt_done + count == active.prefill_tokens();
   row.wants_logits = (is_last && !active.has_choices()) || active.scores_prompt();
   if (active.scores_prompt()) row.num_logits = static_cast<int32_t>(count);
@@ -134,6 +135,7 @@ void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
       row.shared_start = active.extents.front();
       row.shared_tokens = static_cast<int32_t>(active.shared_tokens());
     }
+    PlanPrefix(active, &row);
     PlanSampling(active, active.has_choices() ? i : 0, &row);
     if (MayGuess(active)) PlanGuesses(active, &row);
     plan->rows.push_back(row);
@@ -142,6 +144,12 @@ void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
     if (active.has_choices()) part.choices.push_back(static_cast<int>(i));
   }
   plan->parts.push_back(std::move(part));
+}
+
+void Engine::PlanPrefix(const ActiveRequest& active, StepRow* row) {
+  if (active.prefix == nullptr) return;
+  row->shared_start = active.prefix->start;
+  row->shared_tokens = static_cast<int32_t>(active.prefix_tokens);
 }
 
 // Beside more than one other sequence, arithmetic bounds a step: each guess costs as much as a
@@ -157,7 +165,8 @@ bool Engine::MayGuess(const ActiveRequest& active) const {
 
 // As many guesses as there are slots and tokens left for.
 void Engine::PlanGuesses(ActiveRequest& active, StepRow* row) const {
-  const int64_t slots = extents_.SizeOf(active.extents.front()) - active.length - 1;
+  const int64_t own = active.length - active.prefix_tokens;
+  const int64_t slots = extents_.SizeOf(active.extents.front()) - own - 1;
   active.Guess(std::min(slots, active.max_tokens - active.length - 2));
   row->tokens = active.guess_tokens;
   row->image_slots = active.guess_image_slots;

@@ -49,6 +49,14 @@ bool KvExtents::Resize(int64_t start, int64_t tokens) {
   return true;
 }
 
+void KvExtents::Split(int64_t start, int64_t tokens) {
+  int64_t& size = allocated_.at(start);
+  IDEFICS_CHECK_LT(0, tokens);
+  IDEFICS_CHECK_LT(tokens, size);
+  allocated_[start + tokens] = size - tokens;
+  size = tokens;
+}
+
 int64_t KvExtents::RoomAt(int64_t start) const {
   const int64_t size = allocated_.at(start);
   const auto behind = free_.find(start + size);

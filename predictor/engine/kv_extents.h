@@ -21,6 +21,10 @@ class KvExtents {
   // the slots behind it are not free. REQUIRES: as Free.
   bool Resize(int64_t start, int64_t tokens);
 
+  // Makes two extents of one, of which the first has `tokens` slots. REQUIRES: as Free; fewer than
+  // it has.
+  void Split(int64_t start, int64_t tokens);
+
   int64_t SizeOf(int64_t start) const { return allocated_.at(start); }  // REQUIRES: as Free
   // Slots that the extent at `start` could have where it is. REQUIRES: as Free.
   int64_t RoomAt(int64_t start) const;

@@ -57,11 +57,13 @@ void PrefixCache::Insert(SeenTokens seen, int64_t start) {
     const bool may_begin_alike = entry->seen.tokens[shorter - 1] == seen.tokens[shorter - 1];
     if (!may_begin_alike || entry->seen.CommonWith(seen) < shorter) {
       ++entry;
-    } else if (shorter < size) {
-      entry = Erase(entry);
-    } else {
+    } else if (shorter == size) {
       entries_.splice(entries_.begin(), entries_, entry);
       return extents_.Free(start);
+    } else if (entry->readers > 0) {
+      ++entry;
+    } else {
+      entry = Erase(entry);
     }
   }
   IDEFICS_CHECK(extents_.Resize(start, size));
@@ -69,21 +71,42 @@ void PrefixCache::Insert(SeenTokens seen, int64_t start) {
   tokens_ += size;
 }
 
+const PrefixCache::Entry* PrefixCache::Lend(SeenTokens seen, int64_t start) {
+  IDEFICS_CHECK_EQ(extents_.SizeOf(start), seen.size());
+  entries_.push_front({std::move(seen), start, /*readers=*/1});
+  return &entries_.front();
+}
+
+void PrefixCache::AddReader(const Entry* entry) {
+  if (PlaceOf(entry)->readers++ == 0) tokens_ -= entry->seen.size();
+}
+
+void PrefixCache::RemoveReader(const Entry* entry) {
+  if (--PlaceOf(entry)->readers == 0) tokens_ += entry->seen.size();
+}
+
 void PrefixCache::HandOver(const Entry* entry) {
-  const auto found = std::find_if(entries_.begin(), entries_.end(),
-                                  [&](const Entry& other) { return &other == entry; });
-  IDEFICS_CHECK(found != entries_.end());
-  tokens_ -= found->seen.size();
-  entries_.erase(found);
+  const auto place = PlaceOf(entry);
+  IDEFICS_CHECK_EQ(place->readers, 0);
+  tokens_ -= place->seen.size();
+  entries_.erase(place);
 }
 
 bool PrefixCache::EvictOne(const Entry* kept) {
   for (auto entry = entries_.end(); entry != entries_.begin();) {
-    if (&*--entry == kept) continue;
+    --entry;
+    if (&*entry == kept || entry->readers > 0) continue;
     Erase(entry);
     return true;
   }
   return false;
+}
+
+PrefixCache::Entries::iterator PrefixCache::PlaceOf(const Entry* entry) {
+  const auto place = std::find_if(entries_.begin(), entries_.end(),
+                                  [&](const Entry& other) { return &other == entry; });
+  IDEFICS_CHECK(place != entries_.end());
+  return place;
 }
 
 PrefixCache::Entries::iterator PrefixCache::Erase(Entries::iterator entry) {

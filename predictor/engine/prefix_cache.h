@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// PrefixCache: extents of the KV arena that no request uses any more, for requests that begin with
-// the same tokens and images. It holds what nobody needs: an extent is freed as soon as the arena
-// is too small for a request, the least recently used one first. Engine thread.
+// PrefixCache: extents of the KV arena that no request writes to any more, for requests that begin
+// with the same tokens and images. Those that nobody reads are freed as soon as the arena is too
+// small for a request, the least recently used one first. Engine thread.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,7 @@ class PrefixCache {
   struct Entry {
     SeenTokens seen;
     int64_t start = 0;
+    int readers = 0;  // requests that run and read it where it is: it stays
   };
   struct Match {
     const Entry* entry = nullptr;  // valid until the cache is changed
@@ -51,17 +52,23 @@ class PrefixCache {
   // then. None: no entry has any.
   Match Find(const SeenTokens& seen, int64_t limit);
   // Takes over an extent, whose first slots hold `seen`, and cuts it to them. Of two entries of
-  // which one is the beginning of the other, the longer one stays.
+  // which one is the beginning of the other, the longer one stays, and one that is read.
   void Insert(SeenTokens seen, int64_t start);
-  // The entry is gone; its extent belongs to the caller.
+  // Takes over an extent that holds `seen`, for a reader. Valid while it has readers.
+  const Entry* Lend(SeenTokens seen, int64_t start);
+  void AddReader(const Entry* entry);
+  void RemoveReader(const Entry* entry);
+  // The entry is gone; its extent belongs to the caller. REQUIRES: nobody reads it.
   void HandOver(const Entry* entry);
-  // Frees the least recently used extent but for that of `kept`. False: there is none.
+  // Frees the least recently used extent that nobody reads, but for that of `kept`. False: there is
+  // none.
   bool EvictOne(const Entry* kept);
 
-  int64_t tokens() const { return tokens_; }  // slots in its extents
+  int64_t tokens() const { return tokens_; }  // slots in the extents that nobody reads
 
  private:
   using Entries = std::list<Entry>;
+  Entries::iterator PlaceOf(const Entry* entry);
   Entries::iterator Erase(Entries::iterator entry);
 
   KvExtents& extents_;

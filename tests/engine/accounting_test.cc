@@ -11,8 +11,9 @@
 namespace idefics {
 namespace {
 
-TEST_CASE("extents never overlap and their sum is what is used, also when they grow and shrink",
-          "[kv]") {
+TEST_CASE(
+    "extents never overlap and their sum is what is used, also when they grow, shrink and part",
+    "[kv]") {
   std::mt19937 random(3);
   KvExtents extents(1000);
   std::vector<bool> taken(1000, false);
@@ -27,7 +28,7 @@ TEST_CASE("extents never overlap and their sum is what is used, also when they g
   for (int i = 0; i < 8000; ++i) {
     const int64_t tokens = 1 + static_cast<int64_t>(random() % 120);
     const size_t which = owned.empty() ? 0 : random() % owned.size();
-    const int kind = owned.empty() ? 0 : static_cast<int>(random() % 3);
+    const int kind = owned.empty() ? 0 : static_cast<int>(random() % 4);
     if (kind == 0) {
       const auto start = extents.Allocate(tokens);
       if (!start) continue;
@@ -44,6 +45,11 @@ TEST_CASE("extents never overlap and their sum is what is used, also when they g
       mark(start + size, start + tokens, true);
       used += tokens - size;
       size = tokens;
+    } else if (kind == 2 && owned[which].second > tokens) {
+      const auto [start, size] = owned[which];
+      extents.Split(start, tokens);
+      owned[which].second = tokens;
+      owned.emplace_back(start + tokens, size - tokens);
     } else {
       const auto [start, size] = owned[which];
       REQUIRE(extents.SizeOf(start) == size);

@@ -2,6 +2,7 @@
 // Random requests of several clients at random times in engines that have too little of everything,
 // on a clock that makes parts of images long and short: whatever is moved, preempted, guessed,
 // taken from a cache or encoded again, each request's tokens are those that it gets alone.
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
@@ -99,6 +100,12 @@ class Session {
         return Status::Internal("a fault");
       });
     }
+    toy_.runner->set_observer([this](std::span<const StepRow> rows) {
+      // Those of beams and of choices have one token.
+      shared_rows_ += std::count_if(rows.begin(), rows.end(), [](const StepRow& row) {
+        return row.shared_tokens > 0 && row.tokens.size() > 1;
+      });
+    });
     for (int i = 0; i < 3; ++i) {
       openings_.push_back(ToyRequest(static_cast<int>(random()), Between(random, 1, 40), 1,
                                      Between(random, -1, 4)));
@@ -121,6 +128,7 @@ class Session {
   }
 
   EngineStats stats() const { return toy_.engine->stats(); }
+  int64_t shared_rows() const { return shared_rows_; }
 
  private:
   static EngineOptions Options(Random& random) {
@@ -131,6 +139,7 @@ class Session {
     options.kv_growth = Between(random, 1, 12);
     options.prefix_cache = random() % 4 != 0;
     options.speculation = random() % 4 != 0;
+    options.share_from = Between(random, 8, 30);
     return options;
   }
 
@@ -203,6 +212,7 @@ class Session {
   std::vector<EngineRequest> openings_;
   std::vector<Sent> sent_;
   std::atomic<bool> failed_ = false;
+  std::atomic<int64_t> shared_rows_ = 0;
   ToyEngine toy_;  // last: its thread uses the one before
 };
 
@@ -211,7 +221,7 @@ TEST_CASE("the tokens of a request do not depend on what the engine is short of"
   const bool samples_on_device = GENERATE(false, true);
   CAPTURE(samples_on_device);
   Random random(11);
-  int64_t preemptions = 0, prefix_tokens = 0, guesses_right = 0;
+  int64_t preemptions = 0, prefix_tokens = 0, guesses_right = 0, shared_rows = 0;
   for (int i = 0; i < Schedules(); ++i) {
     CAPTURE(i);
     Session session(random, samples_on_device);
@@ -219,10 +229,12 @@ TEST_CASE("the tokens of a request do not depend on what the engine is short of"
     preemptions += session.stats().preemptions;
     prefix_tokens += session.stats().prefix_tokens;
     guesses_right += session.stats().guesses_right;
+    shared_rows += session.shared_rows();
   }
   CHECK(preemptions > Schedules() / 100);
   CHECK(prefix_tokens > Schedules());
   CHECK(guesses_right > Schedules() / 10);
+  CHECK(shared_rows > Schedules() / 10);
 }
 
 }  // namespace

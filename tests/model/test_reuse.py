@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept, copied, moved or computed again changes no bit: tokens and log probabilities with
-the prefix cache, in an arena that is too small and in other pieces are those of one request
-alone."""
+"""What is kept, copied, shared, moved or computed again changes no bit: tokens and log
+probabilities with the prefix cache, in an arena that is too small and in other pieces are those of
+one request alone."""
 
 import json
 import os
@@ -114,3 +114,35 @@ def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probabili
             if "--details" in flags:  # with which the host chooses the tokens
                 assert one["token_ids"] == other["token_ids"], (name, one["id"])
                 assert one["logprobs"] == other["logprobs"], (name, one["id"])
+
+
+@pytest.mark.parametrize(("weights", "kv_dtype"), [("f32", "bundle"), ("int8", "bundle"),
+                                                    ("int8", "int8")])
+def test_requests_that_read_one_copy_of_a_beginning_give_what_they_give_alone(
+        ours, pictures, weights, kv_dtype, tmp_path):
+    model = bundle_of(ours, weights)
+    choose = random.Random(3)
+    shown = [f"file:{path}" for path in sorted(pictures.glob("*.ppm"))[:4]]
+    shots = []
+    for shot in range(12):  # some 500 tokens: more than EngineOptions::share_from
+        shots += [shown[shot % 4], " ".join(choose.choices(TEXT.split(), k=20)) + ". "]
+    lines = []
+    for i in range(8):
+        question = " ".join(choose.choices(TEXT.split(), k=6))
+        line = {"id": str(i), "prompt": [*shots, f"Question: {question} Answer:"],
+                "max_new_tokens": 60, "min_new_tokens": 40 + i}
+        if i % 3 == 1:
+            line |= {"decoding_strategy": "Top P Sampling", "temperature": 1.5, "seed": i}
+        lines.append(line)
+    flags = ["--kv-dtype", kv_dtype, "--details"]
+    alone = predict(model, tmp_path / "alone", lines, *flags, "--max-num-seqs", "1",
+                    "--prefix-cache", "false", "--no-speculation")
+    tokens = alone[0]["metrics"]["input_token_count"]
+    assert tokens > 300
+    for name, most in {"room": 8 * (tokens + 60), "hardly room": tokens + 200}.items():
+        answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *flags, "--kv-tokens",
+                          str(most))
+        for one, other in zip(alone, answers, strict=True):
+            assert one["token_ids"] == other["token_ids"], (name, one["id"])
+            assert one["logprobs"] == other["logprobs"], (name, one["id"])
+        assert sum(answer["metrics"]["cached_token_count"] for answer in answers) > 7 * 300, name
