@@ -104,7 +104,6 @@ void ActiveRequest::StartAgain() {
   token_image_slots.resize(request.tokens.size(), -1);
   if (last_image >= 0) images[last_image].end = static_cast<int64_t>(request.tokens.size());
   sequences.clear();
-  may_share = false;
   prompt_logprobs.clear();
   prompt_done = 0;
   length = 0;

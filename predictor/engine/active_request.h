@@ -60,7 +60,6 @@ struct ActiveRequest {
   // token. Null: the extent has them. REQUIRES: grows().
   const PrefixCache::Entry* prefix = nullptr;
   int64_t prefix_tokens = 0;
-  bool may_share = true;                   // it was not preempted
   std::vector<ImageUse> images;            // as request.images
   std::vector<int32_t> token_image_slots;  // per prompt token that was planned: the slot that it
                                            // sees, -1 = none

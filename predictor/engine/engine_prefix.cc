@@ -100,10 +100,9 @@ void Engine::TakeFound(ActiveRequest& active) {
 
 // A cached extent of which most is not the common beginning does not stay for its sake, and one
 // that can be adopted is. Of a request that runs, a beginning is shared once all of it is computed.
-// Who was preempted has an extent of its own, so that the oldest always ends.
 bool Engine::CanShare(const ActiveRequest& active, const Reuse& reuse) const {
-  if (!active.grows() || !active.may_share) return false;
-  if (reuse.tokens == 0 || reuse.shared_tokens() < options_.share_from) return false;
+  if (!active.grows() || reuse.tokens == 0) return false;
+  if (reuse.shared_tokens() < options_.share_from) return false;
   if (reuse.entry != nullptr) {
     const int64_t size = reuse.entry->seen.size();
     return reuse.entry->readers > 0 || (size != reuse.tokens && size <= 2 * reuse.tokens);

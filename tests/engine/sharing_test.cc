@@ -140,6 +140,17 @@ TEST_CASE("a beginning that is shared leaves room for the oldest to end",
   CHECK(watched.engine().stats().preemptions > 0);
 }
 
+TEST_CASE("a shared beginning in the midst of the arena does not keep the oldest from its end",
+          "[sharing][contract.preempt]") {
+  const bool samples_on_device = GENERATE(false, true);
+  Watched watched(Sharing(), Limits(samples_on_device, 400));
+  EngineRequest first = ToyRequest(7, 90, 8);  // its slots come before the shared ones
+  first.sampling.eos_token_ids = {};
+  watched.Run({first, Question(0), Question(1, 400 - kShots - kQuestion)});
+  CHECK(watched.shared() == kShots);
+  CHECK(watched.engine().stats().preemptions == 1);
+}
+
 TEST_CASE("an entry that is read stays, and is not what is idle", "[sharing][prefix-cache]") {
   KvExtents extents(100);
   PrefixCache cache(&extents);
