@@ -131,7 +131,6 @@ class Engine {
   int64_t TokensToRun(const ActiveRequest& active) const;
   void PlanPrompt(ActiveRequest& active, int64_t count, StepPlan* plan);
   void PlanDecode(ActiveRequest& active, StepPlan* plan);
-  static void PlanPrefix(const ActiveRequest& active, StepRow* row);
   bool MayGuess(const ActiveRequest& active) const;
   void PlanGuesses(ActiveRequest& active, StepRow* row) const;
   void PlanSampling(ActiveRequest& active, size_t choice, StepRow* row);

@@ -10,6 +10,16 @@
 #include "predictor/engine/engine.h"
 
 namespace idefics {
+namespace {
+
+void PlanPrefix(const ActiveRequest& active, StepRow* row) {
+  if (active.prefix == nullptr) return;
+  row->shared_start = active.prefix->start;
+  row->shared_tokens = static_cast<int32_t>(active.prefix_tokens);
+}
+
+}  // namespace
+
 // Starts the next step and collects the one before, so that the runner has work while the host
 // looks at tokens.
 void Engine::TakeStep() {
@@ -144,12 +154,6 @@ void Engine::PlanDecode(ActiveRequest& active, StepPlan* plan) {
     if (active.has_choices()) part.choices.push_back(static_cast<int>(i));
   }
   plan->parts.push_back(std::move(part));
-}
-
-void Engine::PlanPrefix(const ActiveRequest& active, StepRow* row) {
-  if (active.prefix == nullptr) return;
-  row->shared_start = active.prefix->start;
-  row->shared_tokens = static_cast<int32_t>(active.prefix_tokens);
 }
 
 // Beside more than one other sequence, arithmetic bounds a step: each guess costs as much as a
