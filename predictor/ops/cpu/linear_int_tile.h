@@ -148,6 +148,20 @@ struct IntWeights {
     });
   }
 
+  // Multiplies the sums by each column's scale, once all groups are added.
+  template <typename Pass>
+  static IDEFICS_INLINE void ScaleColumns(const LinearArguments& a, const TilePart& part) {
+    const float* const scale = a.w_scale + part.tile * kTileColumns + part.column;
+    float* const y = part.Sums(a);
+    Unrolled<Pass::kVectors>([&](auto v) IDEFICS_ALWAYS {
+      const typename Isa::Floats factor = Isa::Load(scale + v * Isa::kLanes);
+      Unrolled<Pass::kRows>([&](auto m) IDEFICS_ALWAYS {
+        float* const to = y + m * a.y_stride + v * Isa::kLanes;
+        Isa::Store(to, Isa::Multiply(Isa::Load(to), factor));
+      });
+    });
+  }
+
   template <typename Pass>
   static IDEFICS_INLINE void Tile(const LinearArguments& a, const TilePart& part) {
     const int64_t end = part.first_step + part.steps;
@@ -157,17 +171,7 @@ struct IntWeights {
       if constexpr (kBits == 4) Pass::FetchRange(Range(a, part, group + kRangesAhead));
       AddGroup<Pass>(a, part, group, Group<Pass>(a, part, group, steps));
     }
-  }
-
-  // Multiplies by each column's scale, once all groups are added.
-  static IDEFICS_INLINE void Finish(const LinearArguments& a, int64_t tile) {
-    if constexpr (kBits == 8) {
-      const float* const scale = a.w_scale + tile * kTileColumns;
-      float* y = a.y + tile * kTileColumns;
-      for (int64_t m = 0; m < a.m; ++m, y += a.y_stride) {
-        for (int64_t c = 0; c < kTileColumns; ++c) y[c] *= scale[c];
-      }
-    }
+    if (kBits == 8 && end == a.steps) ScaleColumns<Pass>(a, part);
   }
 };
 

@@ -13,7 +13,8 @@ struct LinearLoops {
 
   // One block of rows, in as many parts of columns as fit the registers.
   template <int M, bool kStream>
-  static void RunRowBlock(const LinearArguments& a, TilePart part) {
+  static void RunRowBlock(const LinearArguments& arguments, TilePart part) {
+    const LinearArguments a = arguments;  // stores of sums could change what a reference refers to
     using ThisPass = Pass<Isa, M, kStream>;
     constexpr int64_t kColumns = ThisPass::kVectors * Isa::kLanes;
     for (part.column = 0; part.column < kTileColumns; part.column += kColumns) {
@@ -60,7 +61,6 @@ struct LinearLoops {
       } else {
         for (int64_t step = 0; step < a.steps; step += Weights::kBlockSteps) Block(a, tile, step);
       }
-      Weights::Finish(a, tile);
     }
   }
 };

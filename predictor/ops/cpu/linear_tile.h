@@ -96,8 +96,6 @@ struct FloatWeights {
       });
     });
   }
-
-  static IDEFICS_INLINE void Finish(const LinearArguments&, int64_t) {}
 };
 
 }  // namespace idefics
