@@ -35,6 +35,7 @@ from common import (
     table,
 )
 
+READ_SPEEDS = ("mapped", "anonymous")  # of read_bandwidth: a file's pages, huge pages
 KINDS = {"int8": "Q8_0", "int4": "Q4_0"}
 Figures = dict[str, float]
 
@@ -84,10 +85,12 @@ def measure_ours(bundle: Path, lengths: list[int], tokens: int, env: dict[str, s
             server.ask(prompt, 8)  # the picture is known from now on
             count = server.ask(prompt, 8).metrics["input_token_count"]
             figures[f"prompt of {length}"] = weights * count / first_token(server, prompt)
-        before = read_bandwidth(bundle)["mapped"]
+        before = read_bandwidth(bundle)
         prompt = prompt_of(server, 16)
         figures["decode"] = weights / middle(lambda: server.ask(prompt, tokens).seconds_per_token)
-        figures["read speed"] = (before + read_bandwidth(bundle)["mapped"]) / 2
+        after = read_bandwidth(bundle)
+        for kind in READ_SPEEDS:
+            figures[kind] = (before[kind] + after[kind]) / 2
     return figures
 
 
@@ -130,8 +133,9 @@ def compare(bundle: Path, options: argparse.Namespace, lengths: list[int]) -> li
     ] for name in theirs]
     bytes_a_weight = decode_bytes(bundle) / step_weights(bundle)
     read = [speed * bytes_a_weight / 1e9 for speed in ours["decode"]]
-    note(f"{bundle.name}: decode reads {Figure(read)} GB/s, "
-         f"{ratio(read, ours['read speed'])} of the read speed")
+    shares = ", ".join(f"{ratio(read, ours[kind])} of the {kind} read speed"
+                       for kind in READ_SPEEDS)
+    note(f"{bundle.name}: decode reads {Figure(read)} GB/s, {shares}")
     return rows
 
 
