@@ -63,10 +63,12 @@ void Histogram::Observe(double value, std::string_view trace_id) {
   counts_[bucket].fetch_add(1, std::memory_order_relaxed);
   sum_.fetch_add(value, std::memory_order_relaxed);
   if (trace_id.empty()) return;
+  constexpr auto kLeastAge = std::chrono::seconds(1);  // nobody looks more often
   const auto now = std::chrono::system_clock::now();
   const MutexLock lock(mutex_);
   exemplars_.resize(bounds_.size() + 1);
-  exemplars_[bucket] = {std::string(trace_id), value, now};
+  std::optional<Exemplar>& last = exemplars_[bucket];
+  if (!last || now - last->at >= kLeastAge) last = {std::string(trace_id), value, now};
 }
 
 std::vector<std::optional<Histogram::Exemplar>> Histogram::exemplars() const {

@@ -49,7 +49,7 @@ class Histogram {
   // Of bucket `i` alone; bounds().size(): above all.
   uint64_t count(size_t i) const { return counts_[i].load(std::memory_order_relaxed); }
   double sum() const { return sum_.load(std::memory_order_relaxed); }
-  // The last one of each bucket; empty where there never was one.
+  // One of the last second of each bucket in which there was one; empty where there never was.
   std::vector<std::optional<Exemplar>> exemplars() const IDEFICS_EXCLUDES(mutex_);
 
  private:

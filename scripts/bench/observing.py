@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What being watched costs the HTTP shell: log lines of answers, traces, a scraped /metrics page.
 
-The fake server is started in turns: plain, with --access-log, with a collector for its spans, and,
-where --before names one, another build of it. Each is asked for trivial predictions while a scraper
-reads /metrics; the table shows medians with the smallest and largest round, and each one's ratio
-to the first of the same round, which is what the machine's changes of speed leave alone. The
-server's own CPU time for a prediction stands beside it: it leaves other programs alone, too.
+The fake server runs four times: plain, with --access-log, with a collector for its spans, and,
+where --before names one, another build of it. In short turns each is asked for trivial predictions
+while a scraper reads /metrics; the table shows medians and quartiles, and each one's ratio to the
+first in the same round, which is what the machine's changes of speed leave alone. The server's own
+CPU time for a prediction stands beside it: it leaves other programs alone, too.
 
 What reads the log, and the collector, would run elsewhere: here lines go to a file, and the
 collector drops what it is sent in the kernel. The scraper has the priority that a machine of its
 own would give it, where the system lets it (root).
 
-    observing.py [--rounds 5] [--seconds 2] [--before PROGRAM]   (scripts/bench/http's environment)
+    observing.py [--rounds 40] [--seconds 0.3] [--before PROGRAM]    (as scripts/bench/http)
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import IO
 
 from common import free_port, machine, note
-from http_speed import BUILD, ask, pixel, shown
+from http_speed import BUILD, ask, pixel
 
 CLIENTS = (1, 8)
 SCRAPE_S = 0.05
@@ -81,9 +81,10 @@ class Server:
 
 @dataclass
 class Measured:
-    per_second: list[float] = field(default_factory=list)  # for each number of clients
+    """Of one way and number of clients; a value for each turn."""
+
+    per_second: list[float] = field(default_factory=list)
     cpu_us: list[float] = field(default_factory=list)  # of a prediction
-    spans: dict[str, int] = field(default_factory=dict)  # by what became of them
 
 
 @contextlib.contextmanager
@@ -122,45 +123,57 @@ def spans_of(page: str) -> dict[str, int]:
             for line in lines if f'"{outcome}"' in line}
 
 
-def one_round(way: Way, seconds: float, body: str, log: IO[str], pages: list[float]) -> Measured:
-    measured = Measured()
-    for clients in CLIENTS:
-        with serving(way, clients, log) as server:
-            ask(server, clients, 0.3, "POST", "/predictions", body)  # warm
-            done = threading.Event()
-            scraper = threading.Thread(target=scrape, args=(server.port, done, pages))
-            scraper.start()
-            used = server.cpu_s()
-            answer = ask(server, clients, seconds, "POST", "/predictions", body)
-            used = server.cpu_s() - used
-            done.set()
-            scraper.join()
-            measured.per_second.append(answer["per_second"])
-            measured.cpu_us.append(1e6 * used / answer["succeeded"])
+def turns(ways: dict[str, Way], clients: int, rounds: int, seconds: float, body: str,
+          log: IO[str], pages: list[float]) -> tuple[dict[str, Measured], dict[str, int]]:
+    """What each way has measured, and what became of all spans. All servers are there at once: who
+    is not asked takes no processor, and turns are short, so that they share the machine's moods."""
+    measured = {name: Measured() for name in ways}
+    spans = {"exported": 0, "dropped": 0}
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(serving(way, clients, log))
+                   for name, way in ways.items()}
+        for server in servers.values():
+            ask(server, clients, 0.5, "POST", "/predictions", body)  # warm
+        for _ in range(rounds):
+            for name, server in servers.items():
+                done = threading.Event()
+                scraper = threading.Thread(target=scrape, args=(server.port, done, pages))
+                scraper.start()
+                used = server.cpu_s()
+                answer = ask(server, clients, seconds, "POST", "/predictions", body)
+                used = server.cpu_s() - used
+                done.set()
+                scraper.join()
+                measured[name].per_second.append(answer["per_second"])
+                measured[name].cpu_us.append(1e6 * used / answer["succeeded"])
+        for server in servers.values():
             for outcome, count in spans_of(server.page()).items():
-                measured.spans[outcome] = measured.spans.get(outcome, 0) + count
-    return measured
+                spans[outcome] += count
+    return measured, spans
 
 
-def table(rounds: dict[str, list[Measured]], first: str) -> str:
-    lines = ["| clients | way | predictions/s | ratio to the first | server's CPU, us | ratio |",
-             "|---|---|---|---|---|---|"]
-    for index, clients in enumerate(CLIENTS):
-        for name, own in rounds.items():
-            pairs = list(zip(own, rounds[first], strict=True))
-            cells = [
-                shown([one.per_second[index] for one in own]),
-                shown([one.per_second[index] / base.per_second[index] for one, base in pairs]),
-                shown([one.cpu_us[index] for one in own]),
-                shown([one.cpu_us[index] / base.cpu_us[index] for one, base in pairs])]
-            lines.append(f"| {clients} | {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def middle(values: list[float]) -> str:
+    """Median and quartiles."""
+    low, median, high = statistics.quantiles(values, n=4)
+    return f"{median:.3g} ({low:.3g}–{high:.3g})"
+
+
+def rows(clients: int, measured: dict[str, Measured]) -> list[str]:
+    base = next(iter(measured.values()))
+    lines = []
+    for name, own in measured.items():
+        pairs = [(own.per_second, base.per_second), (own.cpu_us, base.cpu_us)]
+        cells = [cell for values, first in pairs
+                 for cell in (middle(values),
+                              middle([a / b for a, b in zip(values, first, strict=True)]))]
+        lines.append(f"| {clients} | {name} | {' | '.join(cells)} |")
+    return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each turn")
     parser.add_argument("--before", help="a fake server to compare with, which comes first")
     arguments = parser.parse_args()
     about = machine()
@@ -171,21 +184,21 @@ def main() -> None:
             "--access-log": Way(flags=("--access-log",))}
     if arguments.before:
         ways = {"before": Way(program=arguments.before), **ways}
-    rounds: dict[str, list[Measured]] = {name: [] for name in ways}
     pages: list[float] = []
+    lines = ["| clients | way | predictions/s | ratio to the first | server's CPU, us | ratio |",
+             "|---|---|---|---|---|---|"]
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "log").open("w") as log:
         body = Path(folder) / "body.json"
         body.write_text(json.dumps({"input": {"image": pixel(), "text": "x"}}))
-        for number in range(arguments.rounds):
-            for name, way in ways.items():
-                rounds[name].append(one_round(way, arguments.seconds, str(body), log, pages))
-                note(f"round {number + 1} of {arguments.rounds}, {name}: {rounds[name][-1]}")
-    spans = {outcome: sum(one.spans[outcome] for one in rounds["traces"])
-             for outcome in ("exported", "dropped")}
-    quantiles = statistics.quantiles(pages, n=100)
-    print(f"{about}\n{' '.join(sys.argv)}\n\n{table(rounds, next(iter(ways)))}\n\n"
-          f"Spans: {spans}. /metrics, {len(pages)} pages under this load: p50 "
-          f"{statistics.median(pages):.2f} ms, p99 {quantiles[98]:.2f} ms, slowest "
+        for clients in CLIENTS:
+            measured, spans = turns(ways, clients, arguments.rounds, arguments.seconds, str(body),
+                                    log, pages)
+            lines += rows(clients, measured)
+            note(f"{clients} clients: spans {spans}")
+    p99 = statistics.quantiles(pages, n=100)[98]
+    table = "\n".join(lines)
+    print(f"{about}\n{' '.join(sys.argv)}\n\n{table}\n\n/metrics, {len(pages)} pages under this "
+          f"load: p50 {statistics.median(pages):.2f} ms, p99 {p99:.2f} ms, slowest "
           f"{max(pages):.2f} ms")
 
 

@@ -116,7 +116,8 @@ class Server {
         has_playground_(flags.Bool("playground")),
         playground_(flags.Text("playground-dir")),
         probes_(service_, openai_.served_models.front()),
-        metrics_routes_(service_, http_metrics_, tracer_, openai_.served_models.front()) {
+        metrics_routes_(service_, http_metrics_, tracer_, openai_.served_models.front(),
+                        [this](MetricsPage& page) { AddMore(page); }) {
     vertex_routes_.AddTo(router_);
     cog_routes_.AddTo(router_);
     replicate_routes_.AddTo(router_);
@@ -223,6 +224,11 @@ class Server {
   bool IsMinor(std::string_view path) const {
     return ProbeRoutes::IsProbe(std::string(path)) || vertex_routes_.IsProbe(path) ||
            path == "/metrics";
+  }
+
+  void AddMore(MetricsPage& page) const {
+    page.AddGauge({"idefics_http_connections"}, "Open connections.", http_->num_connections());
+    webhooks_.AddTo(page);
   }
 
   FetchOptions FetchFlags(const FlagValues& flags) {

@@ -2,6 +2,7 @@
 #include "server/fetch/otlp_post.h"
 
 #include <chrono>
+#include <span>
 #include <string>
 
 #include "common/version.h"
@@ -37,7 +38,7 @@ class OtlpPost final : public SpanPost {
     if (!certificate_.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, certificate_.c_str());
   }
 
-  Answer Send(const std::string& body, const std::stop_token& stop) override {
+  Answer Send(std::span<const char> body, const std::stop_token& stop) override {
     CURL* easy = easy_.get();
     std::stop_token token = stop;
     curl_easy_setopt(easy, CURLOPT_XFERINFODATA, &token);

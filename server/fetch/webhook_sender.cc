@@ -88,6 +88,24 @@ class WebhookSender::Loop {
 
   void Wake() const { curl_multi_wakeup(multi_.get()); }
 
+  void AddTo(MetricsPage& page) {
+    using Type = MetricsPage::Type;
+    constexpr const char* kDeliveries = "idefics_webhook_deliveries";
+    page.AddFamily(kDeliveries, Type::kCounter, "Posts to webhooks, by what became of them.");
+    for (size_t i = 0; i < outcomes_.size(); ++i) {
+      for (const auto& [outcome, counter] : {std::pair("delivered", &outcomes_[i].delivered),
+                                             std::pair("retried", &outcomes_[i].retried),
+                                             std::pair("gave_up", &outcomes_[i].gave_up)}) {
+        page.AddSample(kDeliveries, Type::kCounter,
+                       {{"event", WebhookPost::kEvents[i]}, {"outcome", outcome}},
+                       static_cast<double>(counter->value()));
+      }
+    }
+    const MutexLock lock(mutex_);
+    page.AddGauge({"idefics_webhook_backlog"}, "Predictions with posts that may come.",
+                  num_unfinished_);
+  }
+
   void Run(const std::stop_token& stop) {
     const std::stop_callback wake(stop, [this] { Wake(); });
     while (!stop.stop_requested()) {
@@ -102,6 +120,12 @@ class WebhookSender::Loop {
   }
 
  private:
+  struct Outcomes {
+    Counter delivered;
+    Counter retried;  // each time
+    Counter gave_up;
+  };
+
   void Work() {
     for (Watched& watched : watched_) {
       try {
@@ -210,6 +234,8 @@ class WebhookSender::Loop {
     const bool again = !good && !hopeless && watched.post->retried && watched.kept &&
                        watched_.size() <= kMaxWaiting && IsRetriedWebhookStatus(status) &&
                        watched.num_attempts <= kMaxRetries;
+    Outcomes& outcomes = OutcomesOf(watched.post->event);
+    (good ? outcomes.delivered : again ? outcomes.retried : outcomes.gave_up).Add();
     if (again) {
       const double pause_s = WebhookBackoffSeconds(watched.num_attempts);
       watched.next_try = Clock::now() + milliseconds(static_cast<int>(1000 * pause_s));
@@ -223,6 +249,13 @@ class WebhookSender::Loop {
                (watched.guard.denied ? "because its address is not public (--webhook-hosts)"
                                      : "with status " + std::to_string(status)) +
                (again ? "; it is tried again." : "; it is given up."));
+  }
+
+  Outcomes& OutcomesOf(std::string_view event) {
+    const auto& events = WebhookPost::kEvents;
+    const auto found = std::find(events.begin(), events.end(), event);
+    IDEFICS_CHECK(found != events.end());
+    return outcomes_[static_cast<size_t>(found - events.begin())];
   }
 
   void DropFinished() {
@@ -239,6 +272,7 @@ class WebhookSender::Loop {
 
   const WebhookOptions options_;
   const MultiHandle multi_;
+  std::array<Outcomes, WebhookPost::kEvents.size()> outcomes_;
   bool told_of_token_ = false;  // loop thread
   std::list<Watched> watched_;  // loop thread; a list, for curl keeps their addresses
   Mutex mutex_;
@@ -256,5 +290,6 @@ WebhookSender::~WebhookSender() = default;
 void WebhookSender::Add(std::unique_ptr<WebhookSource> source) { loop_->Add(std::move(source)); }
 void WebhookSender::Wake() const { loop_->Wake(); }
 bool WebhookSender::Drain(milliseconds time) { return loop_->Drain(time); }
+void WebhookSender::AddTo(MetricsPage& page) const { loop_->AddTo(page); }
 
 }  // namespace idefics

@@ -4,6 +4,7 @@
 // posts arrive in order.
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "common/byte_budget.h"
+#include "common/metrics.h"
 #include "server/fetch/host_list.h"
 #include "server/fetch/url_policy.h"
 #include "server/trace/request_origin.h"
@@ -26,8 +28,10 @@ struct WebhookTarget {
 };
 
 struct WebhookPost {
+  static constexpr std::array kEvents = {"start", "output", "logs", "completed"};
+
   std::string body;      // JSON
-  std::string event;     // what it tells of, for its span
+  std::string event;     // what it tells of, one of kEvents, for its span
   bool retried = false;  // tried again where the receiver or the network fails
 };
 
@@ -68,6 +72,9 @@ class WebhookSender {
   // Waits until every source is finished and everything is posted or given up, at most `time`.
   // True: nothing is left.
   bool Drain(std::chrono::milliseconds time);
+
+  // Posts by what became of them, and sources that are not finished. Any thread.
+  void AddTo(MetricsPage& page) const;
 
  private:
   class Loop;

@@ -48,6 +48,7 @@ void HttpServer::Loop::Run() {
     TakeReturned();
     GiveTurns();
     TakeStirred();
+    num_connections_ = static_cast<int>(connections_.size());
     if (draining_ && listener_ >= 0) close(std::exchange(listener_, -1));
     if (Clock::now() >= next_sweep || draining_) {
       Sweep();

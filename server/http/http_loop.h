@@ -29,6 +29,7 @@ class HttpServer::Loop {
   void EndConnections() { ending_ = true; }
   void Stop(std::chrono::milliseconds grace);
   int port() const { return port_; }
+  int num_connections() const { return num_connections_; }
   bool on_loopback() const { return loopback_; }
 
  private:
@@ -90,6 +91,7 @@ class HttpServer::Loop {
   bool loopback_ = false;          // it listens there only
   bool accepting_paused_ = false;  // loop thread
   Connections connections_;        // loop thread
+  std::atomic<int> num_connections_{0};
   // Their next request came before the answer to the last. These take turns, behind everybody who
   // waits for an answer before asking again: whoever floods delays floods. Loop thread; the
   // connections are kRunning until it is their turn.

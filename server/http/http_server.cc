@@ -227,6 +227,7 @@ HttpServer::HttpServer(HttpServerOptions options, const Router& router)
 HttpServer::~HttpServer() = default;
 Status HttpServer::Start() { return loop_->Start(); }
 int HttpServer::port() const { return loop_->port(); }
+int HttpServer::num_connections() const { return loop_->num_connections(); }
 bool HttpServer::on_loopback() const { return loop_->on_loopback(); }
 void HttpServer::EndConnections() { loop_->EndConnections(); }
 void HttpServer::Stop(std::chrono::milliseconds grace) { loop_->Stop(grace); }

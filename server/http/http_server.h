@@ -52,6 +52,9 @@ class HttpServer {
   // Nobody but this machine reaches it.
   bool on_loopback() const;
 
+  // That are open, of the moment. Any thread.
+  int num_connections() const;
+
   // From now on each answer ends its connection, so that clients look for another server; all else
   // goes on. Any thread.
   void EndConnections();

@@ -56,11 +56,12 @@ struct Entry {
 
  private:
   void AddSpan(Clock::time_point end) const {
-    std::vector<SpanAttribute> attributes = {
-        {"http.request.method", std::string_view(method)},
-        {"http.response.status_code", int64_t{status}},
-        {"url.scheme", std::string_view("http")},
-        {"idefics.request_id", std::string_view(origin.request_id)}};
+    std::vector<SpanAttribute> attributes;
+    attributes.reserve(6);
+    attributes.assign({{"http.request.method", std::string_view(method)},
+                       {"http.response.status_code", int64_t{status}},
+                       {"url.scheme", std::string_view("http")},
+                       {"idefics.request_id", std::string_view(origin.request_id)}});
     if (!route.empty()) attributes.push_back({"http.route", route});
     if (!agent.empty()) attributes.push_back({"user_agent.original", std::string_view(agent)});
     const std::string name = route.empty() ? "HTTP" : method + " " + std::string(route);

@@ -58,8 +58,7 @@ Status Executor::RunTaskOf(Job& job) {
   const TaskRunner runner(*predictor_, images_, limits_);
   Task task = job.TakeTask();
   const bool traced = job.origin().span.sink != nullptr;
-  const int max_tokens = task.request.sampling.max_new_tokens;
-  const SamplingParams sampling = traced ? task.request.sampling : SamplingParams();
+  const AskedSampling sampling = AskedSampling::Of(task.request.sampling);
   TaskOutcome outcome = runner.Run(std::move(task), job.received(), job.stop_token(), observer);
   job.log().SetUsage(UsageOf(outcome.result));
   if (predictor_->info().is_model) {
@@ -67,7 +66,7 @@ Status Executor::RunTaskOf(Job& job) {
   }
   Status status = outcome.status;
   if (status.code() == ErrorCode::kCanceled) status = job.EndOfCanceled(status);
-  metrics_.CountEnd(outcome, status, max_tokens,
+  metrics_.CountEnd(outcome, status, sampling.max_new_tokens,
                     traced ? ToHex(job.origin().span.context.trace_id) : "");
   AddJobSpans(job, sampling, outcome, status);
   return status;

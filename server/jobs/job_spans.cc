@@ -50,7 +50,7 @@ void AddParts(const SpanParent& job, const TaskOutcome& outcome) {
 
 }  // namespace
 
-void AddJobSpans(const Job& job, const SamplingParams& sampling, const TaskOutcome& outcome,
+void AddJobSpans(const Job& job, const AskedSampling& sampling, const TaskOutcome& outcome,
                  const Status& status) {
   const RequestOrigin& origin = job.origin();
   if (origin.span.sink == nullptr) return;
@@ -62,17 +62,19 @@ void AddJobSpans(const Job& job, const SamplingParams& sampling, const TaskOutco
     num_tokens += static_cast<int64_t>(choice.token_ids.size());
     reasons.emplace_back(FinishReasonName(choice.finish_reason));
   }
-  std::vector<SpanAttribute> attributes = {
-      {"gen_ai.operation.name", std::string_view("generate_content")},
-      {"gen_ai.provider.name", std::string_view("cog-idefics")},
-      {"gen_ai.response.id", std::string_view(job.id())},
-      {"gen_ai.request.max_tokens", int64_t{sampling.max_new_tokens}},
-      {"gen_ai.request.choice.count", int64_t{sampling.num_choices}},
-      {"gen_ai.usage.input_tokens", static_cast<int64_t>(result.prompt_token_ids.size())},
-      {"gen_ai.usage.output_tokens", num_tokens},
-      {"gen_ai.response.finish_reasons", std::span<const std::string_view>(reasons)},
-      {"idefics.images", int64_t{result.num_images}},
-      {"idefics.cached_tokens", result.num_cached_tokens}};
+  std::vector<SpanAttribute> attributes;
+  attributes.reserve(13);
+  attributes.assign(
+      {{"gen_ai.operation.name", std::string_view("generate_content")},
+       {"gen_ai.provider.name", std::string_view("cog-idefics")},
+       {"gen_ai.response.id", std::string_view(job.id())},
+       {"gen_ai.request.max_tokens", int64_t{sampling.max_new_tokens}},
+       {"gen_ai.request.choice.count", int64_t{sampling.num_choices}},
+       {"gen_ai.usage.input_tokens", static_cast<int64_t>(result.prompt_token_ids.size())},
+       {"gen_ai.usage.output_tokens", num_tokens},
+       {"gen_ai.response.finish_reasons", std::span<const std::string_view>(reasons)},
+       {"idefics.images", int64_t{result.num_images}},
+       {"idefics.cached_tokens", result.num_cached_tokens}});
   if (sampling.do_sample) {
     attributes.push_back({"gen_ai.request.temperature", sampling.temperature});
     attributes.push_back({"gen_ai.request.top_p", sampling.top_p});

@@ -15,7 +15,7 @@ namespace {
 // fields of a oneof.
 class Writer {
  public:
-  explicit Writer(std::string* out) : out_(*out) {}
+  explicit Writer(OtlpBytes* out) : out_(*out) {}
 
   void Varint(uint32_t field, uint64_t value) {
     Tag(field, 0);
@@ -32,7 +32,7 @@ class Writer {
   void Bytes(uint32_t field, std::string_view bytes) {
     Tag(field, 2);
     Raw(bytes.size());
-    out_ += bytes;
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
   }
   // A collector refuses a whole request for one string that is not UTF-8.
   void Text(uint32_t field, std::string_view text) {
@@ -43,13 +43,13 @@ class Writer {
   void Part(uint32_t field, Write write) {
     Tag(field, 2);
     const size_t begin = out_.size();
-    out_ += '\0';  // its length: mostly of one byte
+    out_.push_back(0);  // its length: mostly of one byte
     write();
     uint64_t length = out_.size() - begin - 1;
     size_t at = begin;
     for (; length >= 0x80; length >>= 7) {
       out_[at] = static_cast<char>(length | 0x80);
-      out_.insert(++at, 1, '\0');
+      out_.insert(out_.begin() + static_cast<ptrdiff_t>(++at), 0);
     }
     out_[at] = static_cast<char>(length);
   }
@@ -57,17 +57,17 @@ class Writer {
  private:
   void Tag(uint32_t field, uint32_t type) { Raw(field << 3 | type); }
   void Raw(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) out_ += static_cast<char>(value | 0x80);
-    out_ += static_cast<char>(value);
+    for (; value >= 0x80; value >>= 7) out_.push_back(static_cast<char>(value | 0x80));
+    out_.push_back(static_cast<char>(value));
   }
   template <typename T>
   void Little(T value) {
     static_assert(std::endian::native == std::endian::little);
     const auto bytes = std::bit_cast<std::array<char, sizeof value>>(value);
-    out_.append(bytes.data(), bytes.size());
+    out_.insert(out_.end(), bytes.begin(), bytes.end());
   }
 
-  std::string& out_;
+  OtlpBytes& out_;
 };
 
 // AnyValue
@@ -99,7 +99,7 @@ std::string_view View(const std::array<unsigned char, kSize>& id) {
 
 }  // namespace
 
-void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, std::string* spans) {
+void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, OtlpBytes* spans) {
   constexpr uint32_t kSpans = 2;  // of ScopeSpans
   constexpr uint32_t kRemoteKnown = 0x100;
   constexpr uint32_t kIsRemote = 0x200;
@@ -128,10 +128,10 @@ void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, std:
   });
 }
 
-std::string OtlpRequest(std::string_view spans,
-                        const std::vector<std::pair<std::string, std::string>>& resource) {
-  std::string request;
-  Writer out(&request);
+void AppendOtlpRequest(std::span<const char> spans,
+                       const std::vector<std::pair<std::string, std::string>>& resource,
+                       OtlpBytes* request) {
+  Writer out(request);
   out.Part(1, [&] {
     out.Part(1, [&] {
       for (const auto& [name, value] : resource) {
@@ -143,10 +143,9 @@ std::string OtlpRequest(std::string_view spans,
         out.Text(1, "cog-idefics");
         out.Text(2, kServerVersion);
       });
-      request += spans;
+      request->insert(request->end(), spans.begin(), spans.end());
     });
   });
-  return request;
 }
 
 }  // namespace idefics

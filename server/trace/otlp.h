@@ -4,8 +4,8 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -13,12 +13,15 @@
 
 namespace idefics {
 
+using OtlpBytes = std::vector<char>;  // a string's push_back is a call, and spans are full of them
+
 // Appends a span as a part of a request. `wall_offset`: what its clock lacks to the time since
 // 1970.
-void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, std::string* spans);
+void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, OtlpBytes* spans);
 
-// The request with such parts. `resource`: attributes of who sends them.
-std::string OtlpRequest(std::string_view spans,
-                        const std::vector<std::pair<std::string, std::string>>& resource);
+// Appends the request with such parts. `resource`: attributes of who sends them.
+void AppendOtlpRequest(std::span<const char> spans,
+                       const std::vector<std::pair<std::string, std::string>>& resource,
+                       OtlpBytes* request);
 
 }  // namespace idefics

@@ -15,6 +15,7 @@ RequestOrigin RequestOrigin::Below() const {
 
 std::vector<LogField> LogFieldsOf(const RequestOrigin& origin) {
   std::vector<LogField> fields;
+  fields.reserve(3);
   if (!origin.request_id.empty()) fields.push_back({"request_id", origin.request_id});
   const TraceContext& context = origin.span.context;
   if (context.exists()) {

@@ -7,7 +7,6 @@
 
 #include "common/caught.h"
 #include "common/log.h"
-#include "server/trace/otlp.h"
 
 namespace idefics {
 namespace {
@@ -56,14 +55,16 @@ SpanParent Tracer::Enter(const std::optional<TraceContext>& caller, bool may_beg
 // It is written here and now, in one piece of memory: to keep it as it is, and to write it on the
 // thread that sends, would cost a request more.
 void Tracer::Add(const Span& span) {
-  thread_local std::string t_span;
+  thread_local OtlpBytes t_span;
   t_span.clear();
   AppendOtlpSpan(span, wall_offset_, &t_span);
   const MutexLock lock(mutex_);
   if (num_waiting_ >= options_.max_queue) return dropped_.Add();
-  if (batches_.empty() || batches_.back().count >= options_.max_batch) batches_.emplace_back();
+  if (batches_.empty() || batches_.back().count >= options_.max_batch) {
+    batches_.push_back({std::exchange(spare_, {}), 0});
+  }
   Batch& batch = batches_.back();
-  batch.spans += t_span;
+  batch.spans.insert(batch.spans.end(), t_span.begin(), t_span.end());
   ++num_waiting_;
   if (++batch.count == options_.max_batch) stirred_.NotifyOne();
 }
@@ -78,14 +79,16 @@ bool Tracer::Drain(std::chrono::milliseconds time) {
 
 void Tracer::Run(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
-    const Batch batch = TakeBatch(stop);
+    Batch batch = TakeBatch(stop);
     try {
       if (batch.count > 0) Deliver(batch, stop);
     } catch (...) {
       LogCaught("The export of spans");
       dropped_.Add(batch.count);
     }
+    batch.spans.clear();
     const MutexLock lock(mutex_);
+    if (batch.spans.capacity() > spare_.capacity()) spare_.swap(batch.spans);
     sending_ = false;
     if (batches_.empty()) idle_.NotifyAll();
   }
@@ -106,9 +109,10 @@ Tracer::Batch Tracer::TakeBatch(const std::stop_token& stop) {
 }
 
 void Tracer::Deliver(const Batch& batch, const std::stop_token& stop) {
-  const std::string body = OtlpRequest(batch.spans, options_.resource);
+  body_.clear();
+  AppendOtlpRequest(batch.spans, options_.resource, &body_);
   for (int attempt = 1;; ++attempt) {
-    const SpanPost::Answer answer = post_->Send(body, stop);
+    const SpanPost::Answer answer = post_->Send(body_, stop);
     NoteProblem(answer.problem);
     if (answer.outcome == SpanPost::Outcome::kTaken) return exported_.Add(batch.count);
     const bool again = answer.outcome == SpanPost::Outcome::kTryAgain && attempt < kMaxAttempts;

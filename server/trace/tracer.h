@@ -7,12 +7,14 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <thread>
 
 #include "common/metrics.h"
 #include "common/mutex.h"
+#include "server/trace/otlp.h"
 #include "server/trace/span.h"
 #include "server/trace/trace_options.h"
 
@@ -30,7 +32,7 @@ class SpanPost {
 
   virtual ~SpanPost() = default;
   // Returns soon after a stop is requested.
-  virtual Answer Send(const std::string& body, const std::stop_token& stop) = 0;
+  virtual Answer Send(std::span<const char> body, const std::stop_token& stop) = 0;
 };
 
 class Tracer final : public SpanSink {
@@ -58,7 +60,7 @@ class Tracer final : public SpanSink {
  private:
   // Of one post.
   struct Batch {
-    std::string spans;  // as OTLP has them
+    OtlpBytes spans;
     size_t count = 0;
   };
 
@@ -74,12 +76,14 @@ class Tracer final : public SpanSink {
   Counter exported_;
   Counter dropped_;
   bool told_of_problem_ = false;  // its thread
+  OtlpBytes body_;                // its thread; kept, for large memory is dear to take and to give
 
   Mutex mutex_;
   StoppableCondVar stirred_;  // there is a batch, or somebody drains
   CondVar idle_;
   std::deque<Batch> batches_ IDEFICS_GUARDED_BY(mutex_);  // all but the last are full
   size_t num_waiting_ IDEFICS_GUARDED_BY(mutex_) = 0;     // spans in them
+  OtlpBytes spare_ IDEFICS_GUARDED_BY(mutex_);            // memory of a batch that was sent
   bool sending_ IDEFICS_GUARDED_BY(mutex_) = false;
   bool draining_ IDEFICS_GUARDED_BY(mutex_) = false;
   std::jthread thread_;  // last: it uses the others

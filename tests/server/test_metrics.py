@@ -120,6 +120,22 @@ def test_tokens_are_counted(demo):
     assert steps > 0
 
 
+def test_webhook_posts_are_counted_by_what_became_of_them(start):
+    server = start("--webhook-hosts", "any")
+    server.wait_until("READY")
+
+    def count(event, outcome):
+        return value(server, "idefics_webhook_deliveries_total", event=event, outcome=outcome)
+    assert count("completed", "gave_up") == 0 and value(server, "idefics_http_connections") >= 1
+    for path in ("/predictions", "/nowhere"):  # its own: a prediction's object is a good request
+        server.ask("POST", "/predictions",
+                   {"input": {"prompt": ["x"]}, "webhook": f"http://127.0.0.1:{server.port}{path}",
+                    "webhook_events_filter": ["completed"]})
+    wait_until(lambda: value(server, "idefics_webhook_backlog") == 0, 20)
+    assert (count("completed", "delivered"), count("completed", "gave_up")) == (1, 1)
+    assert count("start", "delivered") == 0
+
+
 def answered(server, sampled):
     """The trace of a request whose caller does or does not want its spans."""
     trace = os.urandom(16).hex()

@@ -170,6 +170,7 @@ std::string MetricsRoutes::Page(Format format) const {
   AddMeters(meters != nullptr ? *meters : kNone, page);
   service_.metrics().AddTo(page);
   http_.AddTo(page);
+  more_(page);
   AddTraces(tracer_, page);
   AddProcess(page);
   return page.Finish();

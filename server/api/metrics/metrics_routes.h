@@ -3,7 +3,9 @@
 // where Accept asks for it, OpenMetrics. Takes no lock of the engine. Thread safe.
 #pragma once
 
+#include <functional>
 #include <string>
+#include <utility>
 
 #include "server/http/http_metrics.h"
 #include "server/http/router.h"
@@ -14,10 +16,16 @@ namespace idefics {
 
 class MetricsRoutes {
  public:
-  // `model`: the label model_name. All must outlive this.
+  using More = std::function<void(MetricsPage&)>;
+
+  // `model`: the label model_name. `more`: appends what others count. All must outlive this.
   MetricsRoutes(const JobService& service, const HttpMetrics& http, const Tracer& tracer,
-                std::string model)
-      : service_(service), http_(http), tracer_(tracer), model_(std::move(model)) {}
+                std::string model, More more)
+      : service_(service),
+        http_(http),
+        tracer_(tracer),
+        model_(std::move(model)),
+        more_(std::move(more)) {}
 
   void AddTo(Router& router);
 
@@ -28,6 +36,7 @@ class MetricsRoutes {
   const HttpMetrics& http_;
   const Tracer& tracer_;
   const std::string model_;
+  const More more_;
 };
 
 }  // namespace idefics
