@@ -69,7 +69,8 @@ class OneProcess:
         torch.set_num_threads(1)
         manifest = json.loads((bundle / "bundle.json").read_text())
         self.shape = read_config(checkpoint).shape
-        self.decoder = Decoder(self.shape, Widths(manifest["quantization"])).eval()
+        widths = Widths(manifest["quantization"], frozenset(manifest["int8_linears"]))
+        self.decoder = Decoder(self.shape, widths.of("decoder")).eval()
         for path in sorted(bundle.glob("*.safetensors")):
             for name, tensor in load_file(path).items():
                 root, _, rest = name.partition(".")
