@@ -59,9 +59,9 @@ constexpr Flag kFlags[] = {
      "How the KV cache stores keys and values: in the bundle's type, or in 8 bit with a scale for "
      "each head, in about half of the memory."},
     {"huge-pages", "IDEFICS_HUGE_PAGES", FlagType::kChoice, "auto", 0, 0, "auto|true|false", kBoth,
-     "On a CPU, copy the weights to memory on pages of 2 MiB, which is read faster than the "
-     "bundle's files; then processes do not share them. auto does so where such pages exist and "
-     "twice the weights fit into the free memory."},
+     "On a CPU, move the weights to memory on pages of 2 MiB, which is read faster than the "
+     "bundle's files, beside the first requests; then processes do not share them. auto does so "
+     "where such pages exist and twice the weights fit into the free memory."},
     {"prefix-cache", "IDEFICS_PREFIX_CACHE", FlagType::kChoice, "auto", 0, 0, "auto|true|false",
      kBoth,
      "Keep the KV cache of finished requests, while nobody needs the room, for prompts that begin "

@@ -4,8 +4,6 @@
 #include <unordered_set>
 #include <utility>
 
-#include "common/check.h"
-#include "weights/huge_pages.h"
 #include "weights/mapped_file.h"
 #include "weights/verify_files.h"
 
@@ -79,17 +77,8 @@ Status Bundle::MapTensors() {
       tensors_.push_back(tensor);
     }
   }
-  mapped_bytes_ = weight_bytes_;
   if (!tensors_.empty()) return Status::Ok();
   return Status::InvalidInput(path_.string() + " holds no weights: export the bundle again");
-}
-
-Result<Bundle> Bundle::OnHugePages(int num_threads) const {
-  IDEFICS_CHECK(mapped_bytes_ == weight_bytes_);
-  Bundle copy = *this;
-  ASSIGN_OR_RETURN(copy.tensors_, CopyToHugePages(tensors_, num_threads));
-  copy.mapped_bytes_ = 0;
-  return copy;
 }
 
 Result<std::string> Bundle::ReadFile(const std::string& name) const {

@@ -40,16 +40,10 @@ class Bundle {
   const std::filesystem::path& path() const { return path_; }
   const BundleManifest& manifest() const { return manifest_; }
 
-  // The same with all tensors in memory of its own, on pages of 2 MiB where the system has some.
-  // Fails with kOutOfMemory. `num_threads` copy. REQUIRES: this one's are in mapped files.
-  Result<Bundle> OnHugePages(int num_threads) const;
-
   // Every tensor: file by file, in the order of their bytes. Their names are distinct.
   const std::vector<TensorView>& tensors() const { return tensors_; }
   // Sum over tensors().
   uint64_t weight_bytes() const { return weight_bytes_; }
-  // Of these, in pages of the files, which the system counts as available until they are read.
-  uint64_t mapped_bytes() const { return mapped_bytes_; }
 
   // The content of a file of the bundle, e.g. ReadFile("vision.ts"). Fails with kInvalidInput where
   // the manifest does not name it or it cannot be read.
@@ -66,7 +60,6 @@ class Bundle {
   BundleManifest manifest_;
   std::vector<TensorView> tensors_;
   uint64_t weight_bytes_ = 0;
-  uint64_t mapped_bytes_ = 0;
 };
 
 }  // namespace idefics

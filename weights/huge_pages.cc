@@ -4,68 +4,88 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <fstream>
-#include <memory>
+#include <map>
 #include <string>
-#include <thread>
+#include <utility>
 
-#include "common/progress.h"
+#include "common/caught.h"
+#include "common/check.h"
+#include "common/log.h"
 
 namespace idefics {
 namespace {
 
-constexpr size_t kHugePage = size_t{2} << 20;
-constexpr size_t kLine = 64;
-constexpr size_t kPiece = size_t{16} << 20;  // copied at a time
+constexpr uintptr_t kHugePage = uintptr_t{2} << 20;
+constexpr uintptr_t kPiece = uintptr_t{64} << 20;  // moved at a time
 
-uintptr_t RoundUp(uintptr_t value, size_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
-// Begins at a huge page; null where the system has no such memory.
-std::shared_ptr<uint8_t> Allocate(size_t bytes) {
-  const size_t size = bytes + kHugePage;  // what the system gives need not begin at one
-  void* const address =
-      mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (address == MAP_FAILED) return nullptr;
-  madvise(address, size, MADV_HUGEPAGE);  // fails where there are none
-  const uintptr_t first = RoundUp(reinterpret_cast<uintptr_t>(address), kHugePage);
-  return {reinterpret_cast<uint8_t*>(first), [address, size](uint8_t*) { munmap(address, size); }};
-}
-
-// Unmaps the whole pages of a piece of a file; they stay in the page cache while there is room.
-void Drop(std::span<const uint8_t> piece) {
-  constexpr size_t kPage = 4096;
-  const auto begin = RoundUp(reinterpret_cast<uintptr_t>(piece.data()), kPage);
-  const auto end = reinterpret_cast<uintptr_t>(piece.data() + piece.size()) / kPage * kPage;
-  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
-}
-
-struct Piece {
-  std::span<const uint8_t> from;
-  uint8_t* to;
+struct AddressRange {
+  uintptr_t begin;
+  uintptr_t end;
 };
 
-void CopyPieces(const std::vector<Piece>& pieces, int num_threads, uint64_t total) {
-  std::atomic<size_t> next = 0;
-  std::atomic<uint64_t> copied = 0;
-  const auto copy = [&](Progress* progress) {
-    for (size_t i = next++; i < pieces.size(); i = next++) {
-      const Piece& piece = pieces[i];
-      std::memcpy(piece.to, piece.from.data(), piece.from.size());
-      Drop(piece.from);
-      copied += piece.from.size();
-      if (progress != nullptr) progress->Advance(copied.exchange(0));
-    }
-  };
-  Progress progress("Loading weights", total, "B");
-  std::vector<std::jthread> helpers;
-  for (int i = 1; i < num_threads; ++i) helpers.emplace_back(copy, nullptr);
-  copy(&progress);
-  helpers.clear();  // joins them
-  progress.Advance(copied);
+uintptr_t RoundUp(uintptr_t address) { return (address + kHugePage - 1) / kHugePage * kHugePage; }
+
+// Of each mapping the whole huge pages from its first tensor's begin to its last one's end.
+std::vector<AddressRange> RangesOf(const std::vector<TensorView>& tensors) {
+  std::map<const void*, AddressRange> mappings;
+  for (const TensorView& tensor : tensors) {
+    if (tensor.bytes.empty()) continue;
+    const auto begin = reinterpret_cast<uintptr_t>(tensor.bytes.data());
+    const uintptr_t end = begin + tensor.bytes.size();
+    const auto [it, first] = mappings.try_emplace(tensor.mapping.get(), AddressRange{begin, end});
+    if (!first) it->second = {std::min(it->second.begin, begin), std::max(it->second.end, end)};
+  }
+  std::vector<AddressRange> ranges;
+  for (const auto& [mapping, range] : mappings) {
+    const AddressRange inner{RoundUp(range.begin), range.end / kHugePage * kHugePage};
+    if (inner.begin < inner.end) ranges.push_back(inner);
+  }
+  return ranges;
+}
+
+void* At(uintptr_t address) { return reinterpret_cast<void*>(address); }
+
+void Unmap(uintptr_t begin, uintptr_t end) {
+  if (begin < end) IDEFICS_CHECK(munmap(At(begin), end - begin) == 0);
+}
+
+// The kernel takes the file's pages away and puts the copy's in their place under one lock: a
+// thread that reads meanwhile waits for it.
+bool MovePiece(AddressRange piece) {
+  const uintptr_t bytes = piece.end - piece.begin;
+  const uintptr_t room = bytes + kHugePage;  // what the system gives need not begin at a huge page
+  void* const given =
+      mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (given == MAP_FAILED) return false;
+  const auto first = reinterpret_cast<uintptr_t>(given);
+  const uintptr_t copy = RoundUp(first);
+  Unmap(first, copy);
+  Unmap(copy + bytes, first + room);
+  madvise(At(copy), bytes, MADV_HUGEPAGE);  // fails where there are none
+  std::memcpy(At(copy), At(piece.begin), bytes);
+  IDEFICS_CHECK(mprotect(At(copy), bytes, PROT_READ) == 0);
+  if (mremap(At(copy), bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, At(piece.begin)) !=
+      MAP_FAILED) {
+    return true;
+  }
+  unsigned char resident = 0;
+  IDEFICS_CHECK(mincore(At(piece.begin), 1, &resident) == 0);  // it refused, and took nothing away
+  Unmap(copy, copy + bytes);
+  return false;
+}
+
+void MoveAndTell(const std::vector<TensorView>& tensors, const std::stop_token& stop) {
+  const auto began = std::chrono::steady_clock::now();
+  const Status status = MoveToHugePages(tensors, stop);
+  if (stop.stop_requested()) return;
+  const auto seconds =
+      std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - began);
+  Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning,
+      status.ok() ? "The weights are on huge pages, after " + std::to_string(seconds.count()) + " s"
+                  : "Some weights stay on the pages of their file: " + status.message());
 }
 
 }  // namespace
@@ -76,33 +96,25 @@ bool HasHugePages(const std::filesystem::path& root) {
   return std::getline(file, line) && line.find("[never]") == std::string::npos;
 }
 
-Result<std::vector<TensorView>> CopyToHugePages(const std::vector<TensorView>& tensors,
-                                                int num_threads) {
-  size_t size = 0;
-  uint64_t total = 0;
-  for (const TensorView& tensor : tensors) {
-    size += RoundUp(tensor.bytes.size(), kLine);
-    total += tensor.bytes.size();
-  }
-  const std::shared_ptr<uint8_t> memory = Allocate(size);
-  if (memory == nullptr) {
-    return Status(ErrorCode::kOutOfMemory,
-                  "there are no " + std::to_string(size) + " bytes of memory for the weights");
-  }
-  std::vector<TensorView> copies = tensors;
-  std::vector<Piece> pieces;
-  uint8_t* to = memory.get();
-  for (TensorView& tensor : copies) {
-    const std::span<const uint8_t> from = tensor.bytes;
-    for (size_t at = 0; at < from.size(); at += kPiece) {
-      pieces.push_back({from.subspan(at, std::min(kPiece, from.size() - at)), to + at});
+Status MoveToHugePages(const std::vector<TensorView>& tensors, const std::stop_token& stop) {
+  for (const AddressRange& range : RangesOf(tensors)) {
+    for (uintptr_t at = range.begin; at < range.end; at += kPiece) {
+      if (stop.stop_requested()) return Status::Ok();
+      if (!MovePiece({at, std::min(at + kPiece, range.end)})) {
+        return Status(ErrorCode::kOutOfMemory, "there is no room for weights on huge pages");
+      }
     }
-    tensor.bytes = {to, from.size()};
-    tensor.mapping = memory;
-    to += RoundUp(from.size(), kLine);
   }
-  CopyPieces(pieces, num_threads, total);
-  return copies;
+  return Status::Ok();
 }
+
+HugePageMover::HugePageMover(std::vector<TensorView> tensors)
+    : thread_([tensors = std::move(tensors)](const std::stop_token& stop) {
+        try {
+          MoveAndTell(tensors, stop);
+        } catch (...) {
+          LogCaught("Moving the weights to huge pages");
+        }
+      }) {}
 
 }  // namespace idefics

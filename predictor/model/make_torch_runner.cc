@@ -88,11 +88,8 @@ bool TakesHugePages(const Bundle& bundle, std::optional<bool> asked) {
 Result<std::unique_ptr<ModelRunner>> MakeOnCpu(const Bundle& bundle,
                                                const TorchRunnerOptions& options,
                                                std::string* description) {
-  const bool copies = TakesHugePages(bundle, options.huge_pages);
-  ASSIGN_OR_RETURN(const Bundle loaded, copies ? bundle.OnHugePages(options.num_threads) : bundle);
-  ASSIGN_OR_RETURN(auto runner, LoadRankRunner(loaded, at::kCPU, options, {}, description));
+  ASSIGN_OR_RETURN(auto runner, LoadRankRunner(bundle, at::kCPU, options, {}, description));
   *description += Kernels();
-  if (copies) *description += ", weights on huge pages";
   return runner;
 }
 
@@ -129,6 +126,8 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, TorchRunnerOptio
     RETURN_IF_ERROR(CheckFp8(bundle.manifest(), devices.front()));
   }
   if (on_cpu && options.num_threads == 0) options.num_threads = AutotuneThreads();
+  const bool alone_on_cpu = on_cpu && devices.size() == 1;
+  options.huge_pages = alone_on_cpu && TakesHugePages(bundle, options.huge_pages);
   if (devices.size() == 1) {
     return on_cpu ? MakeOnCpu(bundle, options, description)
                   : LoadRankRunner(bundle, devices.front(), options, {}, description);

@@ -24,6 +24,7 @@
 #include "predictor/model/step_indices.h"
 #include "predictor/model/torch_device.h"
 #include "predictor/ops/all_reduce.h"
+#include "weights/huge_pages.h"
 #include "weights/module_loader.h"
 
 namespace idefics {
@@ -68,6 +69,7 @@ class TorchRunner : public ModelRunner {
         place_(place),
         num_threads_(options.num_threads),
         kv_dtype_(options.kv_dtype),
+        huge_pages_(options.huge_pages.value_or(false)),
         fp8_(options.weights == DecoderWeights::kFp8),
         use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
         step_queue_(device, /*urgent=*/true) {
@@ -139,6 +141,7 @@ class TorchRunner : public ModelRunner {
                              " images cannot be held; a smaller --kv-tokens "
                              "or --image-cache-slots may fit, and 0 is what memory allows"));
     RETURN_IF_ERROR(TryOnce());
+    if (huge_pages_) huge_page_mover_.emplace(bundle.tensors());
     if (graphs_ == nullptr) return Status::Ok();
     return Guarded("capturing steps", [&] {
       const auto queue = Enter(step_queue_);
@@ -263,7 +266,7 @@ class TorchRunner : public ModelRunner {
   uint64_t FreeBytes(const Bundle& bundle) const {
     if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
     const uint64_t free_bytes = FreeHostBytes();
-    return (free_bytes - std::min(free_bytes, bundle.mapped_bytes())) / place_.rank.count;
+    return (free_bytes - std::min(free_bytes, bundle.weight_bytes())) / place_.rank.count;
   }
 
   // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
@@ -369,12 +372,14 @@ class TorchRunner : public ModelRunner {
   KvArena arena_;
   ImageCacheTensors image_cache_;
   at::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
+  const bool huge_pages_;
   const bool fp8_;
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
   const DeviceQueue step_queue_;
   std::deque<StartedStep> in_flight_;
   std::optional<ImageEncoder> images_;
+  std::optional<HugePageMover> huge_page_mover_;
 };
 
 }  // namespace

@@ -39,8 +39,9 @@ struct TorchRunnerOptions {
   AsyncScheduling async_scheduling = AsyncScheduling::kAuto;
   DecoderWeights weights = DecoderWeights::kAsInBundle;
   KvDType kv_dtype = KvDType::kAsInBundle;
-  // Whether a CPU reads the weights from copies on pages of 2 MiB; none: where the system has such
-  // pages, the weights are larger than caches and twice their size is free. Not of several ranks.
+  // Whether a CPU reads the weights from copies on pages of 2 MiB, made beside the first requests;
+  // none: where the system has such pages, the weights are larger than caches and twice their size
+  // is free. Not of several ranks.
   std::optional<bool> huge_pages;
 };
 
@@ -48,8 +49,7 @@ struct TorchRunnerOptions {
 struct MadeTorchRunner {
   Status status;
   std::unique_ptr<ModelRunner> runner;
-  // "cpu, 2 threads, 8192 tokens of KV cache, avx2 kernels (the best that this CPU has), weights on
-  // huge pages"
+  // "cpu, 2 threads, 8192 tokens of KV cache, avx2 kernels (the best that this CPU has)"
   std::string description;
 };
 
