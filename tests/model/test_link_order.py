@@ -2,8 +2,11 @@
 """libsentencepiece and torch's libc10 both export FLAGS_minloglevel: 32 bytes there, 4 bytes here.
 The one that is loaded first serves both; were it libc10, sentencepiece's constructor would write
 over the mutex behind its 4 bytes and the first run of the model would wait for ever. So programs
-are linked with sentencepiece and load torch later."""
+are linked with sentencepiece and load torch later.
 
+OpenCV's LAPACK brings another sgemm_ than libtorch's, a plain one."""
+
+import json
 import os
 import re
 import subprocess
@@ -11,6 +14,7 @@ import subprocess
 import pytest
 
 from conftest import ROOT, find_tool
+from test_predict_command import server
 
 
 def needed_by(path):
@@ -47,3 +51,16 @@ def test_the_library_that_has_torch_exports_nothing_of_ours_but_its_entry():
         if re.search("idefics|httplib|nlohmann", line, re.I)
     ]
     assert ours == ["IdeficsMakeTorchRunner"]
+
+
+def test_torch_multiplies_by_its_own_sgemm(ours, tmp_path):
+    request = {"id": "1", "prompt": ["x"], "max_new_tokens": 1}
+    (tmp_path / "in.jsonl").write_text(json.dumps(request))
+    subprocess.run([server(), "predict", "--model", ours("demo").bundle, "--jsonl",
+                    tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl"], check=True,
+                   env={**os.environ, "LD_DEBUG": "bindings",
+                        "LD_DEBUG_OUTPUT": str(tmp_path / "bindings")})
+    text = "".join(path.read_text() for path in tmp_path.glob("bindings.*"))
+    found = re.findall(r"binding file \S*/libtorch_cpu\.so \[0\] to (\S+) \[0\]: "
+                       r"normal symbol `sgemm_'", text)
+    assert found and all(path.endswith("/libtorch_cpu.so") for path in found), found
