@@ -12,15 +12,15 @@ namespace idefics::IDEFICS_TARGET {
 constexpr int kLinearWarps = 8;
 constexpr int kLinearThreads = kLinearWarps * 32;
 // Chunks on their way: as many as the 48 KB that a block has without asking hold.
-constexpr int StagesOf(int vectors) {
-  return 48 * 1024 / (kLinearWarps * vectors * 32 * static_cast<int>(sizeof(Vec16B)));
-}
+template <int kVectors>
+constexpr int kStagesOf = 48 * 1024 /
+                          (kLinearWarps * kVectors * 32 * static_cast<int>(sizeof(Vec16B)));
 constexpr int kMaxSkinnyRows = 2 * kTileRows;
 
 // Shared memory for the copies. A lane reads only what it has copied itself.
 template <int kVectors>
 struct CopyMemory {
-  Vec16B at[kLinearWarps][StagesOf(kVectors)][kVectors][32];
+  Vec16B at[kLinearWarps][kStagesOf<kVectors>][kVectors][32];
 };
 
 // Starts the copies of a chunk, if there is such a chunk.
@@ -73,7 +73,7 @@ __device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const
 template <typename Packed, typename T, int kRowTiles>
 __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
     SkinnyKernel(SkinnyArguments<T> a) {
-  constexpr int kStages = StagesOf(Packed::kVectors);
+  constexpr int kStages = kStagesOf<Packed::kVectors>;
   __shared__ CopyMemory<Packed::kVectors> memory;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   HalfTileSums sums[kRowTiles] = {};
