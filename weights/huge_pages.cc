@@ -83,9 +83,12 @@ void MoveAndTell(const std::vector<TensorView>& tensors, const std::stop_token& 
   if (stop.stop_requested()) return;
   const auto seconds =
       std::chrono::duration_cast<std::chrono::seconds>(std::chrono::steady_clock::now() - began);
-  Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning,
-      status.ok() ? "The weights are on huge pages, after " + std::to_string(seconds.count()) + " s"
-                  : "Some weights stay on the pages of their file: " + status.message());
+  if (status.ok()) {
+    Log(LogLevel::kInfo,
+        "The weights are on huge pages, after " + std::to_string(seconds.count()) + " s");
+  } else {
+    Log(LogLevel::kWarning, "Some weights stay on the pages of their file: " + status.message());
+  }
 }
 
 }  // namespace

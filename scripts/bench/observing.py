@@ -152,7 +152,7 @@ def turns(ways: dict[str, Way], clients: int, rounds: int, seconds: float, body:
     return measured, spans
 
 
-def middle(values: list[float]) -> str:
+def quartiles(values: list[float]) -> str:
     """Median and quartiles."""
     low, median, high = statistics.quantiles(values, n=4)
     return f"{median:.3g} ({low:.3g}–{high:.3g})"
@@ -164,8 +164,8 @@ def rows(clients: int, measured: dict[str, Measured]) -> list[str]:
     for name, own in measured.items():
         pairs = [(own.per_second, base.per_second), (own.cpu_us, base.cpu_us)]
         cells = [cell for values, first in pairs
-                 for cell in (middle(values),
-                              middle([a / b for a, b in zip(values, first, strict=True)]))]
+                 for cell in (quartiles(values),
+                              quartiles([a / b for a, b in zip(values, first, strict=True)]))]
         lines.append(f"| {clients} | {name} | {' | '.join(cells)} |")
     return lines
 
