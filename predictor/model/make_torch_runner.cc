@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/log.h"
 #include "predictor/model/arena_size.h"
 #include "predictor/model/cuda_weights.h"
 #include "predictor/model/parallel_runner.h"
@@ -80,9 +81,15 @@ Result<std::vector<at::Device>> RankDevices(const TorchRunnerOptions& options) {
 constexpr uint64_t kLeastOnHugePages = uint64_t{256} << 20;
 
 bool TakesHugePages(const Bundle& bundle, std::optional<bool> asked) {
-  if (asked) return *asked;
+  const bool has = HasHugePages();
+  if (asked && *asked && !has) {
+    Log(LogLevel::kWarning,
+        "--huge-pages true, but this system has none: the weights stay on the pages of their "
+        "file; /sys/kernel/mm/transparent_hugepage/enabled would have to say madvise or always");
+  }
+  if (asked || !has) return has && asked.value_or(false);
   const uint64_t bytes = bundle.weight_bytes();
-  return bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2 && HasHugePages();
+  return bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2;
 }
 
 Result<std::unique_ptr<ModelRunner>> MakeOnCpu(const Bundle& bundle,

@@ -20,7 +20,9 @@ import sys
 import tempfile
 import time
 
-from common import BUILD, ROOT, Figure, free_port, machine, note, ratio, table
+from common import BUILD, ROOT, Figure, machine, note, ratio, table
+
+from ports import free_port
 
 FAKE_SERVER = os.environ.get("IDEFICS_FAKE_SERVER") or str(ROOT / "scripts/fake-server")
 BENCH = BUILD / "scripts/bench"

@@ -31,8 +31,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from common import free_port, machine, note
+from common import machine, note
 from http_speed import BUILD, ask, pixel
+
+from ports import free_port
 
 CLIENTS = (1, 8)
 SCRAPE_S = 0.05

@@ -27,13 +27,14 @@ from common import (
     Figure,
     Server,
     arguments,
-    free_port,
     heading,
     note,
     ratio,
     seconds_together,
     table,
 )
+
+from ports import free_port
 
 PLACES = 8
 WAIT_S = 120

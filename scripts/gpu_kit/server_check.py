@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
-from common import PICTURE, ROOT, Server, data_uri, free_port, new_picture
+from common import PICTURE, ROOT, Server, data_uri, new_picture
+
+from ports import free_port
 
 TOGETHER = 16
 LENGTH = {"max_new_tokens": 16, "min_new_tokens": 16}
