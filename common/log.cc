@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
 #include <cmath>
 #include <cstdio>
@@ -114,6 +115,8 @@ thread_local const LogScope* t_scope = nullptr;
 // Set once by InitLog, before other threads.
 bool g_console = true;
 
+std::atomic<LogFunction> g_program = nullptr;  // of LogThrough
+
 // Of a JSON line, after its time.
 void AppendHead(LogLevel level, std::string_view message, std::string* out) {
   const auto [name, severity] = NamesOf(level);
@@ -164,7 +167,10 @@ LogScope::~LogScope() { t_scope = outer_; }
 
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, {}); }
 
+void LogThrough(LogFunction program) { g_program = program; }
+
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
+  if (const LogFunction program = g_program) return program(level, message, fields);
   if (!Logger().should_log(ToSpdlog(level))) return;
   constexpr size_t kUsualBytes = 512;
   std::string line;

@@ -50,6 +50,11 @@ class LogScope {
 
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields);
 
+// For a library that has its own copy of this state: all lines go to `program`, the LogWithFields
+// of the program that loaded it. May be called again, at any time.
+using LogFunction = void (*)(LogLevel, std::string_view message, std::span<const LogField> fields);
+void LogThrough(LogFunction program);
+
 // The bytes of a line without its time, for a signal's handler to write: it may not format.
 std::string LineWithoutTime(LogLevel level, std::string_view message);
 

@@ -151,7 +151,8 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, TorchRunnerOptio
 // Looked up by name (torch_runner.h).
 extern "C" __attribute__((visibility("default"))) void IdeficsMakeTorchRunner(
     const idefics::Bundle& bundle, const idefics::TorchRunnerOptions& options,
-    idefics::MadeTorchRunner* made) {
+    idefics::LogFunction log, idefics::MadeTorchRunner* made) {
+  idefics::LogThrough(log);
   auto runner = idefics::Make(bundle, options, &made->description);
   made->status = runner.status();
   if (runner.ok()) made->runner = std::move(runner).value();

@@ -46,7 +46,7 @@ Result<std::unique_ptr<ModelRunner>> MakeTorchRunner(const Bundle& bundle,
   MakeTorchRunnerFunction make = nullptr;
   RETURN_IF_ERROR(LoadLibrary(&make));
   MadeTorchRunner made;
-  make(bundle, options, &made);
+  make(bundle, options, LogWithFields, &made);
   RETURN_IF_ERROR(made.status);
   LogInfo("model on " + made.description);
   return std::move(made.runner);

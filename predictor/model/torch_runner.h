@@ -9,6 +9,7 @@
 #include <string>
 
 #include "common/defaults.h"
+#include "common/log.h"
 #include "predictor/model/model_runner.h"
 #include "weights/bundle.h"
 #include "weights/manifest.h"
@@ -56,7 +57,8 @@ struct MadeTorchRunner {
 // The library's one symbol. Both sides are built together: C++ types may cross.
 constexpr const char* kTorchRunnerLibrary = "libidefics_torch_runner.so";
 constexpr const char* kTorchRunnerSymbol = "IdeficsMakeTorchRunner";
-using MakeTorchRunnerFunction = void (*)(const Bundle&, const TorchRunnerOptions&,
+// The library has its own copy of common/log, and logs through the program's.
+using MakeTorchRunnerFunction = void (*)(const Bundle&, const TorchRunnerOptions&, LogFunction,
                                          MadeTorchRunner*);
 
 // Loads the library, then the weights, allocates the KV arena and the image cache and runs one

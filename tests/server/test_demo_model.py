@@ -23,6 +23,14 @@ def prompt(*images):
 
 
 @pytest.fixture
+def bundle():
+    named = os.environ.get("IDEFICS_DEMO_BUNDLE")
+    if not named:
+        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+    return named
+
+
+@pytest.fixture
 def scene():
     if not SCENE.is_file():
         pytest.skip("tests/assets/cat.jpg is not there: scripts/train_demo.py assets writes it")
@@ -78,13 +86,13 @@ def test_event_stream_pieces_join_to_the_output(demo):
     assert data[-1][1]["output"] == pieces
 
 
-def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
+def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, bundle, tmp_path):
     lines = [{"id": f"q{i}", "prompt": prompt(), "max_new_tokens": i + 1} for i in range(12)]
     lines.append({"id": "bad", "text": "no image"})
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [
-        SERVER, "predict", "--model", os.environ["IDEFICS_DEMO_BUNDLE"], "--jsonl",
-        tmp_path / "in.jsonl", "-o", tmp_path / "out.jsonl", "--details"
+        SERVER, "predict", "--model", bundle, "--jsonl", tmp_path / "in.jsonl", "-o",
+        tmp_path / "out.jsonl", "--details"
     ]
     subprocess.run(command, check=True)
     whole = (tmp_path / "out.jsonl").read_text()
@@ -105,10 +113,8 @@ def test_jsonl_agrees_with_http_and_goes_on_where_it_stopped(demo, tmp_path):
             for answer in again] == [answer.get("output") for answer in answers]
 
 
-def test_a_weight_file_that_is_cut_short_ends_the_server_with_a_line_that_names_it(start, tmp_path):
-    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
-    if not bundle:
-        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+def test_a_weight_file_that_is_cut_short_ends_the_server_with_a_line_that_names_it(
+        start, bundle, tmp_path):
     copy = shutil.copytree(bundle, tmp_path / "bundle")
     server = start("--model", str(copy), "--device", "cpu", XDG_CACHE_HOME=str(tmp_path))
     server.wait_until("READY", 120)
@@ -127,11 +133,22 @@ def test_a_weight_file_that_is_cut_short_ends_the_server_with_a_line_that_names_
 
 @pytest.mark.skipif(Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "1",
                     reason="this system promises more memory than it has")
-def test_a_kv_cache_that_cannot_be_held_is_told_with_its_flag(start):
-    bundle = os.environ.get("IDEFICS_DEMO_BUNDLE")
-    if not bundle:
-        pytest.skip("IDEFICS_DEMO_BUNDLE names no bundle: scripts/test.sh exports one")
+def test_a_kv_cache_that_cannot_be_held_is_told_with_its_flag(start, bundle):
     server = start("--model", bundle, "--kv-tokens", "2000000000")
     server.wait_until("SETUP_FAILED", 60)
     logs = server.ask("GET", "/health-check")[1]["setup"]["logs"]
     assert "2000000000 tokens of KV cache" in logs and "--kv-tokens" in logs, logs
+
+
+def test_what_the_loaded_library_does_is_in_the_programs_log(start, bundle):
+    """Its lines go through the program's log, in its form: one of them says where weights are."""
+    server = start("--model", bundle, "--huge-pages", "true")
+    server.wait_until("READY", 120)
+    told = ("The weights are on huge pages", "but this system has none")
+
+    def lines():
+        return [json.loads(line)["message"] for line in list(server.log)]
+
+    wait_until(lambda: any(words in line for line in lines() for words in told),
+               what="a line of the library")
+    assert not [line for line in lines() if "exception" in line]
