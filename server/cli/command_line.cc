@@ -4,10 +4,12 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 
 #include "common/version.h"
 #include "server/api/cog/input_table.h"
 #include "server/api/cog/openapi.h"
+#include "server/cli/unknown_argument.h"
 
 namespace idefics {
 namespace {
@@ -113,7 +115,45 @@ class Parser {
 
   bool wants_version() const { return version_; }
 
+  // Of the first argument that nothing takes. REQUIRES: Parse has thrown CLI::ExtrasError.
+  std::string Unexpected(const std::vector<std::string>& arguments) const {
+    const std::vector<std::string> left = app_.remaining(/*recurse=*/true);
+    const auto found = std::ranges::find_first_of(arguments, left);
+    const std::string argument = found == arguments.end() ? left.front() : *found;
+    const auto named = app_.get_subcommands();
+    const std::string name = FlagNameOf(argument);
+    if (name.empty()) {
+      return named.empty() ? "there is no command " + argument +
+                                 DidYouMean("", NearestName(argument, NamesOfCommands()))
+                           : named.front()->get_name() + " takes no argument '" + argument + "'";
+    }
+    if (named.empty() && FindFlag(name) != nullptr) {
+      return "--" + name + " belongs behind a command, as in idefics-server serve --" + name;
+    }
+    const CLI::App& command = named.empty() ? app_ : *named.front();
+    return "there is no flag --" + name +
+           DidYouMean("--", NearestName(name, NamesOfFlags(command)));
+  }
+
  private:
+  static std::string DidYouMean(const std::string& dashes, const std::string& nearest) {
+    return nearest.empty() ? "" : "; did you mean " + dashes + nearest + "?";
+  }
+
+  std::vector<std::string> NamesOfCommands() const {
+    std::vector<std::string> names;
+    for (const CLI::App* command : app_.get_subcommands({})) names.push_back(command->get_name());
+    return names;
+  }
+
+  static std::vector<std::string> NamesOfFlags(const CLI::App& command) {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : command.get_options()) {
+      std::ranges::copy(option->get_lnames(), std::back_inserter(names));
+    }
+    return names;
+  }
+
   void AddFlags(CLI::App& app, FlagCommand command) {
     for (const Flag& flag : AllFlags()) {
       if ((flag.commands & command) == 0) continue;
@@ -203,6 +243,8 @@ std::variant<CommandLine, CommandLineExit> ParseCommandLine(int argc, const char
     parser.Parse(JoinBools(arguments));
   } catch (const CLI::CallForHelp&) {
     return CommandLineExit{parser.Help(), 0};
+  } catch (const CLI::ExtrasError&) {
+    return Failure(parser.Unexpected(JoinBools(arguments)));
   } catch (const CLI::ParseError& e) {
     return Failure(e.what());
   }

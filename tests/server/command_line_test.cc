@@ -2,6 +2,7 @@
 #include "server/cli/command_line.h"
 
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -82,11 +83,24 @@ TEST_CASE("a bad flag is one sentence with the value and the limits", "[cli]") {
   CHECK(Error({"serve", "--port", "5.5"}).find("whole number") != std::string::npos);
   CHECK(Error({"serve", "--device", "tpu"}).find("use auto, cpu, cuda or cuda:N") !=
         std::string::npos);
-  CHECK_FALSE(Error({"serve", "--no-such-flag"}).empty());
   CHECK_FALSE(Error({}).empty());
-  CHECK_FALSE(Error({"bake"}).empty());
   CHECK(Error({"predict"}).find("-i NAME=VALUE or --jsonl") != std::string::npos);
   CHECK(Error({"predict", "--jsonl", "x"}).find("needs -o") != std::string::npos);
+}
+
+TEST_CASE("an argument that nothing takes is told with what was likely meant", "[cli]") {
+  using Catch::Matchers::ContainsSubstring;
+  CHECK_THAT(Error({"serve", "--port", "1", "--no-such-flag", "--nor-this", "x"}),
+             ContainsSubstring("there is no flag --no-such-flag (see"));
+  CHECK_THAT(Error({"serve", "--max-num-seq=4"}),
+             ContainsSubstring("there is no flag --max-num-seq; did you mean --max-num-seqs?"));
+  CHECK_THAT(Error({"serve", "--model-dir", "x"}), ContainsSubstring("did you mean --model?"));
+  CHECK_THAT(Error({"preprocess", "x.png", "--model", "x"}),
+             ContainsSubstring("there is no flag --model (see"));
+  CHECK_THAT(Error({"--model", "x"}), ContainsSubstring("idefics-server serve --model"));
+  CHECK_THAT(Error({"serv"}), ContainsSubstring("there is no command serv; did you mean serve?"));
+  CHECK_THAT(Error({"bake"}), ContainsSubstring("there is no command bake (see"));
+  CHECK_THAT(Error({"serve", "x"}), ContainsSubstring("serve takes no argument 'x'"));
 }
 
 TEST_CASE("inspect takes a bundle or --cpu, and one of them", "[cli]") {
