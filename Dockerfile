@@ -49,7 +49,7 @@ ARG REVISION=unknown
 COPY docker/ca-certificates/ /usr/local/share/ca-certificates/
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      ca-certificates tini libcurl4 libssl3 libspdlog1.10 libsentencepiece0 libopencv-core406 \
+      ca-certificates tini libcurl4 libssl3 libspdlog1.10 libsentencepiece0 \
       libjpeg62-turbo libpng16-16 libtiff6 libgif7 libwebp7 libwebpdemux2 libavif15 zlib1g \
     && rm -rf /var/lib/apt/lists/* && update-ca-certificates \
     && ln -sf /usr/bin/tini /sbin/tini

@@ -31,17 +31,9 @@ target_include_directories(deps_cli11 SYSTEM INTERFACE ${CLI11_INCLUDE_DIR})
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(sentencepiece REQUIRED IMPORTED_TARGET sentencepiece)
 
-# OpenCV 4.6 (Debian, core only): turning images upright. Only in predictor/images. Not imgcodecs:
-# it differs from Pillow and loads GDAL (120 shared objects, 80 ms, 63 MB); predictor/images/README.md.
-# Debian's OpenCVConfig.cmake is in libopencv-dev (1 GB); libopencv-core-dev, used here, has none.
-find_path(OPENCV_INCLUDE_DIR opencv2/core.hpp PATH_SUFFIXES opencv4 REQUIRED)
-add_library(deps_opencv INTERFACE)
-add_library(deps::opencv ALIAS deps_opencv)
-target_include_directories(deps_opencv SYSTEM INTERFACE ${OPENCV_INCLUDE_DIR})
-target_link_libraries(deps_opencv INTERFACE opencv_core)
-
 # libjpeg-turbo 2.1, libpng 1.6 with zlib, libtiff 4.5, giflib 5.2, libwebp 1.2, libavif 0.11 (Debian):
-# the codecs that Pillow itself stands on, for equal pixels. Only in predictor/images; zlib also in
+# the codecs that Pillow itself stands on, for equal pixels. Not OpenCV, whose pixels differ
+# (predictor/images/README.md). Only in predictor/images; zlib also in
 # server/playground/embed.cc, a program of the build that compresses the playground's files.
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)

@@ -30,7 +30,6 @@ WALLS = {
                                                "weights/module_loader",
                                                "weights/script_check")),
     "CUDA": (r"(cuda|cublas|cudnn|nccl|cub/|thrust/)", ("predictor/ops/", "predictor/model/")),
-    "OpenCV": (r"opencv2/", ("predictor/images/",)),
     "image codecs": (r"(gif_lib|png|tiff|tiffio|jpeglib|turbojpeg)\.h|webp/|avif/",
                      ("predictor/images/",)),
     "zlib": (r"zlib\.h", ("predictor/images/", "server/playground/embed.cc")),

@@ -11,8 +11,7 @@ set -euo pipefail
 
 PACKAGES=(g++ cmake ninja-build ccache pkg-config python3 python3-venv curl ca-certificates xz-utils
   libssl-dev libcurl4-openssl-dev nlohmann-json3-dev libspdlog-dev libcli11-dev libsentencepiece-dev
-  libopencv-core-dev libjpeg-dev libpng-dev libtiff-dev libgif-dev
-  libwebp-dev libavif-dev zlib1g-dev)
+  libjpeg-dev libpng-dev libtiff-dev libgif-dev libwebp-dev libavif-dev zlib1g-dev)
 TEST_PACKAGES=(clang-format shellcheck clang libclang-rt-dev)
 # For scripts/arm64_test.sh.
 [ "$(uname -m)" = aarch64 ] || TEST_PACKAGES+=(g++-aarch64-linux-gnu qemu-user)

@@ -2,31 +2,60 @@
 #include "predictor/images/orientation.h"
 
 #include <algorithm>
-#include <opencv2/core.hpp>
+#include <array>
 #include <utility>
 
 namespace idefics {
 namespace {
 
-// How an orientation is undone: swap rows and columns first, then mirror.
+using Pixel = std::array<uint8_t, 3>;  // RGB
+static_assert(sizeof(Pixel) == 3);
+
+// How an orientation is undone: exchange rows and columns first, then mirror.
 struct Turn {
   bool transpose;
-  bool flip;
-  int flip_axis;  // cv::flip: 0 top and bottom, 1 left and right, -1 both
+  bool mirror;       // left and right
+  bool upside_down;  // top and bottom
 };
 
 constexpr Turn kTurns[] = {
-    {false, true, 1},   // 2
-    {false, true, -1},  // 3
-    {false, true, 0},   // 4
-    {true, false, 0},   // 5
-    {true, true, 1},    // 6
-    {true, true, -1},   // 7
-    {true, true, 0},    // 8
+    {false, true, false},  // 2
+    {false, true, true},   // 3
+    {false, false, true},  // 4
+    {true, false, false},  // 5
+    {true, true, false},   // 6
+    {true, true, true},    // 7
+    {true, false, true},   // 8
 };
 
-cv::Mat View(RgbImage* image) {
-  return {image->height, image->width, CV_8UC3, image->pixels.data()};
+Pixel* Row(RgbImage* image, int y) {
+  return reinterpret_cast<Pixel*>(image->pixels.data()) + static_cast<size_t>(y) * image->width;
+}
+
+RgbImage Transposed(RgbImage image, const DecodeBudget& budget) {
+  constexpr int kTile = 32;  // of both images, tiles of such sides stay in the first cache
+  RgbImage turned{image.height, image.width, std::vector<uint8_t>(image.pixels.size())};
+  for (int top = 0; top < image.height && !budget.Interrupted(); top += kTile) {
+    const int bottom = std::min(top + kTile, image.height);
+    for (int left = 0; left < image.width; left += kTile) {
+      const int right = std::min(left + kTile, image.width);
+      for (int x = left; x < right; ++x) {
+        for (int y = top; y < bottom; ++y) Row(&turned, x)[y] = Row(&image, y)[x];
+      }
+    }
+  }
+  return turned;
+}
+
+void TurnUpsideDown(RgbImage* image) {
+  for (int y = 0; y < image->height / 2; ++y) {
+    Pixel* const above = Row(image, y);
+    std::swap_ranges(above, above + image->width, Row(image, image->height - 1 - y));
+  }
+}
+
+void Mirror(RgbImage* image) {
+  for (int y = 0; y < image->height; ++y) std::reverse(Row(image, y), Row(image, y) + image->width);
 }
 
 }  // namespace
@@ -34,22 +63,9 @@ cv::Mat View(RgbImage* image) {
 RgbImage ApplyOrientation(RgbImage image, int orientation, const DecodeBudget& budget) {
   if (orientation < 2 || orientation > 8) return image;
   const Turn turn = kTurns[orientation - 2];
-  constexpr int kRows = 256;  // transposed between two looks at the budget
-  if (turn.transpose) {
-    RgbImage turned{image.height, image.width, std::vector<uint8_t>(image.pixels.size())};
-    const cv::Mat in = View(&image);
-    cv::Mat out = View(&turned);
-    for (int y = 0; y < in.rows && !budget.Interrupted(); y += kRows) {
-      const cv::Range rows(y, std::min(y + kRows, in.rows));
-      cv::Mat columns = out.colRange(rows);
-      cv::transpose(in.rowRange(rows), columns);
-    }
-    image = std::move(turned);
-  }
-  if (turn.flip && !budget.Interrupted()) {
-    cv::Mat view = View(&image);
-    cv::flip(view, view, turn.flip_axis);
-  }
+  if (turn.transpose) image = Transposed(std::move(image), budget);
+  if (turn.upside_down && !budget.Interrupted()) TurnUpsideDown(&image);
+  if (turn.mirror && !budget.Interrupted()) Mirror(&image);
   return image;
 }
 

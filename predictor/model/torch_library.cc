@@ -19,17 +19,9 @@ std::string RunnerLibrary() {
   return std::filesystem::exists(installed, error) ? installed.string() : kTorchRunnerLibrary;
 }
 
-// libtorch's own symbols come first: OpenCV's LAPACK brings a plain sgemm_ into the program, which
-// libtorch's attention would call instead of its own. Sanitizers do not allow it.
-#if defined(RTLD_DEEPBIND) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-constexpr int kOwnSymbolsFirst = RTLD_DEEPBIND;
-#else
-constexpr int kOwnSymbolsFirst = 0;
-#endif
-
 // The library is never unloaded: libtorch leaves threads and thread-local destructors behind.
 Status LoadLibrary(MakeTorchRunnerFunction* make) {
-  void* library = dlopen(RunnerLibrary().c_str(), RTLD_NOW | RTLD_LOCAL | kOwnSymbolsFirst);
+  void* library = dlopen(RunnerLibrary().c_str(), RTLD_NOW | RTLD_LOCAL);
   void* symbol = library == nullptr ? nullptr : dlsym(library, kTorchRunnerSymbol);
   if (symbol == nullptr) {
     return Status::Internal("the model runtime cannot be loaded: " + std::string(dlerror()) +

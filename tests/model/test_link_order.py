@@ -4,7 +4,8 @@ The one that is loaded first serves both; were it libc10, sentencepiece's constr
 over the mutex behind its 4 bytes and the first run of the model would wait for ever. So programs
 are linked with sentencepiece and load torch later.
 
-OpenCV's LAPACK brings another sgemm_ than libtorch's, a plain one."""
+A library that brings LAPACK into the program (OpenCV's core does) brings another sgemm_ than
+libtorch's, a plain one, and the program's symbols come first."""
 
 import json
 import os
