@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# The style checks: format, sizes, includes, references to documents, shell scripts, Python, its types.
-# With --lint also clang-tidy over the compiled files and clang's proof of who holds which lock (slow).
+# The style checks: format, sizes, includes, what kernels call, references to documents, shell scripts, Python, its types.
+# With --lint also clang-tidy over the compiled files, clang's proof of who holds which lock, and nvcc over all of CUDA (slow).
 # --fix formats and mends what can be mended first. --junit FILE writes the outcome for test.sh.
 set -euo pipefail
 . "$(dirname "$0")/environment.sh"
@@ -45,6 +45,7 @@ check_format() {
 }
 check_sizes() { python3 scripts/check_sizes.py; }
 check_includes() { python3 scripts/check_includes.py; }
+check_cuda() { python3 scripts/check_cuda.py; }
 check_links() { python3 scripts/check_links.py; }
 check_shell() {
   local scripts script
@@ -74,14 +75,18 @@ check_lint() {
   [ -e "$BUILD_DIR/compile_commands.json" ] || { echo "run scripts/build.sh first" && return 1; }
   files '*.cc' | grep -v '^./tests/' | xargs -r -P "$(nproc)" -n 4 clang-tidy --quiet -p "$BUILD_DIR"
 }
+check_nvcc() {
+  [ -n "$(cuda_toolkit)" ] || { echo "skipped: nvcc is not here, scripts/setup.sh --cuda fetches it" && return 77; }
+  scripts/gpu_kit.sh --build-only
+}
 check_locks() {
   command -v clang++ >/dev/null || { echo "skipped: clang is not installed" && return 77; }
   scripts/build.sh clang
 }
 
 failed=0 cases=''
-checks=(format sizes includes links shell python types)
-[ "$lint" = no ] || checks+=(lint locks)
+checks=(format sizes includes cuda links shell python types)
+[ "$lint" = no ] || checks+=(lint locks nvcc)
 for name in "${checks[@]}"; do
   status=0
   output=$("check_$name" 2>&1) || status=$?
