@@ -9,6 +9,7 @@ namespace idefics::defaults {
 
 constexpr int kMaxSequenceTokens = 4096;  // --max-sequence-tokens
 constexpr int kLeastImageSlots = 32;      // where memory decides: --image-cache-slots 0
+constexpr int kRankTimeoutS = 300;        // --rank-timeout
 constexpr int kMaxImages = 64;            // --max-images
 constexpr int64_t kMaxImageBytes = int64_t{100} << 20;
 constexpr int64_t kMaxImagePixels = 178956970;  // Pillow's limit

@@ -44,6 +44,10 @@ constexpr Flag kFlags[] = {
     {"tensor-parallel", "IDEFICS_TENSOR_PARALLEL", FlagType::kInteger, "1", 1, 64, "", kBoth,
      "Devices among which every layer of the model is divided, each with its part of the weights "
      "and of the KV cache; on a CPU they are threads, for trying it."},
+    {"rank-timeout", "IDEFICS_RANK_TIMEOUT", FlagType::kInteger, kDecimal<defaults::kRankTimeoutS>,
+     1, 86400, "", kBoth,
+     "Seconds that the ranks of --tensor-parallel wait for one of them before it is taken for "
+     "lost; then nothing runs until a restart."},
     {"threads", "IDEFICS_THREADS", FlagType::kInteger, "0", 0, 4096, "", kBoth,
      "Threads of the model on a CPU; 0 takes all cores, unless half of them are faster."},
     {"max-num-seqs", "IDEFICS_MAX_NUM_SEQS", FlagType::kInteger, "0", 0, 4096, "", kBoth,

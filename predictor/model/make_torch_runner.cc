@@ -3,7 +3,6 @@
 #include <c10/core/Device.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <optional>
 #include <sstream>
@@ -25,9 +24,6 @@
 
 namespace idefics {
 namespace {
-
-// How long a rank waits for another. A step of the slowest CPU, from a disk, takes less.
-constexpr std::chrono::milliseconds kRankPatience = std::chrono::minutes(5);
 
 // ", avx2 kernels (the best that this CPU has)". REQUIRES: CheckKernels() was ok.
 std::string Kernels() {
@@ -105,7 +101,7 @@ Result<std::unique_ptr<ModelRunner>> MakeRanks(const Bundle& bundle,
                                                const std::vector<at::Device>& devices,
                                                std::string* description) {
   RETURN_IF_ERROR(CheckRanks(bundle.manifest(), options.tensor_parallel));
-  const auto group = std::make_shared<RankGroup>(options.tensor_parallel, kRankPatience);
+  const auto group = std::make_shared<RankGroup>(options.tensor_parallel, options.rank_timeout);
   // The copies live as long as a rank that is lost.
   const auto shared_bundle = std::make_shared<const Bundle>(bundle);
   const auto descriptions = std::make_shared<std::vector<std::string>>(devices.size());

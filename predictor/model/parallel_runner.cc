@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/parallel_runner.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <exception>
 #include <utility>
@@ -89,6 +91,30 @@ struct ParallelRunner::Team {
   bool HasResult() const IDEFICS_REQUIRES(mutex) {
     return std::ranges::find(busy, false) != busy.end();
   }
+
+  // Waits until all are idle. False: at least one rank is lost. They do the same work: when one is
+  // done, the others are at most late. Ranks that meet on their devices are all kept by one that
+  // hangs; without meetings here for so long, all are taken for lost. The first look only counts
+  // them: where ranks meet here, the one that comes is to say first that another does not.
+  bool AwaitIdle(MutexLock& lock, bool is_loading) IDEFICS_REQUIRES(mutex) {
+    const auto has_result = [this]() IDEFICS_REQUIRES(mutex) { return HasResult(); };
+    if (is_loading) changed.Wait(lock, has_result);  // disks may be slow
+    int64_t meetings = -1;
+    while (!changed.WaitFor(lock, group->patience(), has_result)) {
+      const int64_t before = std::exchange(meetings, group->meetings());
+      if (meetings == before) return false;
+    }
+    return changed.WaitFor(lock, group->patience(),
+                           [this]() IDEFICS_REQUIRES(mutex) { return IsIdle(); });
+  }
+
+  // REQUIRES: not IsIdle().
+  std::string Missing() const IDEFICS_REQUIRES(mutex) {
+    const std::string all = std::to_string(busy.size());
+    if (!HasResult()) return "none of " + all + " ranks answers any more";
+    const auto first = std::ranges::find(busy, true) - busy.begin();
+    return "rank " + std::to_string(first) + " of " + all + " does not answer any more";
+  }
 };
 
 ParallelRunner::ParallelRunner(std::shared_ptr<RankGroup> group)
@@ -107,6 +133,7 @@ Result<std::unique_ptr<ModelRunner>> ParallelRunner::Make(std::shared_ptr<RankGr
     ASSIGN_OR_RETURN(runner, make(rank));
     return Status::Ok();
   }));
+  parallel->is_loading_ = false;
   parallel->limits_ = parallel->team_->runners.front()->limits();
   for (const auto& runner : parallel->team_->runners) {
     IDEFICS_CHECK_EQ(runner->limits().kv_tokens, parallel->limits_.kv_tokens);
@@ -134,6 +161,7 @@ ParallelRunner::~ParallelRunner() {
 
 void ParallelRunner::Work(const std::shared_ptr<Team>& team, int rank) {
   const auto at = static_cast<size_t>(rank);
+  pthread_setname_np(pthread_self(), ("rank " + std::to_string(rank)).c_str());  // for top -H
   std::unique_ptr<ModelRunner>& runner = team->runners[at];
   for (;;) {
     Job job;
@@ -167,16 +195,8 @@ Status ParallelRunner::OnAll(const Job& job) {
   std::ranges::fill(team_->jobs, job);
   team_->busy.assign(ranks(), true);
   team_->changed.NotifyAll();
-  const auto has_result = [this]() IDEFICS_REQUIRES(team_->mutex) { return team_->HasResult(); };
-  const auto is_idle = [this]() IDEFICS_REQUIRES(team_->mutex) { return team_->IsIdle(); };
-  // They do the same work: when one is done, the others are at most late.
-  team_->changed.Wait(lock, has_result);
-  if (!team_->changed.WaitFor(lock, team_->group->patience(), is_idle)) {
-    for (size_t rank = 0; rank < ranks() && lost_.ok(); ++rank) {
-      if (!team_->busy[rank]) continue;
-      lost_ = Status::Internal("rank " + std::to_string(rank) + " of " + std::to_string(ranks()) +
-                               " does not answer any more: nothing runs until a restart");
-    }
+  if (!team_->AwaitIdle(lock, is_loading_)) {
+    lost_ = Status::Internal(team_->Missing() + ": nothing runs until a restart");
     team_->group->Fail(lost_);
     return lost_;
   }

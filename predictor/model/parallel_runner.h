@@ -53,6 +53,7 @@ class ParallelRunner : public ModelRunner {
   const std::shared_ptr<Team> team_;
   std::vector<std::thread> threads_;
   RunnerLimits limits_;
+  bool is_loading_ = true;
   Status lost_;                  // why no rank is asked any more
   std::vector<Status> results_;  // of the last job
   // Steps that each rank has in flight; false: one that another rank failed to start.

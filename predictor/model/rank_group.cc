@@ -50,6 +50,11 @@ Status RankGroup::Missing() const {
                           " did not come within " + std::to_string(patience_.count()) + " ms");
 }
 
+int64_t RankGroup::meetings() const {
+  const MutexLock lock(mutex_);
+  return turn_;
+}
+
 Result<int64_t> RankGroup::Least(int rank, int64_t value) {
   ASSIGN_OR_RETURN(const auto brought, Meet(rank, &value));
   int64_t least = value;

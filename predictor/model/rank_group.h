@@ -26,6 +26,9 @@ class RankGroup {
   // from the moment it has one.
   Result<std::span<const void* const>> Meet(int rank, const void* brought) IDEFICS_EXCLUDES(mutex_);
 
+  // How often all of them have met.
+  int64_t meetings() const IDEFICS_EXCLUDES(mutex_);
+
   // The smallest of the ranks' values: all ranks call it.
   Result<int64_t> Least(int rank, int64_t value);
 

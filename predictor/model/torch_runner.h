@@ -4,6 +4,7 @@
 // start, and commands that need no model should not wait for it.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,7 +28,9 @@ struct TorchRunnerOptions {
   // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device. Of several ranks also one for
   // each: "cuda:0,cuda:2".
   std::string device = "auto";
-  int tensor_parallel = 1;        // ranks among which every layer is divided
+  int tensor_parallel = 1;  // ranks among which every layer is divided
+  // How long a rank waits for another before that one is taken for lost.
+  std::chrono::seconds rank_timeout{defaults::kRankTimeoutS};
   int num_threads = 0;            // CPU threads of the model; 0: as many as are fastest
   int64_t kv_tokens = 0;          // slots of the KV arena; 0: as many as memory allows
   int32_t image_cache_slots = 0;  // 0: as many as memory allows

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #ifdef IDEFICS_WITH_TORCH
 #include "predictor/model_predictor.h"
 #endif
@@ -40,6 +41,7 @@ Result<std::unique_ptr<Predictor>> LoadModel(const FlagValues& flags,
   options.bundle = flags.Text("model");
   options.runner.device = flags.Text("device");
   options.runner.tensor_parallel = static_cast<int>(flags.Integer("tensor-parallel"));
+  options.runner.rank_timeout = std::chrono::seconds(flags.Integer("rank-timeout"));
   options.runner.num_threads = static_cast<int>(flags.Integer("threads"));
   options.runner.kv_tokens = flags.Integer("kv-tokens");
   options.runner.image_cache_slots = static_cast<int32_t>(flags.Integer("image-cache-slots"));

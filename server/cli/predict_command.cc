@@ -103,6 +103,16 @@ int RunOne(const CommandLine& command, const json& input, Predictor& predictor,
   return Fail(status.message(), interrupt.requested() ? 130 : 1);
 }
 
+int RunLines(const CommandLine& command, Predictor& predictor, Interrupt& interrupt) {
+  const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
+  ImageFetcher images(CommandLineFetch(command.flags, folder));
+  JsonlRun run({command.jsonl, command.output, command.details, command.retry_failed}, predictor,
+               images, CommandLineAnswer(command), OpenAiOptionsFromFlags(command.flags));
+  const Status status = run.Run(interrupt.token());
+  if (interrupt.requested()) return Fail("interrupted; the same command goes on from here", 130);
+  return status.ok() ? 0 : Fail(status.message(), 1);
+}
+
 }  // namespace
 
 Result<json> InputFromArguments(const std::vector<std::string>& arguments) {
@@ -130,15 +140,14 @@ int RunPredict(const CommandLine& command) {
   auto predictor = LoadModel(command.flags);
   if (!predictor.ok()) return Fail(predictor.status().message(), 1);
   interrupt.Arm();
-  if (command.jsonl.empty()) return RunOne(command, input, **predictor, interrupt);
-  const auto folder = std::filesystem::absolute(command.jsonl).parent_path();
-  ImageFetcher images(CommandLineFetch(command.flags, folder));
-  JsonlRun run({command.jsonl, command.output, command.details, command.retry_failed}, **predictor,
-               images, CommandLineAnswer(command), OpenAiOptionsFromFlags(command.flags));
-  const Status status = run.Run(interrupt.token());
-  if (interrupt.requested()) return Fail("interrupted; the same command goes on from here", 130);
-  if (!status.ok()) return Fail(status.message(), 1);
-  return 0;
+  const int status = command.jsonl.empty() ? RunOne(command, input, **predictor, interrupt)
+                                           : RunLines(command, **predictor, interrupt);
+  // A thread of the model may never come back, and uses what an orderly end takes away.
+  if ((*predictor)->health().broken) {
+    std::fflush(nullptr);
+    std::_Exit(status);
+  }
+  return status;
 }
 
 }  // namespace idefics

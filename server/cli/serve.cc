@@ -217,6 +217,12 @@ class Server {
       std::fflush(nullptr);
       std::_Exit(0);
     }
+    // A thread of it may never come back, and uses what an orderly end takes away.
+    if (service_.health().state == ServiceHealth::State::kBroken) {
+      LogError("Stopped with a model that had failed for good; what it holds was left as it is.");
+      std::fflush(nullptr);
+      std::_Exit(1);
+    }
   }
 
  private:

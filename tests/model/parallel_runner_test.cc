@@ -142,6 +142,22 @@ TEST_CASE("a rank that hangs is one clear error, and from then on nothing runs",
   released->count_down();  // the runner is gone; its lost rank ends by itself
 }
 
+TEST_CASE("ranks that all hang, as where they wait for each other on their devices, are lost too",
+          "[ranks]") {
+  const auto released = std::make_shared<std::latch>(1);
+  {
+    Ranks ranks(2, milliseconds(200), [released](int /*rank*/) {
+      released->wait();
+      return Status::Ok();
+    });
+    const StepRow row = Row();
+    const Status status = ranks.runner().StartStep(std::span(&row, 1));
+    CHECK(status.message() == "none of 2 ranks answers any more: nothing runs until a restart");
+    CHECK(ranks.runner().broken());
+  }
+  released->count_down();
+}
+
 TEST_CASE("a rank that cannot be made is the model's failure", "[ranks]") {
   const auto group = std::make_shared<RankGroup>(3, std::chrono::minutes(1));
   const auto made =

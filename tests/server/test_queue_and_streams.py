@@ -196,4 +196,5 @@ def test_an_engine_that_broke_for_good_is_defunct_and_predictions_get_503(start)
     status, body = server.predict(prompt=["x"])
     assert (status, body["status"]) == (503, "failed") and "restart" in body["error"]
     assert server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0
-    assert server.stop() == 0
+    assert server.stop() == 1
+    wait_until(lambda: "Stopped with a model that had failed for good" in server.log[-1])
