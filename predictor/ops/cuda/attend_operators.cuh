@@ -15,6 +15,21 @@
 
 namespace idefics::IDEFICS_TARGET {
 
+// Attends the rows of more than kShortRow tokens. REQUIRES: dim <= kMaxTileDim.
+template <typename T, typename Key>
+void LaunchAttendTiles(const AttendArguments<T, Key>& a, Stream stream) {
+  constexpr bool kTensorCores = sizeof(T) == 2;
+  constexpr int kSize = kTensorCores ? kTensorTile : kTile;
+  const dim3 grid{NumTiles<kSize>(a.ragged), static_cast<unsigned>(a.heads)};
+  ForPanels(a.dim, [&](auto panels) {
+    if constexpr (kTensorCores) {
+      Launch(AttendTensorKernel<T, Key, panels.value>, grid, kAttendThreads, stream, a);
+    } else {
+      Launch(AttendTileKernel<T, Key, panels.value>, grid, kAttendThreads, stream, a);
+    }
+  });
+}
+
 // Chooses the kernels by what the host knows. With as many tokens as rows the step decodes;
 // otherwise one kernel takes the short rows and one the long rows, and each skips the others.
 template <typename T, typename Key>
@@ -28,12 +43,7 @@ void LaunchAttend(AttendArguments<T, Key> a, int processors, const at::Tensor& q
     a.parts = parts.data_ptr<float>();
   }
   LaunchAttendToken(a, stream);
-  if (!tiles) return;
-  if constexpr (sizeof(T) == 2) {
-    LaunchAttendTensor(a, stream);
-  } else {
-    LaunchAttendTile(a, stream);
-  }
+  if (tiles) LaunchAttendTiles(a, stream);
 }
 
 inline at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tensor& v_cache,

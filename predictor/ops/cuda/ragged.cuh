@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Finds a token's row in a ragged step, and the keys that it sees.
+// Finds the row of a token, or of a tile of tokens, in a ragged step, and the keys that it sees.
 #pragma once
 
 #include "predictor/ops/cuda/attend_keys.cuh"
@@ -18,13 +18,15 @@ struct Ragged {
   int rows;
 };
 
+// Neighbouring tokens of a row.
 struct RowSpan {
   int first;   // token
   int count;   // tokens
-  int before;  // keys before the row's first token
+  int before;  // keys of the row before the first token
   KeySlots slots;
 };
 
+// All of them.
 __device__ __forceinline__ RowSpan SpanOf(const Ragged& ragged, int row) {
   const int first = ragged.row_starts[row];
   const int count = ragged.row_starts[row + 1] - first;
@@ -55,6 +57,26 @@ __device__ __forceinline__ int RowOfToken(const Ragged& ragged, int token) {
     return token;  // plain decoding: no search
   }
   return FindRow(token, ragged.rows, [&](int row) { return ragged.row_starts[row]; });
+}
+
+// Tiles of row r are numbered from row_starts[r] / kSize + r. That leaves room for each row's
+// tiles, and the host can size the grid without reading the row starts, which are on the device.
+template <int kSize>
+unsigned NumTiles(const Ragged& ragged) {
+  return static_cast<unsigned>(ragged.tokens / kSize + ragged.rows);
+}
+
+// The tile of this block, of a grid with NumTiles<kSize> in x; count < 1: none, or its row is
+// short. Those with the most keys, a prompt's last ones, come first.
+template <int kSize>
+__device__ __forceinline__ RowSpan TileOfBlock(const Ragged& ragged) {
+  const auto first_tile = [&](int row) { return ragged.row_starts[row] / kSize + row; };
+  const int tile = static_cast<int>(gridDim.x - 1 - blockIdx.x);
+  const int row_index = FindRow(tile, ragged.rows, first_tile);
+  const RowSpan row = SpanOf(ragged, row_index);
+  const int query = (tile - first_tile(row_index)) * kSize;
+  const int left = row.count <= kShortRow ? 0 : row.count - query;
+  return {row.first + query, left < kSize ? left : kSize, row.before + query, row.slots};
 }
 
 }  // namespace idefics::IDEFICS_TARGET
