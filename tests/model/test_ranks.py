@@ -55,7 +55,7 @@ def make_virtual_ranks(decoder, shape, ranks: int) -> None:
 
 
 class OneProcess:
-    """The bundle's decoder, run by this process."""
+    """The bundle's modules, run by this process."""
 
     def __init__(self, bundle, checkpoint):
         import torch
@@ -63,7 +63,7 @@ class OneProcess:
 
         from export.config import read_config
         from export.linears import Widths
-        from export.modules import Decoder
+        from export.modules import Decoder, Vision
         from export.scripted import load_operators
         load_operators()
         torch.set_num_threads(1)
@@ -71,17 +71,25 @@ class OneProcess:
         self.shape = read_config(checkpoint).shape
         widths = Widths(manifest["quantization"], frozenset(manifest["int8_linears"]))
         self.decoder = Decoder(self.shape, widths.of("decoder")).eval()
+        self.vision = Vision(self.shape, Widths(manifest["vision_quantization"])).eval()
         for path in sorted(bundle.glob("*.safetensors")):
             for name, tensor in load_file(path).items():
                 root, _, rest = name.partition(".")
-                if root != "decoder":
-                    continue
                 owner, _, last = rest.rpartition(".")
-                module = self.decoder.get_submodule(owner)
+                module = getattr(self, root).get_submodule(owner)
                 setattr(module, last, torch.nn.Parameter(tensor, requires_grad=False))
 
-    def logits(self, tokens) -> numpy.ndarray:
-        """[tokens, vocab] f32 of one row that sees no picture."""
+    def image_kv(self, pixels):
+        """pixels [3, S, S] f32 -> K, V [cross layers, 1, H, L, d]."""
+        import torch
+        x = self.vision.embed(torch.from_numpy(pixels).unsqueeze(0))
+        for layer in self.vision.layers:
+            x = layer(x)
+        return self.vision.image_kv(self.vision.pool(x))
+
+    def logits(self, tokens, image_index, pixels) -> numpy.ndarray:
+        """[tokens, vocab] f32 of one row; image_index: which token sees the picture, 0, or none,
+        -1."""
         import torch
 
         def indices(values):
@@ -89,16 +97,12 @@ class OneProcess:
 
         count, shape = len(tokens), self.shape
         with torch.inference_mode():
-            dtype = self.decoder.embed.dtype
-            latents = shape.perceiver.num_latents
-            image = torch.zeros(shape.num_cross_layers, 1, shape.num_heads, latents, shape.head_dim,
-                               dtype=dtype)
             arena = torch.zeros(shape.num_layers, count, shape.num_heads, shape.head_dim,
-                                dtype=dtype)
+                                dtype=self.decoder.embed.dtype)
             places = indices(range(count))
-            return self.decoder(indices(tokens), places, places, indices([-1] * count),
+            return self.decoder(indices(tokens), places, places, indices(image_index),
                                 indices([0, count]), indices([[0, 0]]), indices([[0, count]]),
-                                places, arena, arena.clone(), image, image).numpy()
+                                places, arena, arena.clone(), *self.image_kv(pixels)).numpy()
 
 
 @pytest.mark.parametrize("ranks", RANKS)
@@ -110,11 +114,13 @@ def test_ranks_compute_bit_for_bit_what_one_process_computes_in_parts(ours, chec
     make_virtual_ranks(here.decoder, here.shape, ranks)
     random = numpy.random.default_rng(5)
     tokens = random.integers(3, 1000, 40).tolist()
-    # Without pictures: libtorch's matrix products in the vision tower round in another way in this
-    # process, with one rank too.
-    request = {"token_ids": tokens, "image_index": [-1] * 40, "pixels": [], "piece": 1}
+    image_index = [-1] * 10 + [0] * 30
+    size = here.shape.vision.image_size
+    pixels = random.standard_normal((3, size, size), numpy.float32)
+    request = {"token_ids": tokens, "image_index": image_index, "pixels": [pixels.ravel().tolist()],
+               "piece": 1}
     theirs = logits_of(model.ask([request], ranks=ranks)[0])
-    assert numpy.array_equal(theirs, here.logits(tokens))
+    assert numpy.array_equal(theirs, here.logits(tokens, image_index, pixels))
 
 
 @pytest.mark.parametrize("ranks", RANKS)
