@@ -2,6 +2,8 @@
 # libtorch 2.11.0 (the wheel; scripts/requirements.txt pins its hash, scripts/arm64 that for ARM): tensors, oneDNN, TorchScript.
 # Only in predictor/ops, predictor/model, weights/module_loader and script_check. Imported by hand: find_package(Torch)
 # drags nvcc into CPU builds and fails with CMake 3.25 when a CUDA toolkit is installed.
+set(IDEFICS_TORCH_VERSION none)
+set(IDEFICS_CUDA_VERSION none)
 if(IDEFICS_TORCH)
   if(NOT IDEFICS_TORCH_DIR)
     set(pins ${PROJECT_SOURCE_DIR}/scripts)  # as scripts/environment.sh has them
@@ -16,6 +18,13 @@ if(IDEFICS_TORCH)
   if(NOT EXISTS ${IDEFICS_TORCH_DIR}/lib/libtorch_cpu.so)
     message(FATAL_ERROR "libtorch is not in '${IDEFICS_CACHE}': run scripts/setup.sh "
       "(or give -DIDEFICS_TORCH_DIR=…/site-packages/torch, or -DIDEFICS_TORCH=OFF)")
+  endif()
+  file(READ ${IDEFICS_TORCH_DIR}/version.py torch_versions)
+  if(torch_versions MATCHES "__version__ = '([^']+)'")
+    set(IDEFICS_TORCH_VERSION ${CMAKE_MATCH_1})
+  endif()
+  if(IDEFICS_CUDA AND torch_versions MATCHES "cuda[^=\n]* = '([^']+)'")
+    set(IDEFICS_CUDA_VERSION ${CMAKE_MATCH_1})
   endif()
   add_library(deps_torch INTERFACE)
   add_library(deps::torch ALIAS deps_torch)

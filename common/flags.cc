@@ -94,6 +94,10 @@ constexpr Flag kFlags[] = {
      "Address to listen on; 0.0.0.0 is every one of this machine, which is open: see --api-key."},
     {"port", "IDEFICS_PORT AIP_HTTP_PORT PORT", FlagType::kInteger, "5000", 0, 65535, "",
      kServe | kHealth, "Port to listen on; 0 takes any free one."},
+    {"metrics-port", "IDEFICS_METRICS_PORT", FlagType::kInteger, "0", 0, 65535, "", kServe,
+     "Port of its own for /metrics, with the probes beside it; 0: /metrics is on --port."},
+    {"metrics-alias", "IDEFICS_METRICS_ALIAS", FlagType::kChoice, "vllm", 0, 0, "vllm|none", kServe,
+     "Under whose names metrics stand beside this program's own."},
     {"api-key", "IDEFICS_API_KEY", FlagType::kString, "", 0, 0, "", kServe,
      "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY. The "
      "variable keeps them out of the process list."},

@@ -6,6 +6,8 @@
 #include <charconv>
 #include <cmath>
 
+#include "common/random_id.h"
+
 namespace idefics {
 namespace {
 
@@ -57,18 +59,35 @@ void AppendLabels(const MetricsPage::Labels& labels, std::string* out) {
 
 }  // namespace
 
-void Histogram::Observe(double value, std::string_view trace_id) {
+// What histograms of the same bounds hold, added up.
+struct MetricsPage::Values {
+  std::span<const double> bounds;
+  std::vector<uint64_t> counts = std::vector<uint64_t>(bounds.size() + 1);
+  double sum = 0;
+  std::vector<std::optional<Histogram::Exemplar>> exemplars =
+      std::vector<std::optional<Histogram::Exemplar>>(bounds.size() + 1);
+
+  void Add(const Values& more) {
+    for (size_t i = 0; i < counts.size(); ++i) {
+      counts[i] += more.counts[i];
+      if (more.exemplars[i]) exemplars[i] = more.exemplars[i];
+    }
+    sum += more.sum;
+  }
+};
+
+void Histogram::Observe(double value, const TraceId* trace_id) {
   const auto bound = std::lower_bound(bounds_.begin(), bounds_.end(), value);
   const auto bucket = static_cast<size_t>(bound - bounds_.begin());
   counts_[bucket].fetch_add(1, std::memory_order_relaxed);
   sum_.fetch_add(value, std::memory_order_relaxed);
-  if (trace_id.empty()) return;
+  if (trace_id == nullptr) return;
   constexpr auto kLeastAge = std::chrono::seconds(1);  // nobody looks more often
   const auto now = std::chrono::system_clock::now();
   const MutexLock lock(mutex_);
   exemplars_.resize(bounds_.size() + 1);
   std::optional<Exemplar>& last = exemplars_[bucket];
-  if (!last || now - last->at >= kLeastAge) last = {std::string(trace_id), value, now};
+  if (!last || now - last->at >= kLeastAge) last = {*trace_id, value, now};
 }
 
 std::vector<std::optional<Histogram::Exemplar>> Histogram::exemplars() const {
@@ -76,7 +95,8 @@ std::vector<std::optional<Histogram::Exemplar>> Histogram::exemplars() const {
   return exemplars_;
 }
 
-MetricsPage::MetricsPage(Format format, const Labels& common) : format_(format) {
+MetricsPage::MetricsPage(Format format, const Labels& common, bool aliases)
+    : format_(format), aliases_(aliases) {
   constexpr size_t kUsualBytes = 96 << 10;
   out_.reserve(kUsualBytes);
   AppendLabels(common, &common_);
@@ -110,7 +130,7 @@ void MetricsPage::AppendSample(std::string_view name, std::string_view suffix, c
   AppendNumber(value, /*point=*/false, &out_);
   if (exemplar != nullptr) {
     out_ += " # {trace_id=\"";
-    out_ += exemplar->trace_id;
+    out_ += ToHex(exemplar->trace_id);
     out_ += "\"} ";
     AppendNumber(exemplar->value, /*point=*/false, &out_);
     out_ += ' ';
@@ -129,37 +149,47 @@ void MetricsPage::AddSample(std::string_view name, Type type, const Labels& labe
 }
 
 void MetricsPage::AddOne(const Name& name, Type type, std::string_view help, double value) {
-  for (const std::string_view each : {name.name, name.alias}) {
+  for (const std::string_view each : {name.name, aliases_ ? name.alias : ""}) {
     if (each.empty()) continue;
     AddFamily(each, type, help);
     AddSample(each, type, {}, value);
   }
 }
 
-void MetricsPage::AddHistogram(const Name& name, std::string_view help,
-                               const Histogram& histogram) {
-  for (const std::string_view each : {name.name, name.alias}) {
-    if (!each.empty()) AppendHistogram(each, help, histogram);
+// Only OpenMetrics knows exemplars.
+void MetricsPage::AddHistograms(const Name& name, std::string_view help,
+                                std::span<const Series> series) {
+  const bool with_exemplars = format_ == Format::kOpenMetrics;
+  Values all{series.front().histogram.bounds()};
+  if (!name.name.empty()) AppendHead(name.name, "histogram", help);
+  for (const auto& [labels, histogram] : series) {
+    Values own{histogram.bounds()};
+    for (size_t i = 0; i < own.counts.size(); ++i) own.counts[i] = histogram.count(i);
+    own.sum = histogram.sum();
+    if (with_exemplars) own.exemplars = histogram.exemplars();
+    own.exemplars.resize(own.counts.size());
+    if (!name.name.empty()) AppendHistogram(name.name, labels, own);
+    all.Add(own);
   }
+  if (name.alias.empty() || !aliases_) return;
+  AppendHead(name.alias, "histogram", help);
+  AppendHistogram(name.alias, {}, all);
 }
 
-// _count is the sum of the buckets that stand there, so that it never disagrees with them. Only
-// OpenMetrics knows exemplars.
-void MetricsPage::AppendHistogram(std::string_view name, std::string_view help,
-                                  const Histogram& histogram) {
-  AppendHead(name, "histogram", help);
-  std::vector<std::optional<Histogram::Exemplar>> exemplars;
-  if (format_ == Format::kOpenMetrics) exemplars = histogram.exemplars();
+// _count is the sum of the buckets that stand there, so that it never disagrees with them.
+void MetricsPage::AppendHistogram(std::string_view name, const Labels& labels,
+                                  const Values& values) {
+  Labels of_bucket = labels;
+  std::string& bound = of_bucket.emplace_back("le", "").second;
   uint64_t count = 0;
-  for (size_t i = 0; i <= histogram.bounds().size(); ++i) {
-    count += histogram.count(i);
-    const bool above = i == histogram.bounds().size();
-    const bool shown = i < exemplars.size() && exemplars[i].has_value();
-    AppendSample(name, "_bucket", {{"le", above ? "+Inf" : Bound(histogram.bounds()[i])}},
-                 static_cast<double>(count), shown ? &*exemplars[i] : nullptr);
+  for (size_t i = 0; i < values.counts.size(); ++i) {
+    count += values.counts[i];
+    bound = i == values.bounds.size() ? "+Inf" : Bound(values.bounds[i]);
+    AppendSample(name, "_bucket", of_bucket, static_cast<double>(count),
+                 values.exemplars[i] ? &*values.exemplars[i] : nullptr);
   }
-  AppendSample(name, "_sum", {}, histogram.sum());
-  AppendSample(name, "_count", {}, static_cast<double>(count));
+  AppendSample(name, "_sum", labels, values.sum);
+  AppendSample(name, "_count", labels, static_cast<double>(count));
 }
 
 std::string MetricsPage::Finish() {

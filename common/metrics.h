@@ -4,6 +4,7 @@
 // thread. A page is built by one thread, from what each counter holds at that moment.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -35,15 +36,17 @@ class Histogram {
   explicit Histogram(std::span<const double> bounds)
       : bounds_(bounds), counts_(std::make_unique<std::atomic<uint64_t>[]>(bounds.size() + 1)) {}
 
+  using TraceId = std::array<unsigned char, 16>;
+
   // One of the values of a bucket, and the trace that it belongs to.
   struct Exemplar {
-    std::string trace_id;  // hex digits
+    TraceId trace_id{};
     double value = 0;
     std::chrono::system_clock::time_point at{};
   };
 
-  // `trace_id`: of the trace that shows how it came about, "" where there is none.
-  void Observe(double value, std::string_view trace_id = "") IDEFICS_EXCLUDES(mutex_);
+  // `trace_id`: of the trace that shows how it came about; nullptr: there is none.
+  void Observe(double value, const TraceId* trace_id = nullptr) IDEFICS_EXCLUDES(mutex_);
 
   std::span<const double> bounds() const { return bounds_; }
   // Of bucket `i` alone; bounds().size(): above all.
@@ -60,6 +63,15 @@ class Histogram {
   std::vector<std::optional<Exemplar>> exemplars_ IDEFICS_GUARDED_BY(mutex_);
 };
 
+// Of one family, whose label has as many values.
+template <size_t kCount>
+std::array<Histogram, kCount> Histograms(std::span<const double> bounds) {
+  return [&]<size_t... kIndex>(std::index_sequence<kIndex...>)->std::array<Histogram, kCount> {
+    return {((void)kIndex, Histogram(bounds))...};
+  }
+  (std::make_index_sequence<kCount>());
+}
+
 class MetricsPage {
  public:
   enum class Format { kText, kOpenMetrics };
@@ -72,8 +84,14 @@ class MetricsPage {
     std::string_view alias = "";
   };
 
-  // Every sample carries `common`.
-  MetricsPage(Format format, const Labels& common);
+  // One of the histograms of a family; all have the same bounds.
+  struct Series {
+    Labels labels;
+    const Histogram& histogram;
+  };
+
+  // Every sample carries `common`. `aliases`: whether families stand under their aliases, too.
+  MetricsPage(Format format, const Labels& common, bool aliases = true);
 
   void AddCounter(const Name& name, std::string_view help, uint64_t value) {
     AddOne(name, Type::kCounter, help, static_cast<double>(value));
@@ -81,22 +99,32 @@ class MetricsPage {
   void AddGauge(const Name& name, std::string_view help, double value) {
     AddOne(name, Type::kGauge, help, value);
   }
-  void AddHistogram(const Name& name, std::string_view help, const Histogram& histogram);
+  void AddHistogram(const Name& name, std::string_view help, const Histogram& histogram) {
+    const Series series{{}, histogram};
+    AddHistograms(name, help, {&series, 1});
+  }
+  // Under the alias stands their sum.
+  void AddHistograms(const Name& name, std::string_view help, std::span<const Series> series);
 
-  // A family of several samples: AddFamily, then its samples.
+  // A family of several samples: AddFamily, then its samples. Where it is one for others alone,
+  // only if has_aliases().
+  bool has_aliases() const { return aliases_; }
   void AddFamily(std::string_view name, Type type, std::string_view help);
   void AddSample(std::string_view name, Type type, const Labels& labels, double value);
 
   std::string Finish();
 
  private:
+  struct Values;
+
   void AddOne(const Name& name, Type type, std::string_view help, double value);
   void AppendHead(std::string_view name, std::string_view type, std::string_view help);
   void AppendSample(std::string_view name, std::string_view suffix, const Labels& labels,
                     double value, const Histogram::Exemplar* exemplar = nullptr);
-  void AppendHistogram(std::string_view name, std::string_view help, const Histogram& histogram);
+  void AppendHistogram(std::string_view name, const Labels& labels, const Values& values);
 
   const Format format_;
+  const bool aliases_;
   std::string common_;  // a="b",c="d"
   std::string out_;
 };

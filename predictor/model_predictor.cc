@@ -40,6 +40,11 @@ ModelInfo DescribeModel(const BundleManifest& manifest, const PredictorOptions& 
   info.banned_words_ids = {{tokenizer.image}, {tokenizer.fake_image}};
   info.max_sequence_tokens = options.engine.max_sequence_tokens;
   info.is_demo = IsDemo(manifest);
+  const bool quantized = manifest.quantization != "none";
+  info.form.weights = quantized ? manifest.quantization : DTypeName(manifest.dtype);
+  if (options.runner.weights == DecoderWeights::kFp8) info.form.weights = "fp8";
+  info.form.dtype = DTypeName(manifest.dtype);
+  info.form.bundle_format = kBundleFormatVersion;
   return info;
 }
 
@@ -68,6 +73,7 @@ Result<std::unique_ptr<Predictor>> LoadModelPredictor(const PredictorOptions& op
   ASSIGN_OR_RETURN(parts.tokenizer, LoadTokenizer(bundle));
   ASSIGN_OR_RETURN(auto runner, MakeTorchRunner(bundle, runner_options));
   parts.info = DescribeModel(bundle.manifest(), options);
+  parts.info.form.device = runner->limits().device;
   parts.processor = Processor(bundle.manifest());
   parts.image_limits = options.image_limits;
   parts.decode_memory = std::make_unique<DecodeMemory>(options.decode_memory_bytes);

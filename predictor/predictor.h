@@ -16,6 +16,14 @@
 
 namespace idefics {
 
+// What was loaded, in words of an enumeration each.
+struct ModelForm {
+  std::string weights = "none";  // how the decoder's linears are stored: "bf16", "int4", …
+  std::string dtype = "none";    // that it computes in
+  std::string device = "none";   // "cpu", "cuda:0", …
+  int bundle_format = 0;
+};
+
 struct ModelInfo {
   std::vector<int32_t> prompt_eos_token_ids;           // TokenDefaults::kPrompt
   std::vector<int32_t> question_eos_token_ids;         // TokenDefaults::kQuestion
@@ -25,6 +33,7 @@ struct ModelInfo {
   bool is_demo = false;  // the model of weights/demo, which knows drawn scenes only
   // False: a stand-in for a model. Its text is the answer as it is, and it counts no tokens.
   bool is_model = true;
+  ModelForm form;
 };
 
 // How it is, beside what it was asked.
@@ -43,7 +52,9 @@ struct PredictorStats {
   int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
   int max_running = 0;           // sequences
   int64_t image_slots = 0;
-  int64_t image_hits = 0;  // images of requests that were encoded already
+  int64_t images_pinned = 0;  // slots whose image a request with a place in the engine sees
+  int64_t images_cached = 0;  // slots with an encoded image that none sees
+  int64_t image_hits = 0;     // images of requests that were encoded already
   int64_t image_misses = 0;
   int64_t steps = 0;
   int64_t preemptions = 0;  // of running requests, which ran their tokens again later

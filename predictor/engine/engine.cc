@@ -36,7 +36,9 @@ void EndUnstarted(RequestHandle* handle, const Status& canceled) {
 void NoteToken(ActiveRequest& active, EngineMeters& meters) {
   const auto now = RequestHandle::Clock::now();
   const auto before = std::exchange(active.last_token_at, now);
-  if (before == RequestHandle::Clock::time_point{}) return;
+  if (before == RequestHandle::Clock::time_point{}) {
+    return meters.prompt_tokens.Add(active.request.tokens.size());
+  }
   const std::chrono::duration<double> between = now - before;
   meters.inter_token_s.Observe(between.count());
 }
@@ -124,6 +126,8 @@ EngineStats Engine::stats() const {
   stats.prefix_tokens = stat_prefix_tokens_;
   stats.image_hits = stat_image_hits_;
   stats.image_misses = stat_image_misses_;
+  stats.images_pinned = stat_images_pinned_;
+  stats.images_cached = stat_images_cached_;
   stats.steps = stat_steps_;
   stats.guesses_right = stat_guesses_right_;
   stats.preemptions = stat_preemptions_;
@@ -140,6 +144,8 @@ void Engine::PublishStats() {
   stat_kv_cached_ = cached_.tokens();
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
+  stat_images_pinned_ = images_.num_pinned();
+  stat_images_cached_ = images_.num_cached();
   stat_steps_ = steps_;
   stat_guesses_right_ = guesses_right_;
   stat_preemptions_ = preemptions_;
@@ -313,6 +319,7 @@ void Engine::Finish(ActiveRequest& active, const Status& status) {
     if (choice.search->new_tokens().size() > choice.reported) index = static_cast<int>(i);
   }
   TokenEvent event = active.choices[index].TakeNewTokens(index);
+  meters_.generation_tokens.Add(event.tokens.size());
   event.finished = true;
   event.status = status;
   if (status.ok()) {
@@ -337,6 +344,7 @@ void Engine::Report(ActiveRequest& active, int choice) {
   const TokenSearch& search = *active.choices[choice].search;
   if (!search.streams()) return;
   TokenEvent event = active.choices[choice].TakeNewTokens(choice);
+  meters_.generation_tokens.Add(event.tokens.size());
   event.choice_finished = search.finished();
   if (search.finished()) event.finish_reason = search.finish_reason();
   active.handle->Push(std::move(event));

@@ -18,6 +18,8 @@ struct EngineMeters {
   static constexpr std::array kTokenSeconds = {.01, .025, .05, .075, .1,  .15, .2,  .3,  .4, .5,
                                                .75, 1.,   2.5, 5.,   7.5, 10., 20., 40., 80.};
 
+  Counter prompt_tokens;                   // of requests whose prompt has run, cached ones included
+  Counter generation_tokens;               // that were given out
   Histogram step_tokens{kStepTokens};      // of prompts, new ones and guesses
   Histogram step_s{kStepSeconds};          // from its start to its results
   Histogram inter_token_s{kTokenSeconds};  // between new tokens of one request

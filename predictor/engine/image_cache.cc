@@ -17,7 +17,11 @@ void ImageCache::Touch(int32_t slot) {
 
 std::optional<int32_t> ImageCache::Pin(const std::string& sha256) {
   if (const auto found = by_hash_.find(sha256); found != by_hash_.end()) {
-    ++slots_[found->second].pins;
+    Slot& state = slots_[found->second];
+    if (state.pins++ == 0) {
+      ++num_pinned_;
+      num_cached_ -= state.encoded ? 1 : 0;
+    }
     ++hits_;
     Touch(found->second);
     return found->second;
@@ -28,6 +32,8 @@ std::optional<int32_t> ImageCache::Pin(const std::string& sha256) {
   const int32_t slot = *victim;
   Slot& state = slots_[slot];
   if (!state.sha256.empty()) by_hash_.erase(state.sha256);
+  num_cached_ -= state.encoded ? 1 : 0;
+  ++num_pinned_;
   state.sha256 = sha256;
   state.pins = 1;
   state.encoded = false;
@@ -39,11 +45,14 @@ std::optional<int32_t> ImageCache::Pin(const std::string& sha256) {
 
 void ImageCache::Unpin(int32_t slot) {
   IDEFICS_CHECK_LT(0, slots_[slot].pins);
-  --slots_[slot].pins;
+  if (--slots_[slot].pins > 0) return;
+  --num_pinned_;
+  num_cached_ += slots_[slot].encoded ? 1 : 0;
 }
 
 void ImageCache::SetEncoded(int32_t slot, bool encoded) {
   Slot& state = slots_[slot];
+  if (state.pins == 0) num_cached_ += (encoded ? 1 : 0) - (state.encoded ? 1 : 0);
   state.encoded = encoded;
   if (!encoded && !state.sha256.empty()) {
     by_hash_.erase(state.sha256);

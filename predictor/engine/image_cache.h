@@ -25,6 +25,10 @@ class ImageCache {
   void SetEncoded(int32_t slot, bool encoded);
   bool encoded(int32_t slot) const { return slots_[slot].encoded; }
 
+  // Slots by their images: those that are pinned, and those that are encoded and are not.
+  int64_t num_pinned() const { return num_pinned_; }
+  int64_t num_cached() const { return num_cached_; }
+
   int64_t hits() const { return hits_; }
   int64_t misses() const { return misses_; }
 
@@ -41,6 +45,8 @@ class ImageCache {
   std::vector<Slot> slots_;
   std::list<int32_t> recent_;  // most recently used first
   std::unordered_map<std::string, int32_t> by_hash_;
+  int64_t num_pinned_ = 0;
+  int64_t num_cached_ = 0;
   int64_t hits_ = 0;
   int64_t misses_ = 0;
 };

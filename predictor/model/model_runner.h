@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "common/check.h"
@@ -27,6 +28,7 @@ struct RunnerLimits {
   // before it ran.
   bool exact_steps = true;
   bool samples_on_device = false;  // rows may carry DeviceSamplingParams
+  std::string device = "none";     // "cpu", "cuda:0"; of several ranks the first one's
 };
 
 // An image to encode.

@@ -73,6 +73,7 @@ class TorchRunner : public ModelRunner {
         fp8_(options.weights == DecoderWeights::kFp8),
         use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
         step_queue_(device, /*urgent=*/true) {
+    limits_.device = device.str();
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     limits_.image_cache_slots = options.image_cache_slots;

@@ -111,7 +111,8 @@ uint64_t AnswerBytes(const JobView& view) {
   return bytes;
 }
 
-void AdoptRequest(HttpRequest& request, JobSpec* spec) {
+void AdoptRequest(RequestApi api, HttpRequest& request, JobSpec* spec) {
+  spec->api = api;
   spec->task.request.client = request.client;
   spec->origin = request.origin;
   spec->memory = std::move(request.memory);

@@ -26,8 +26,9 @@ int QueueLimit(const JobService& service, int wanted);
 // their tokens.
 uint64_t AnswerBytes(const JobView& view);
 
-// What a job keeps of the request that it is made of: who asks, its place in a trace, its memory.
-void AdoptRequest(HttpRequest& request, JobSpec* spec);
+// What a job keeps of the request that it is made of: its API, who asks, its place in a trace, its
+// memory.
+void AdoptRequest(RequestApi api, HttpRequest& request, JobSpec* spec);
 
 // Has the job run, on this thread where it has a slot, and returns its end.
 JobView WaitForEnd(JobService& service, const JobService::Submitted& submitted, HttpPeer& peer);

@@ -16,6 +16,7 @@
 #include "common/log.h"
 #include "common/version.h"
 #include "server/api/api_keys.h"
+#include "server/api/asked_api.h"
 #include "server/api/cog/cog_routes.h"
 #include "server/api/cog/health.h"
 #include "server/api/metrics/metrics_routes.h"
@@ -117,40 +118,28 @@ class Server {
         playground_(flags.Text("playground-dir")),
         probes_(service_, openai_.served_models.front()),
         metrics_routes_(service_, http_metrics_, tracer_, openai_.served_models.front(),
+                        flags.Text("metrics-alias") == "vllm",
                         [this](MetricsPage& page) { AddMore(page); }) {
-    vertex_routes_.AddTo(router_);
-    cog_routes_.AddTo(router_);
-    replicate_routes_.AddTo(router_);
-    openai_routes_.AddTo(router_);
-    tgi_routes_.AddTo(router_);
-    if (has_playground_) playground_.AddTo(router_);
-    probes_.AddTo(router_);
-    AddInvocations(router_);
-    metrics_routes_.AddTo(router_);
-    router_.SetJournal(&journal_);
-    router_.SetObserver([this](std::string_view method, std::string_view route, int status) {
-      http_metrics_.Count(method, route, status);
-    });
-    router_.SetGuard([this](HttpRequest& request) -> std::optional<HttpResponse> {
-      if (auto answer = cors_.Preflight(request)) return answer;
-      if (has_playground_) {
-        if (auto answer = playground_.Welcome(request)) return answer;
-      }
-      return CheckKey(request);
-    });
-    router_.SetFinish([this](const HttpRequest& request, HttpResponse* response) {
-      cors_.AddHeaders(request, response);
-    });
+    AddRoutes();
     HttpServerOptions http = HttpFlags(flags);
     http.memory = &memory_;
     http.cors = cors_;
+    http.on_refusal = [this](int status) { http_metrics_.Count("OTHER", "", status); };
     http_ = std::make_unique<HttpServer>(http, router_);
+    if (has_metrics_port_) {
+      http.port = static_cast<int>(flags.Integer("metrics-port"));
+      metrics_http_ = std::make_unique<HttpServer>(http, metrics_router_);
+    }
   }
 
   Status Start() {
     RETURN_IF_ERROR(http_->Start());
     LogInfo("Starting coglet server on " + flags_.Text("host") + ":" +
             std::to_string(http_->port()));
+    if (metrics_http_) {
+      RETURN_IF_ERROR(metrics_http_->Start());
+      LogInfo("Metrics on port " + std::to_string(metrics_http_->port()));
+    }
     if (!http_->on_loopback() && keys_->empty()) {
       LogWarning("Whoever reaches " + flags_.Text("host") +
                  " may ask, cancel and shut down: there is no authentication. Set --api-key, put a "
@@ -226,6 +215,36 @@ class Server {
   }
 
  private:
+  void AddRoutes() {
+    vertex_routes_.AddTo(router_);
+    cog_routes_.AddTo(router_);
+    replicate_routes_.AddTo(router_);
+    openai_routes_.AddTo(router_);
+    tgi_routes_.AddTo(router_);
+    if (has_playground_) playground_.AddTo(router_);
+    probes_.AddTo(router_);
+    AddInvocations(router_);
+    metrics_routes_.AddTo(has_metrics_port_ ? metrics_router_ : router_);
+    probes_.AddTo(metrics_router_);
+    router_.SetJournal(&journal_);
+    const auto count = [this](std::string_view method, std::string_view route, int status) {
+      http_metrics_.Count(method, route, status);
+    };
+    router_.SetObserver(count);
+    metrics_router_.SetObserver(count);
+    router_.SetGuard([this](HttpRequest& request) -> std::optional<HttpResponse> {
+      if (auto answer = cors_.Preflight(request)) return answer;
+      if (has_playground_) {
+        if (auto answer = playground_.Welcome(request)) return answer;
+      }
+      return CheckKey(request);
+    });
+    router_.SetFinish([this](const HttpRequest& request, HttpResponse* response) {
+      cors_.AddHeaders(request, response);
+      http_metrics_.Watch(response);
+    });
+  }
+
   // Whoever looks every few seconds.
   bool IsMinor(std::string_view path) const {
     return ProbeRoutes::IsProbe(std::string(path)) || vertex_routes_.IsProbe(path) ||
@@ -234,22 +253,30 @@ class Server {
 
   void AddMore(MetricsPage& page) const {
     page.AddGauge({"idefics_http_connections"}, "Open connections.", http_->num_connections());
+    fetch_metrics_.AddTo(page);
     webhooks_.AddTo(page);
   }
 
   FetchOptions FetchFlags(const FlagValues& flags) {
     FetchOptions options = FetchOptionsFromFlags(flags);
     options.memory = &memory_;
+    options.metrics = &fetch_metrics_;
     return options;
   }
 
-  std::optional<HttpResponse> CheckKey(HttpRequest& request) const {
+  std::optional<HttpResponse> CheckKey(HttpRequest& request) {
     // Probes have no keys, and a browser needs the page to be given one.
     const bool open =
         IsMinor(request.path) || (has_playground_ && PlaygroundRoutes::Owns(request.path));
     if (open || keys_->empty()) return std::nullopt;
     auto owner = keys_->OwnerOf(request);
-    if (!owner) return KeyRefusal(request);
+    if (!owner) {
+      const auto api = vertex_routes_.IsPrediction(request.path)
+                           ? RequestApi::kVertex
+                           : AskedApi(request.method, request.path);
+      if (api) service_.CountRefusal(*api, RefusalReason::kUnauthorized);
+      return KeyRefusal(request);
+    }
     request.client = std::move(*owner);
     return std::nullopt;
   }
@@ -270,6 +297,8 @@ class Server {
   const RequestJournal journal_;
   ByteBudget memory_;       // before all that hold shares of it
   WebhookSender webhooks_;  // before the jobs, which wake it
+  FetchMetrics fetch_metrics_;
+  HttpMetrics http_metrics_;  // before the connections, whose streams it counts
   JobService service_;
   Admission admission_;
   CogRoutes cog_routes_;
@@ -280,10 +309,12 @@ class Server {
   const bool has_playground_;
   const PlaygroundRoutes playground_;
   ProbeRoutes probes_;
-  HttpMetrics http_metrics_;
+  const bool has_metrics_port_ = flags_.Integer("metrics-port") > 0;
   MetricsRoutes metrics_routes_;
   Router router_;
+  Router metrics_router_;  // of --metrics-port
   std::unique_ptr<HttpServer> http_;
+  std::unique_ptr<HttpServer> metrics_http_;  // nullptr: /metrics is on the other's port
   std::atomic<bool> setup_ended_{false};
   std::jthread setup_thread_;
 };

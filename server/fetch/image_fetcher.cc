@@ -45,8 +45,15 @@ struct Transfer {
   bool too_many_bytes = false;  // with those of the others
   bool no_memory = false;
   bool done = false;
+  const steady_clock::time_point begun = steady_clock::now();
   steady_clock::time_point last_byte{};  // or when it was connected; unset before
   CURLcode code = CURLE_OK;
+};
+
+// How a download ended, and what its request is told.
+struct TransferEnd {
+  FetchOutcome outcome;
+  Status status;
 };
 
 // Of all images of a request, as they are without their compression.
@@ -81,6 +88,7 @@ size_t OnBytes(char* bytes, size_t, size_t count, void* user) {
   transfer.no_memory = !transfer.memory.Grow(count);
   if (transfer.too_many_bytes || transfer.no_memory) return 0;
   transfer.body.insert(transfer.body.end(), bytes, bytes + count);
+  if (FetchMetrics* metrics = transfer.options->metrics) metrics->CountBytes(count);
   transfer.last_byte = steady_clock::now();
   return count;
 }
@@ -119,10 +127,11 @@ void Configure(Transfer& transfer) {
   curl_easy_setopt(easy, CURLOPT_HTTPHEADER, transfer.headers.get());
 }
 
-Status NotInTime(const Transfer& transfer) {
-  return {ErrorCode::kFetchFailed, "image URL '" + ShownUrl(transfer.url) +
-                                       "' did not answer in time (--connect-timeout, "
-                                       "--fetch-timeout)"};
+TransferEnd NotInTime(const Transfer& transfer) {
+  return {FetchOutcome::kTimeout,
+          {ErrorCode::kFetchFailed, "image URL '" + ShownUrl(transfer.url) +
+                                        "' did not answer in time (--connect-timeout, "
+                                        "--fetch-timeout)"}};
 }
 
 Status NotListed(const std::string& url) {
@@ -130,60 +139,58 @@ Status NotListed(const std::string& url) {
           "image URL '" + ShownUrl(url) + "' leads to a host that --image-hosts does not name"};
 }
 
-Status StatusOf(const Transfer& transfer) {
-  const std::string what = "image URL '" + ShownUrl(transfer.url) + "' ";
-  const FetchOptions& options = *transfer.options;
-  if (transfer.too_large || transfer.code == CURLE_FILESIZE_EXCEEDED) {
-    return Status::TooLarge(what + "gives more than " + std::to_string(options.max_bytes) +
-                            " bytes, the limit of --max-image-bytes");
-  }
-  if (transfer.no_memory) return NoMemory();
-  if (transfer.too_many_bytes) {
-    return Status::TooLarge("the images of the request have more than " +
-                            std::to_string(MostBytesTogether(options)) + " bytes together");
-  }
-  if (transfer.code == CURLE_OK) {
-    long status = 0;
-    curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
-    if (status >= 200 && status < 300) return Status::Ok();
-    return {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)};
-  }
-  if (transfer.guard.unlisted) return NotListed(transfer.url);
+// Of one that curl did not bring to an answer.
+TransferEnd BrokenEndOf(const Transfer& transfer, const std::string& what) {
+  const bool allow_private = transfer.options->allow_private;
+  if (transfer.guard.unlisted) return {FetchOutcome::kDenied, NotListed(transfer.url)};
   // One sentence for both: it does not tell which names a private network has.
-  const bool unknown = transfer.code == CURLE_COULDNT_RESOLVE_HOST && !options.allow_private;
+  const bool unknown = transfer.code == CURLE_COULDNT_RESOLVE_HOST && !allow_private;
   if (transfer.guard.denied || unknown) {
-    return {ErrorCode::kForbiddenUrl,
-            what + (options.allow_private
-                        ? "leads to a metadata address, which is never fetched"
-                        : "leads to no public address; --allow-private-urls permits addresses "
-                          "that are not public")};
+    return {unknown ? FetchOutcome::kNetwork : FetchOutcome::kDenied,
+            {ErrorCode::kForbiddenUrl,
+             what + (allow_private
+                         ? "leads to a metadata address, which is never fetched"
+                         : "leads to no public address; --allow-private-urls permits addresses "
+                           "that are not public")}};
   }
   switch (transfer.code) {
-    case CURLE_HTTP_RETURNED_ERROR: {
-      long status = 0;
-      curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
-      return {ErrorCode::kFetchFailed,
-              what + "answered with HTTP status " + std::to_string(status)};
-    }
     case CURLE_OPERATION_TIMEDOUT:
       return NotInTime(transfer);
     case CURLE_TOO_MANY_REDIRECTS:
-      return {ErrorCode::kFetchFailed,
-              what + "redirects more than " + std::to_string(kMaxRedirects) + " times"};
+      return {FetchOutcome::kHttpError,
+              {ErrorCode::kFetchFailed,
+               what + "redirects more than " + std::to_string(kMaxRedirects) + " times"}};
     case CURLE_UNSUPPORTED_PROTOCOL:
-      return {ErrorCode::kForbiddenUrl, what + "redirects to something else than http and https"};
+      return {FetchOutcome::kDenied,
+              {ErrorCode::kForbiddenUrl, what + "redirects to something else than http and https"}};
     default:
-      return {ErrorCode::kFetchFailed,
-              what + "cannot be fetched: " + curl_easy_strerror(transfer.code)};
+      return {FetchOutcome::kNetwork,
+              {ErrorCode::kFetchFailed,
+               what + "cannot be fetched: " + curl_easy_strerror(transfer.code)}};
   }
 }
 
-void EndSpan(Transfer& transfer, const Status& status) {
-  if (!transfer.span.wanted()) return;
-  long code = 0;
-  curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &code);
-  transfer.span.Note("http.response.body.size", static_cast<int64_t>(transfer.body.size()));
-  transfer.span.End(code, status.ok() ? "" : ErrorCodeName(status.code()));
+TransferEnd EndOf(const Transfer& transfer) {
+  const std::string what = "image URL '" + ShownUrl(transfer.url) + "' ";
+  const FetchOptions& options = *transfer.options;
+  if (transfer.too_large || transfer.code == CURLE_FILESIZE_EXCEEDED) {
+    return {FetchOutcome::kTooLarge,
+            Status::TooLarge(what + "gives more than " + std::to_string(options.max_bytes) +
+                             " bytes, the limit of --max-image-bytes")};
+  }
+  if (transfer.no_memory) return {FetchOutcome::kTooLarge, NoMemory()};
+  if (transfer.too_many_bytes) {
+    return {FetchOutcome::kTooLarge,
+            Status::TooLarge("the images of the request have more than " +
+                             std::to_string(MostBytesTogether(options)) + " bytes together")};
+  }
+  const bool answered = transfer.code == CURLE_OK || transfer.code == CURLE_HTTP_RETURNED_ERROR;
+  if (!answered) return BrokenEndOf(transfer, what);
+  long status = 0;
+  curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+  if (status >= 200 && status < 300) return {FetchOutcome::kOk, Status::Ok()};
+  return {FetchOutcome::kHttpError,
+          {ErrorCode::kFetchFailed, what + "answered with HTTP status " + std::to_string(status)}};
 }
 
 // Runs all transfers on the calling thread. Stops at the first failure.
@@ -196,15 +203,21 @@ class Batch {
   ~Batch() {
     for (const auto& transfer : transfers_) {
       curl_multi_remove_handle(multi_.get(), transfer->easy.get());
-      transfer->span.End(0, "canceled");
+      if (!transfer->done) Close(*transfer, {left_, {ErrorCode::kCanceled, ""}});
     }
   }
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
 
   Status Add(const std::string& url, int item) {
-    RETURN_IF_ERROR(CheckUrl(url));
-    if (!options_.hosts.empty() && !options_.hosts.Holds(HostOf(url))) return NotListed(url);
+    Status allowed = CheckUrl(url);
+    if (allowed.ok() && !options_.hosts.empty() && !options_.hosts.Holds(HostOf(url))) {
+      allowed = NotListed(url);
+    }
+    if (!allowed.ok()) {
+      if (options_.metrics != nullptr) options_.metrics->CountEnd(FetchOutcome::kDenied, {});
+      return allowed;
+    }
     auto transfer = std::make_unique<Transfer>();
     transfer->url = url;
     transfer->item = item;
@@ -225,6 +238,7 @@ class Batch {
     for (int running = 1; running > 0;) {
       if (stop.stop_requested()) return {ErrorCode::kCanceled, "canceled while fetching images"};
       if (steady_clock::now() > deadline) {
+        left_ = FetchOutcome::kTimeout;
         return {ErrorCode::kFetchFailed, "the images did not arrive in time (--fetch-timeout)"};
       }
       curl_multi_perform(multi_.get(), &running);
@@ -246,28 +260,42 @@ class Batch {
   }
 
  private:
+  // It counts, and its span ends.
+  void Close(Transfer& transfer, const TransferEnd& end) {
+    transfer.done = true;
+    if (options_.metrics != nullptr) {
+      options_.metrics->CountEnd(end.outcome, steady_clock::now() - transfer.begun);
+    }
+    if (!transfer.span.wanted()) return;
+    long code = 0;
+    curl_easy_getinfo(transfer.easy.get(), CURLINFO_RESPONSE_CODE, &code);
+    transfer.span.Note("http.response.body.size", static_cast<int64_t>(transfer.body.size()));
+    transfer.span.End(code, end.status.ok() ? "" : ErrorCodeName(end.status.code()));
+  }
+
   Status TakeFinished() {
     int left = 0;
     while (const CURLMsg* message = curl_multi_info_read(multi_.get(), &left)) {
       char* user = nullptr;
       curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &user);
       auto& transfer = *reinterpret_cast<Transfer*>(user);
-      transfer.done = true;
       transfer.code = message->data.result;
-      const Status status = StatusOf(transfer);
-      EndSpan(transfer, status);
-      RETURN_IF_ERROR(status.WithItem(transfer.item));
+      TransferEnd end = EndOf(transfer);
+      Close(transfer, end);
+      RETURN_IF_ERROR(end.status.WithItem(transfer.item));
     }
     return Status::Ok();
   }
 
   // Until it is connected CURLOPT_CONNECTTIMEOUT counts.
-  Status CheckSilence() const {
+  Status CheckSilence() {
     for (const auto& transfer : transfers_) {
       const bool connected = transfer->last_byte != steady_clock::time_point{};
       if (!transfer->done && connected &&
           steady_clock::now() - transfer->last_byte > options_.connect_time) {
-        return NotInTime(*transfer).WithItem(transfer->item);
+        TransferEnd end = NotInTime(*transfer);
+        Close(*transfer, end);
+        return end.status.WithItem(transfer->item);
       }
     }
     return Status::Ok();
@@ -275,7 +303,8 @@ class Batch {
 
   const FetchOptions& options_;
   const SpanParent& parent_;
-  uint64_t sum_ = 0;  // of all bodies
+  uint64_t sum_ = 0;                             // of all bodies
+  FetchOutcome left_ = FetchOutcome::kCanceled;  // of those that go on when the batch ends
   MultiHandle multi_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
 };

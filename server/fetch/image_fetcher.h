@@ -10,6 +10,7 @@
 
 #include "common/byte_budget.h"
 #include "common/defaults.h"
+#include "server/fetch/fetch_metrics.h"
 #include "server/fetch/host_list.h"
 #include "server/fetch/image_source.h"
 
@@ -19,6 +20,7 @@ struct FetchOptions {
   bool allow_private = false;
   HostList hosts;                                  // empty: any
   ByteBudget* memory = nullptr;                    // for the files; must outlive them
+  FetchMetrics* metrics = nullptr;                 // of downloads; must outlive all; may be none
   uint64_t max_bytes = defaults::kMaxImageBytes;   // of one image
   std::chrono::milliseconds connect_time{10'000};  // also the longest silence
   std::chrono::milliseconds total_time{60'000};    // for all images of a call

@@ -263,9 +263,15 @@ void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
   Refuse(connection, 503, "The server is running as many requests as it can; try again.");
 }
 
+void HttpServer::Loop::WriteRefusal(Connection& connection, int status,
+                                    const std::string& message) const {
+  options_.on_refusal(status);
+  connection.WriteOnce(RefusalBytes(status, message));
+}
+
 // The loop's parked connections only.
 void HttpServer::Loop::Refuse(Connection& connection, int status, const std::string& message) {
-  connection.WriteOnce(RefusalBytes(status, message));
+  WriteRefusal(connection, status, message);
   connection.waiting.reset();
   Linger(connection);
 }
@@ -355,9 +361,9 @@ bool HttpServer::Loop::IsOver(Connection& connection, Clock::time_point now) {
     const bool idle = !connection.head_started && !connection.waiting;
     const bool over = now >= connection.deadline || (draining_ && idle);
     if (over && connection.waiting) {
-      connection.WriteOnce(RefusalBytes(408, "the request did not arrive in time"));
+      WriteRefusal(connection, 408, "the request did not arrive in time");
     } else if (over && !idle) {
-      connection.WriteOnce(RefusalBytes(408, "The request head did not arrive in time."));
+      WriteRefusal(connection, 408, "The request head did not arrive in time.");
     }
     return over;
   }

@@ -52,6 +52,7 @@ class HttpServer::Loop {
   void AwaitHead(Connection& connection);
   void Dispatch(Connection& connection, RequestHead head);
   void Refuse(Connection& connection, int status, const std::string& message);
+  void WriteRefusal(Connection& connection, int status, const std::string& message) const;
   void OnWritable(Connection& connection);
   void Drop(int fd);
   void TakeReturned();

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,8 @@ struct HttpServerOptions {
   int max_body_threads = 2048;     // of these: requests whose body has yet to come
   int max_quick_threads = 16;      // GET, HEAD and quick routes: never behind the others
   ByteBudget* memory = nullptr;    // for bodies and buffers; must outlive the server
+  // Told of answers to what never became a request of a route. Called by the loop's thread.
+  std::function<void(int status)> on_refusal = [](int) {};
 };
 
 class HttpServer {

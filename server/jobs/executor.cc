@@ -7,7 +7,6 @@
 #include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
-#include "common/random_id.h"
 #include "server/jobs/job_spans.h"
 #include "server/jobs/log_observer.h"
 
@@ -46,7 +45,10 @@ void Executor::Start(std::shared_ptr<Job> job) {
   });
   if (started) return;
   const Status no_thread(ErrorCode::kOverloaded, "the system gives no more threads; try again");
-  for (auto next = std::move(job); next != nullptr;) next = queue_.Complete(next, no_thread);
+  for (auto next = std::move(job); next != nullptr;) {
+    metrics_.CountUnrun(*next, no_thread);
+    next = queue_.Complete(next, no_thread);
+  }
 }
 
 void Executor::RunHere(const std::shared_ptr<Job>& job) {
@@ -57,7 +59,6 @@ Status Executor::RunTaskOf(Job& job) {
   LogObserver observer(job.log());
   const TaskRunner runner(*predictor_, images_, limits_);
   Task task = job.TakeTask();
-  const bool traced = job.origin().span.sink != nullptr;
   const AskedSampling sampling = AskedSampling::Of(task.request.sampling);
   TaskOutcome outcome = runner.Run(std::move(task), job.received(), job.stop_token(), observer);
   job.log().SetUsage(UsageOf(outcome.result));
@@ -66,8 +67,7 @@ Status Executor::RunTaskOf(Job& job) {
   }
   Status status = outcome.status;
   if (status.code() == ErrorCode::kCanceled) status = job.EndOfCanceled(status);
-  metrics_.CountEnd(outcome, status, sampling.max_new_tokens,
-                    traced ? ToHex(job.origin().span.context.trace_id) : "");
+  metrics_.CountEnd(job, outcome, status, sampling.max_new_tokens);
   AddJobSpans(job, sampling, outcome, status);
   return status;
 }
@@ -79,14 +79,14 @@ std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   Status status;
   if (job->stop_token().stop_requested()) {
     status = job->EndOfCanceled({ErrorCode::kCanceled, "canceled before it began"});
-    metrics_.CountUnrun(job->received(), status);
+    metrics_.CountUnrun(*job, status);
   } else {
     try {
       job->log().Start();
       status = RunTaskOf(*job);
     } catch (const std::exception& e) {
       status = Status::Internal(e.what());
-      metrics_.CountUnrun(job->received(), status);
+      metrics_.CountUnrun(*job, status);
     }
   }
   auto next = queue_.Complete(job, status);

@@ -13,6 +13,7 @@
 
 #include "common/byte_budget.h"
 #include "server/jobs/event_log.h"
+#include "server/jobs/request_api.h"
 #include "server/jobs/task.h"
 #include "server/trace/request_origin.h"
 
@@ -28,6 +29,7 @@ class ApiContext {
 // What an API makes of a request.
 struct JobSpec {
   std::string id;  // not empty
+  RequestApi api = RequestApi::kCog;
   Task task;
   std::shared_ptr<const ApiContext> context;
   ByteBudget::Share memory{};       // that of its request
@@ -40,6 +42,7 @@ class Job {
   // `replay_capacity`: of its event log.
   Job(JobSpec spec, size_t replay_capacity)
       : id_(std::move(spec.id)),
+        api_(spec.api),
         context_(std::move(spec.context)),
         client_(spec.task.request.client),
         origin_(spec.origin.Below()),
@@ -51,6 +54,7 @@ class Job {
   }
 
   const std::string& id() const { return id_; }
+  RequestApi api() const { return api_; }
   const ApiContext* context() const { return context_.get(); }
   const std::string& client() const { return client_; }  // who asks
   // Of its own span, which is below its request's.
@@ -97,6 +101,7 @@ class Job {
 
  private:
   const std::string id_;
+  const RequestApi api_;
   const std::shared_ptr<const ApiContext> context_;
   const std::string client_;
   const RequestOrigin origin_;

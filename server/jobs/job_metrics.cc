@@ -3,8 +3,8 @@
 
 #include <chrono>
 #include <string>
-#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "predictor/engine/engine_meters.h"
 
@@ -12,6 +12,7 @@ namespace idefics {
 namespace {
 
 using Clock = TaskClocks::Clock;
+using Type = MetricsPage::Type;
 
 // Bounds as vLLM's (vllm/v1/metrics/loggers.py), so that its dashboards fit.
 constexpr std::array kRequestSeconds = {.3,  .5,   .8,   1.,   1.5,  2.,    2.5,
@@ -27,13 +28,16 @@ constexpr std::array kImageCounts = {0., 1., 2., 4., 8., 16., 32., 64.};
 constexpr std::array kTokenCounts = {1.,   2.,   5.,   10.,   20.,   50.,
                                      100., 200., 500., 1000., 2000., 5000.};
 
-constexpr std::array<const char*, 5> kReasons = {"eos", "length", "stop", "canceled", "error"};
+constexpr std::array kEndNames = {"eos", "length", "stop", "canceled", "error"};
+constexpr std::array kRefusalNames = {
+    "invalid",      "too_large",  "body_timeout",  "unauthorized", "no_memory", "too_many_streams",
+    "id_in_flight", "queue_full", "queue_timeout", "not_ready",    "broken",    "draining"};
 
 double Between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
 }
 
-FinishReason ReasonOf(const TaskOutcome& outcome, const Status& status) {
+FinishReason EndOf(const TaskOutcome& outcome, const Status& status) {
   if (status.code() == ErrorCode::kCanceled) return FinishReason::kCanceled;
   if (!status.ok() || outcome.result.choices.empty()) return FinishReason::kError;
   return outcome.result.choices.front().finish_reason;
@@ -41,11 +45,39 @@ FinishReason ReasonOf(const TaskOutcome& outcome, const Status& status) {
 
 }  // namespace
 
+RefusalReason ReasonOf(Rejection::Kind kind) {
+  using Kind = Rejection::Kind;
+  switch (kind) {
+    case Kind::kUnreadable:
+    case Kind::kUnsupportedMedia:
+    case Kind::kInvalid:
+      return RefusalReason::kInvalid;
+    case Kind::kBodyTooLarge:
+      return RefusalReason::kTooLarge;
+    case Kind::kBodyTimeout:
+      return RefusalReason::kBodyTimeout;
+    case Kind::kNoMemory:
+      return RefusalReason::kNoMemory;
+    case Kind::kTooManyStreams:
+      return RefusalReason::kTooManyStreams;
+    case Kind::kNotReady:
+      return RefusalReason::kNotReady;
+    case Kind::kBroken:
+      return RefusalReason::kBroken;
+    case Kind::kStopping:
+      return RefusalReason::kDraining;
+    case Kind::kBusy:
+      return RefusalReason::kQueueFull;
+    case Kind::kIdInFlight:
+      return RefusalReason::kIdInFlight;
+  }
+  return RefusalReason::kInvalid;
+}
+
 JobMetrics::JobMetrics()
-    : first_token_s_(kFirstTokenSeconds),
-      duration_s_(kRequestSeconds),
+    : duration_s_(Histograms<kNumRequestApis>(kRequestSeconds)),
+      first_token_s_(kFirstTokenSeconds),
       queue_s_(kRequestSeconds),
-      fetch_s_(kPartSeconds),
       preprocess_s_(kPartSeconds),
       encode_s_(kEncodeSeconds),
       token_s_(EngineMeters::kTokenSeconds),
@@ -57,48 +89,38 @@ JobMetrics::JobMetrics()
       request_max_tokens_(kTokenCounts),
       request_images_(kImageCounts) {}
 
-void JobMetrics::CountRefusal(Rejection::Kind kind) {
-  using Kind = Rejection::Kind;
-  if (kind == Kind::kNotReady) refused_unready_.Add();
-  if (kind == Kind::kBroken) refused_broken_.Add();
-  if (kind == Kind::kStopping) refused_draining_.Add();
-  if (kind == Kind::kBusy) refused_full_.Add();
-}
-
-void JobMetrics::CountUnrun(Clock::time_point received, const Status& status) {
+void JobMetrics::CountUnrun(const Job& job, const Status& status) {
   TaskOutcome outcome;
-  outcome.clocks.received = received;
+  outcome.clocks.received = job.received();
   outcome.clocks.started = outcome.clocks.completed = Clock::now();
-  CountEnd(outcome, status, /*max_tokens=*/0, /*trace_id=*/"");
+  CountEnd(job, outcome, status, /*max_tokens=*/0);
 }
 
-void JobMetrics::CountEnd(const TaskOutcome& outcome, const Status& status, int max_tokens,
-                          std::string_view trace_id) {
+void JobMetrics::CountEnd(const Job& job, const TaskOutcome& outcome, const Status& status,
+                          int max_tokens) {
   const GenerateResult& result = outcome.result;
   const TaskClocks& clocks = outcome.clocks;
-  const FinishReason reason = ReasonOf(outcome, status);
-  finished_[static_cast<size_t>(reason)].Add();
-  if (reason == FinishReason::kError) errors_[static_cast<size_t>(status.code())].Add();
-  duration_s_.Observe(Between(clocks.received, clocks.completed), trace_id);
+  const auto api = static_cast<size_t>(job.api());
+  const SpanParent& span = job.origin().span;
+  const TraceId* trace = span.sink == nullptr ? nullptr : &span.context.trace_id;
+  const FinishReason end = EndOf(outcome, status);
+  finished_[api][static_cast<size_t>(end)].Add();
+  if (end == FinishReason::kError) errors_[static_cast<size_t>(status.code())].Add();
+  duration_s_[api].Observe(Between(clocks.received, clocks.completed), trace);
   queue_s_.Observe(Between(clocks.received, clocks.started) + result.timings.queue_s);
-  if (result.num_images > 0) {
-    fetch_s_.Observe(outcome.fetch_s);
-    preprocess_s_.Observe(result.timings.preprocess_s);
-  }
+  if (result.num_images > 0) preprocess_s_.Observe(result.timings.preprocess_s);
   if (result.choices.empty()) return;  // the engine never had it
   request_max_tokens_.Observe(max_tokens);
-  CountTokens(outcome, trace_id);
+  CountTokens(outcome, trace);
 }
 
-void JobMetrics::CountTokens(const TaskOutcome& outcome, std::string_view trace_id) {
+void JobMetrics::CountTokens(const TaskOutcome& outcome, const Histogram::TraceId* trace) {
   const GenerateResult& result = outcome.result;
   const TaskClocks& clocks = outcome.clocks;
   const GenerateTimings& timings = result.timings;
   size_t num_tokens = 0;
   for (const Choice& choice : result.choices) num_tokens += choice.token_ids.size();
-  prompt_tokens_.Add(result.prompt_token_ids.size());
   cached_tokens_.Add(static_cast<uint64_t>(result.num_cached_tokens));
-  generation_tokens_.Add(num_tokens);
   images_.Add(static_cast<uint64_t>(result.num_images));
   request_prompt_tokens_.Observe(static_cast<double>(result.prompt_token_ids.size()));
   request_generation_tokens_.Observe(static_cast<double>(num_tokens));
@@ -110,7 +132,7 @@ void JobMetrics::CountTokens(const TaskOutcome& outcome, std::string_view trace_
   const double before_s = outcome.fetch_s + timings.preprocess_s + timings.queue_s;
   const double prefill_s = Between(clocks.started, clocks.first_token) - before_s;
   const double decode_s = Between(clocks.first_token, clocks.completed);
-  first_token_s_.Observe(Between(clocks.received, clocks.first_token), trace_id);
+  first_token_s_.Observe(Between(clocks.received, clocks.first_token), trace);
   prefill_s_.Observe(prefill_s);
   decode_s_.Observe(decode_s);
   inference_s_.Observe(prefill_s + decode_s);
@@ -120,54 +142,62 @@ void JobMetrics::CountTokens(const TaskOutcome& outcome, std::string_view trace_
 }
 
 void JobMetrics::AddTo(MetricsPage& page) const {
-  using Type = MetricsPage::Type;
-  page.AddFamily("idefics_requests_finished", Type::kCounter, "Accepted requests by their end.");
-  for (size_t i = 0; i < kNumReasons; ++i) {
-    page.AddSample("idefics_requests_finished", Type::kCounter, {{"finish_reason", kReasons[i]}},
-                   static_cast<double>(finished_[i].value()));
-  }
-  // vLLM knows no end of its own for an error.
-  page.AddFamily("vllm:request_success", Type::kCounter, "Accepted requests by their end.");
-  const auto sum = [this](FinishReason a, FinishReason b) {
-    const auto value = [this](FinishReason reason) {
-      return finished_[static_cast<size_t>(reason)].value();
-    };
-    return static_cast<double>(a == b ? value(a) : value(a) + value(b));
-  };
-  for (const auto& [name, a, b] :
-       {std::tuple("stop", FinishReason::kEos, FinishReason::kStopString),
-        std::tuple("length", FinishReason::kLength, FinishReason::kLength),
-        std::tuple("abort", FinishReason::kCanceled, FinishReason::kCanceled)}) {
-    page.AddSample("vllm:request_success", Type::kCounter, {{"finished_reason", name}}, sum(a, b));
-  }
-  constexpr const char* kRejected = "idefics_requests_rejected";
-  page.AddFamily(kRejected, Type::kCounter, "Good requests that were not accepted, by the reason.");
-  for (const auto& [reason, counter] :
-       {std::pair("not_ready", &refused_unready_), std::pair("broken", &refused_broken_),
-        std::pair("draining", &refused_draining_), std::pair("queue_full", &refused_full_)}) {
-    page.AddSample(kRejected, Type::kCounter, {{"reason", reason}},
-                   static_cast<double>(counter->value()));
-  }
-  page.AddCounter({"idefics_prompt_tokens", "vllm:prompt_tokens"},
-                  "Tokens of prompts that the engine took.", prompt_tokens_.value());
+  AddEndsTo(page);
+  AddRefusalsTo(page);
   page.AddCounter({"idefics_cached_prompt_tokens", "vllm:prefix_cache_hits"},
                   "Tokens of prompts that the prefix cache had.", cached_tokens_.value());
-  page.AddCounter({"idefics_generation_tokens", "vllm:generation_tokens"}, "New tokens.",
-                  generation_tokens_.value());
   page.AddCounter({"idefics_images"}, "Images of requests that the engine took.", images_.value());
   AddErrorsTo(page);
   AddTimesTo(page);
   AddSizesTo(page);
 }
 
+void JobMetrics::AddEndsTo(MetricsPage& page) const {
+  constexpr const char* kName = "idefics_requests_finished";
+  constexpr const char* kHelp = "Accepted requests by their end.";
+  std::array<uint64_t, kNumEnds> all{};
+  page.AddFamily(kName, Type::kCounter, kHelp);
+  for (size_t api = 0; api < kNumRequestApis; ++api) {
+    for (size_t end = 0; end < kNumEnds; ++end) {
+      const uint64_t count = finished_[api][end].value();
+      all[end] += count;
+      page.AddSample(kName, Type::kCounter,
+                     {{"api", kRequestApiNames[api]}, {"finish_reason", kEndNames[end]}},
+                     static_cast<double>(count));
+    }
+  }
+  if (!page.has_aliases()) return;
+  // vLLM knows no end of its own for an error.
+  constexpr const char* kAlias = "vllm:request_success";
+  const auto of = [&all](FinishReason end) { return all[static_cast<size_t>(end)]; };
+  page.AddFamily(kAlias, Type::kCounter, kHelp);
+  for (const auto& [name, count] :
+       {std::pair("stop", of(FinishReason::kEos) + of(FinishReason::kStopString)),
+        std::pair("length", of(FinishReason::kLength)),
+        std::pair("abort", of(FinishReason::kCanceled))}) {
+    page.AddSample(kAlias, Type::kCounter, {{"finished_reason", name}}, static_cast<double>(count));
+  }
+}
+
+void JobMetrics::AddRefusalsTo(MetricsPage& page) const {
+  constexpr const char* kName = "idefics_requests_rejected";
+  page.AddFamily(kName, Type::kCounter, "Requests that were not accepted, by the reason.");
+  for (size_t api = 0; api < kNumRequestApis; ++api) {
+    for (size_t reason = 0; reason < kNumReasons; ++reason) {
+      page.AddSample(kName, Type::kCounter,
+                     {{"api", kRequestApiNames[api]}, {"reason", kRefusalNames[reason]}},
+                     static_cast<double>(refused_[api][reason].value()));
+    }
+  }
+}
+
 void JobMetrics::AddErrorsTo(MetricsPage& page) const {
   constexpr const char* kName = "idefics_request_errors";
-  page.AddFamily(kName, MetricsPage::Type::kCounter,
-                 "Requests that ended in an error, by its kind.");
+  page.AddFamily(kName, Type::kCounter, "Requests that ended in an error, by its kind.");
   for (size_t i = 0; i < kNumErrorCodes; ++i) {
     const auto code = static_cast<ErrorCode>(i);
     if (code == ErrorCode::kOk || code == ErrorCode::kCanceled) continue;  // no errors
-    page.AddSample(kName, MetricsPage::Type::kCounter, {{"code", ErrorCodeName(code)}},
+    page.AddSample(kName, Type::kCounter, {{"code", ErrorCodeName(code)}},
                    static_cast<double>(errors_[i].value()));
   }
 }
@@ -176,8 +206,12 @@ void JobMetrics::AddTimesTo(MetricsPage& page) const {
   page.AddHistogram({"idefics_time_to_first_token_seconds", "vllm:time_to_first_token_seconds"},
                     "From a request's arrival to its first token; waits and downloads included.",
                     first_token_s_);
-  page.AddHistogram({"idefics_request_duration_seconds", "vllm:e2e_request_latency_seconds"},
-                    "From a request's arrival to its end.", duration_s_);
+  std::vector<MetricsPage::Series> durations;
+  for (size_t api = 0; api < kNumRequestApis; ++api) {
+    durations.push_back({{{"api", kRequestApiNames[api]}}, duration_s_[api]});
+  }
+  page.AddHistograms({"idefics_request_duration_seconds", "vllm:e2e_request_latency_seconds"},
+                     "From a request's arrival to its end.", durations);
   page.AddHistogram({"idefics_request_queue_time_seconds", "vllm:request_queue_time_seconds"},
                     "Waiting for a slot and for a place in the engine.", queue_s_);
   page.AddHistogram({"idefics_request_prefill_time_seconds", "vllm:request_prefill_time_seconds"},
@@ -190,7 +224,6 @@ void JobMetrics::AddTimesTo(MetricsPage& page) const {
   page.AddHistogram({"idefics_request_time_per_output_token_seconds",
                      "vllm:request_time_per_output_token_seconds"},
                     "Between two tokens of a request, its mean.", token_s_);
-  page.AddHistogram({"idefics_image_fetch_seconds"}, "Downloads of a request's images.", fetch_s_);
   page.AddHistogram({"idefics_image_preprocess_seconds"},
                     "Decoding and resizing of a request's images, and tokenizing.", preprocess_s_);
   page.AddHistogram({"idefics_image_encode_seconds"},
@@ -202,6 +235,8 @@ void JobMetrics::AddSizesTo(MetricsPage& page) const {
                     "Tokens of a request's prompt.", request_prompt_tokens_);
   page.AddHistogram({"idefics_request_generation_tokens", "vllm:request_generation_tokens"},
                     "New tokens of a request.", request_generation_tokens_);
+  page.AddHistogram({"", "vllm:request_max_num_generation_tokens"}, "New tokens of a request.",
+                    request_generation_tokens_);
   page.AddHistogram({"idefics_request_params_max_tokens", "vllm:request_params_max_tokens"},
                     "New tokens that a request may have.", request_max_tokens_);
   page.AddHistogram({"idefics_request_images"}, "Images of a request.", request_images_);

@@ -1,56 +1,73 @@
 // SPDX-License-Identifier: Apache-2.0
 // What jobs have cost and how they ended, counted for the metrics page
-// (docs/operations.md#metrics). A job counts once, before anybody learns of its end. Thread safe.
+// (docs/operations.md#metrics). A request counts once, before anybody learns of its end: as
+// finished, or as rejected. Thread safe.
 #pragma once
 
 #include <array>
 #include <cstddef>
-#include <string_view>
 
 #include "common/metrics.h"
+#include "server/jobs/job.h"
 #include "server/jobs/rejection.h"
+#include "server/jobs/request_api.h"
 #include "server/jobs/task.h"
 
 namespace idefics {
+
+// Why a request was not accepted, or had no slot in time.
+enum class RefusalReason {
+  kInvalid,
+  kTooLarge,
+  kBodyTimeout,
+  kUnauthorized,
+  kNoMemory,
+  kTooManyStreams,
+  kIdInFlight,
+  kQueueFull,
+  kQueueTimeout,
+  kNotReady,
+  kBroken,
+  kDraining,
+};
+
+RefusalReason ReasonOf(Rejection::Kind kind);
 
 class JobMetrics {
  public:
   JobMetrics();
 
-  // `max_tokens`: that were asked for. `trace_id`: of the trace that shows it, hex, or "".
-  void CountEnd(const TaskOutcome& outcome, const Status& status, int max_tokens,
-                std::string_view trace_id);
-  // Of one that never had a slot.
-  void CountUnrun(TaskClocks::Clock::time_point received, const Status& status);
-  // Of a good request, for the state that the service is in.
-  void CountRefusal(Rejection::Kind kind);
+  // `max_tokens`: that were asked for.
+  void CountEnd(const Job& job, const TaskOutcome& outcome, const Status& status, int max_tokens);
+  // Of one that never ran.
+  void CountUnrun(const Job& job, const Status& status);
+  void CountRefusal(RequestApi api, RefusalReason reason) {
+    refused_[static_cast<size_t>(api)][static_cast<size_t>(reason)].Add();
+  }
 
   // Appends all families.
   void AddTo(MetricsPage& page) const;
 
  private:
-  void CountTokens(const TaskOutcome& outcome, std::string_view trace_id);
+  static constexpr size_t kNumEnds = 5;  // FinishReason's
+  static constexpr size_t kNumReasons = static_cast<size_t>(RefusalReason::kDraining) + 1;
+  static constexpr auto kNumErrorCodes = static_cast<size_t>(ErrorCode::kInternal) + 1;
+
+  void CountTokens(const TaskOutcome& outcome, const Histogram::TraceId* trace);
+  void AddEndsTo(MetricsPage& page) const;
+  void AddRefusalsTo(MetricsPage& page) const;
   void AddErrorsTo(MetricsPage& page) const;
   void AddTimesTo(MetricsPage& page) const;
   void AddSizesTo(MetricsPage& page) const;
 
-  static constexpr size_t kNumReasons = 5;  // FinishReason's
-  static constexpr auto kNumErrorCodes = static_cast<size_t>(ErrorCode::kInternal) + 1;
-
-  std::array<Counter, kNumReasons> finished_;
-  Counter refused_unready_;
-  Counter refused_broken_;
-  Counter refused_draining_;
-  Counter refused_full_;
-  Counter prompt_tokens_;
+  std::array<std::array<Counter, kNumEnds>, kNumRequestApis> finished_;
+  std::array<std::array<Counter, kNumReasons>, kNumRequestApis> refused_;
   Counter cached_tokens_;
-  Counter generation_tokens_;
   Counter images_;
   std::array<Counter, kNumErrorCodes> errors_;
+  std::array<Histogram, kNumRequestApis> duration_s_;
   Histogram first_token_s_;
-  Histogram duration_s_;
   Histogram queue_s_;
-  Histogram fetch_s_;
   Histogram preprocess_s_;
   Histogram encode_s_;
   Histogram token_s_;

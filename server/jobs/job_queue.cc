@@ -75,7 +75,11 @@ JobQueue::Dropped JobQueue::Retire(const std::shared_ptr<Job>& job, const Status
 // REQUIRES: it is no more in the queue.
 JobQueue::Dropped JobQueue::RetireWaiting(const std::shared_ptr<Job>& job, const Status& status) {
   --num_queued_;
-  if (metrics_ != nullptr) metrics_->CountUnrun(job->received(), status);
+  if (metrics_ != nullptr && status.code() == ErrorCode::kOverloaded) {
+    metrics_->CountRefusal(job->api(), RefusalReason::kQueueTimeout);
+  } else if (metrics_ != nullptr) {
+    metrics_->CountUnrun(*job, status);
+  }
   return Retire(job, status);
 }
 

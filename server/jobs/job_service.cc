@@ -84,12 +84,6 @@ void JobService::EndOverdue() {
 }
 
 std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
-  auto result = TryToSubmit(std::move(spec));
-  if (const auto* refused = std::get_if<Rejection>(&result)) metrics_.CountRefusal(refused->kind);
-  return result;
-}
-
-std::variant<JobService::Submitted, Rejection> JobService::TryToSubmit(JobSpec spec) {
   using Kind = Rejection::Kind;
   if (setup_.phase() != SetupState::Phase::kReady) return Rejection{Kind::kNotReady, "", {}};
   if (const ServiceHealth now = health(); now.state == ServiceHealth::State::kBroken) {

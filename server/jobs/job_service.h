@@ -67,7 +67,7 @@ class JobService {
   // Blocks until the predictor is loaded or could not be. REQUIRES: called once.
   void SetUp(const std::stop_token& stop);
 
-  // Readiness, capacity and id, in this order.
+  // Readiness, capacity and id, in this order. Of a refusal the API tells CountRefusal.
   std::variant<Submitted, Rejection> Submit(JobSpec spec);
 
   // Never waits for the engine.
@@ -92,9 +92,11 @@ class JobService {
   Executor& executor() { return executor_; }
   const JobMetrics& metrics() const { return metrics_; }
 
- private:
-  std::variant<Submitted, Rejection> TryToSubmit(JobSpec spec);
+  // A request that did not become a job, once it is known that it does not.
+  void CountRefusal(RequestApi api, RefusalReason reason) { metrics_.CountRefusal(api, reason); }
+  void CountRefusal(RequestApi api, Rejection::Kind kind) { CountRefusal(api, ReasonOf(kind)); }
 
+ private:
   const JobServiceOptions options_;
   const Loader loader_;
   const std::unique_ptr<ImageSource> images_;

@@ -79,12 +79,19 @@ TEST_CASE("a pinned image is never evicted, the least recently used one goes fir
   const int32_t b = cache.Pin("b").value();
   cache.SetEncoded(b, true);
   CHECK(!cache.Pin("c").has_value());  // both pinned
+  CHECK(cache.num_pinned() == 2);
+  CHECK(cache.num_cached() == 0);
   cache.Unpin(a);
   cache.Unpin(b);
+  CHECK(cache.num_pinned() == 0);
+  CHECK(cache.num_cached() == 2);
   CHECK(cache.Pin("a") == a);  // a is now the more recent one
   CHECK(cache.encoded(a));
+  CHECK(cache.num_cached() == 1);
   CHECK(cache.Pin("c") == b);
   CHECK(!cache.encoded(b));
+  CHECK(cache.num_pinned() == 2);
+  CHECK(cache.num_cached() == 0);
   CHECK(cache.hits() == 1);
   CHECK(cache.misses() == 3);
 }
@@ -94,6 +101,8 @@ TEST_CASE("an image that could not be encoded is forgotten", "[image-cache]") {
   const int32_t slot = cache.Pin("a").value();
   cache.SetEncoded(slot, false);
   cache.Unpin(slot);
+  CHECK(cache.num_pinned() == 0);
+  CHECK(cache.num_cached() == 0);
   CHECK(cache.Pin("a") == slot);
   CHECK(!cache.encoded(slot));
   CHECK(cache.hits() == 0);
@@ -109,6 +118,7 @@ TEST_CASE("an image that finds no slot evicts nothing and counts nothing", "[ima
   CHECK(cache.Pin("b") == b);  // twice pinned
   CHECK(cache.hits() == 1);
   cache.Unpin(b);
+  CHECK(cache.num_pinned() == 2);  // once each
   CHECK(!cache.Pin("c").has_value());
   cache.Unpin(b);
   CHECK(cache.encoded(b));

@@ -63,10 +63,11 @@ def test_a_histogram_rises_and_ends_with_its_count(fake):
     fake.predict(prompt=["x"])
     found = samples(page(fake))
     name = "idefics_request_duration_seconds"
+    cog = ("api", "cog")
     buckets = [(float(dict(labels)["le"]), count) for (each, labels), count in found.items()
-               if each == f"{name}_bucket"]
+               if each == f"{name}_bucket" and cog in labels]
     counts = [count for _, count in sorted(buckets)]
-    assert counts == sorted(counts) and counts[-1] == found[f"{name}_count", frozenset()] > 0
+    assert counts == sorted(counts) and counts[-1] == found[f"{name}_count", frozenset({cog})] > 0
     assert found["vllm:e2e_request_latency_seconds_count", frozenset()] == counts[-1]
 
 
@@ -86,10 +87,11 @@ def test_what_was_sent_is_what_is_counted(start):
     for name in "cab":
         assert server.ask("POST", f"/predictions/{name}/cancel")[0] == 200
     wait_until(lambda: value(server, "idefics_requests_running") == 0)
-    ends = {reason: value(server, "idefics_requests_finished_total", finish_reason=reason)
+    ends = {reason: value(server, "idefics_requests_finished_total", api="cog",
+                          finish_reason=reason)
             for reason in ("eos", "length", "stop", "canceled", "error")}
     assert ends["canceled"] == 3 and ends["error"] == 1 and sum(ends.values()) == 11, ends
-    assert value(server, "idefics_requests_rejected_total", reason="queue_full") == 1
+    assert value(server, "idefics_requests_rejected_total", api="cog", reason="queue_full") == 1
     assert value(server, "idefics_http_requests_total", method="POST", route="/predictions",
                  code="200") == 8
     assert value(server, "idefics_http_requests_total", method="PUT", route="/predictions/{id}",

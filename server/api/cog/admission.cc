@@ -14,6 +14,15 @@ namespace idefics {
 
 std::variant<JobService::Submitted, Rejection> Admission::Admit(HttpRequest& request,
                                                                 const Call& call) {
+  auto result = TryToAdmit(request, call);
+  if (const auto* refused = std::get_if<Rejection>(&result)) {
+    service_.CountRefusal(call.api, refused->kind);
+  }
+  return result;
+}
+
+std::variant<JobService::Submitted, Rejection> Admission::TryToAdmit(HttpRequest& request,
+                                                                     const Call& call) {
   auto read = ReadCogRequest(request);
   if (auto* refused = std::get_if<Rejection>(&read)) return std::move(*refused);
   auto& wanted = std::get<CogRequest>(read);
@@ -72,7 +81,7 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
   spec.id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
   spec.task = ParseInput(input.values, InputOrigin::kHttp);
   spec.context = std::move(context);
-  AdoptRequest(request, &spec);
+  AdoptRequest(call.api, request, &spec);
   return spec;
 }
 

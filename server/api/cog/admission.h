@@ -33,6 +33,7 @@ class Admission {
 
   // What a request's path and headers say.
   struct Call {
+    RequestApi api = RequestApi::kCog;
     const std::string* path_id = nullptr;  // of a PUT
     std::string model;                     // of Replicate's routes, else ""
     bool from_stream = false;              // an event stream is wanted
@@ -40,13 +41,15 @@ class Admission {
     std::function<std::optional<Rejection>()> after_body;
   };
 
-  // Body, id, in flight, input, readiness, capacity: in the order of the contract.
+  // Body, id, in flight, input, readiness, capacity: in the order of the contract. A refusal is
+  // counted.
   std::variant<JobService::Submitted, Rejection> Admit(HttpRequest& request, const Call& call);
 
   JobService& service() const { return service_; }
   OutputKind output() const { return options_.output; }
 
  private:
+  std::variant<JobService::Submitted, Rejection> TryToAdmit(HttpRequest& request, const Call& call);
   std::variant<JobSpec, Rejection> MakeSpec(CogRequest wanted, HttpRequest& request,
                                             const Call& call) const;
   void WatchForWebhook(const std::shared_ptr<Job>& job);

@@ -112,7 +112,8 @@ HttpResponse CogRoutes::Predict(HttpRequest& request, const std::string* path_id
     place = std::get<EventStreams::Place>(std::move(taken));
     return std::nullopt;
   };
-  auto result = admission_.Admit(request, {path_id, "", wants_stream, take_place});
+  auto result =
+      admission_.Admit(request, {RequestApi::kCog, path_id, "", wants_stream, take_place});
   if (const auto* refused = std::get_if<Rejection>(&result)) return CogResponse(*refused);
   const auto& submitted = std::get<JobService::Submitted>(result);
   const bool waits = submitted.is_new && !wants_stream && !WantsAsync(request);

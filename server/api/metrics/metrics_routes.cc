@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -54,29 +55,60 @@ void AddProcess(MetricsPage& page) {
                 std::chrono::duration<double>(kStarted.time_since_epoch()).count());
 }
 
-const char* StageName(ServiceState::Stage stage) {
-  constexpr std::array kNames = {"loading", "serving", "stalled", "leaving", "failed"};
-  return kNames[static_cast<size_t>(stage)];
+// The names are those of /health-check, where that has one.
+const char* StateName(const JobService& service, ServiceState::Stage stage) {
+  using Stage = ServiceState::Stage;
+  switch (stage) {
+    case Stage::kLoading:
+      return "starting";
+    case Stage::kServing:
+      return "ready";
+    case Stage::kStalled:
+      return "stalled";
+    case Stage::kLeaving:
+      return "draining";
+    case Stage::kFailed:
+      break;
+  }
+  return service.setup().phase() == SetupState::Phase::kReady ? "defunct" : "failed";
 }
 
 void AddState(const JobService& service, MetricsPage& page) {
-  using Stage = ServiceState::Stage;
   const ServiceState state = service.state();
+  const std::string_view now = StateName(service, state.stage);
   page.AddGauge({"idefics_ready"}, "1 where /readyz is 200.", state.is_ready() ? 1 : 0);
   page.AddFamily("idefics_server_state", Type::kGauge, "1 for the state that it is in.");
-  for (const Stage stage :
-       {Stage::kLoading, Stage::kServing, Stage::kStalled, Stage::kLeaving, Stage::kFailed}) {
-    page.AddSample("idefics_server_state", Type::kGauge, {{"state", StageName(stage)}},
-                   stage == state.stage ? 1 : 0);
+  for (const char* name : {"starting", "ready", "stalled", "draining", "failed", "defunct"}) {
+    page.AddSample("idefics_server_state", Type::kGauge, {{"state", name}}, now == name ? 1 : 0);
   }
   const SetupState::View setup = service.setup().view();
   if (setup.phase == SetupState::Phase::kReady) {
     const std::chrono::duration<double> took = *setup.completed_at - setup.started_at;
     page.AddGauge({"idefics_model_load_seconds"}, "From the start to READY.", took.count());
   }
+}
+
+// IDEFICS_REVISION: of the source, as the image sets it.
+void AddBuild(MetricsPage& page) {
+  const char* revision = std::getenv("IDEFICS_REVISION");
   page.AddFamily("idefics_build_info", Type::kGauge, "Which program this is.");
   page.AddSample("idefics_build_info", Type::kGauge,
-                 {{"version", kServerVersion}, {"cog_version", kCogVersion}}, 1);
+                 {{"version", kServerVersion},
+                  {"revision", revision == nullptr ? "unknown" : revision},
+                  {"cog_version", kCogVersion},
+                  {"torch", kTorchVersion},
+                  {"cuda", kCudaVersion}},
+                 1);
+}
+
+void AddModel(const ModelForm& form, MetricsPage& page) {
+  page.AddFamily("idefics_model_info", Type::kGauge, "What was loaded.");
+  page.AddSample("idefics_model_info", Type::kGauge,
+                 {{"weights", form.weights},
+                  {"dtype", form.dtype},
+                  {"device", form.device},
+                  {"format", std::to_string(form.bundle_format)}},
+                 1);
 }
 
 void AddEngine(const PredictorStats& stats, MetricsPage& page) {
@@ -94,6 +126,12 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
                 static_cast<double>(stats.kv_tokens_cached));
   page.AddGauge({"idefics_image_cache_capacity_entries"}, "Images that may be kept encoded.",
                 static_cast<double>(stats.image_slots));
+  constexpr const char* kEntries = "idefics_image_cache_entries";
+  page.AddFamily(kEntries, Type::kGauge, "Images that are kept encoded, by whether one sees them.");
+  page.AddSample(kEntries, Type::kGauge, {{"state", "pinned"}},
+                 static_cast<double>(stats.images_pinned));
+  page.AddSample(kEntries, Type::kGauge, {{"state", "cached"}},
+                 static_cast<double>(stats.images_cached));
   page.AddCounter({"idefics_image_cache_queries", "vllm:mm_cache_queries"},
                   "Images that the engine was given.",
                   static_cast<uint64_t>(stats.image_hits + stats.image_misses));
@@ -108,6 +146,11 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
 }
 
 void AddMeters(const EngineMeters& meters, MetricsPage& page) {
+  page.AddCounter({"idefics_prompt_tokens", "vllm:prompt_tokens"},
+                  "Tokens of prompts that have run, those of the prefix cache included.",
+                  meters.prompt_tokens.value());
+  page.AddCounter({"idefics_generation_tokens", "vllm:generation_tokens"}, "New tokens.",
+                  meters.generation_tokens.value());
   page.AddHistogram({"idefics_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
                     "Between new tokens of one request.", meters.inter_token_s);
   page.AddHistogram({"idefics_engine_step_tokens", "vllm:iteration_tokens_total"},
@@ -143,7 +186,7 @@ void MetricsRoutes::AddTo(Router& router) {
 
 // Running: those that the engine has, or, where it has none (the fake one), those with a slot.
 std::string MetricsRoutes::Page(Format format) const {
-  MetricsPage page(format, {{"model_name", model_}});
+  MetricsPage page(format, {{"model_name", model_}}, aliases_);
   const bool loaded = service_.setup().phase() == SetupState::Phase::kReady;
   const PredictorStats stats = loaded ? service_.predictor().stats() : PredictorStats();
   const JobQueue& queue = service_.queue();
@@ -164,6 +207,8 @@ std::string MetricsRoutes::Page(Format format) const {
   }
   page.AddGauge({"idefics_slots"}, "Requests that may run at once.", queue.max_slots());
   AddState(service_, page);
+  AddBuild(page);
+  if (loaded) AddModel(service_.predictor().info().form, page);
   AddEngine(stats, page);
   static const EngineMeters kNone;  // the families are there from the first page on
   const EngineMeters* meters = loaded ? service_.predictor().meters() : nullptr;

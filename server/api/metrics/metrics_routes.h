@@ -18,13 +18,15 @@ class MetricsRoutes {
  public:
   using More = std::function<void(MetricsPage&)>;
 
-  // `model`: the label model_name. `more`: appends what others count. All must outlive this.
+  // `model`: the label model_name. `aliases`: whether families stand under vLLM's names, too.
+  // `more`: appends what others count. All must outlive this.
   MetricsRoutes(const JobService& service, const HttpMetrics& http, const Tracer& tracer,
-                std::string model, More more)
+                std::string model, bool aliases, More more)
       : service_(service),
         http_(http),
         tracer_(tracer),
         model_(std::move(model)),
+        aliases_(aliases),
         more_(std::move(more)) {}
 
   void AddTo(Router& router);
@@ -36,6 +38,7 @@ class MetricsRoutes {
   const HttpMetrics& http_;
   const Tracer& tracer_;
   const std::string model_;
+  const bool aliases_;
   const More more_;
 };
 

@@ -49,14 +49,19 @@ std::variant<CompletionRequest, OpenAiError> CompletionRoutes::Read(HttpRequest&
   return ReadResponseRequest(fields, model);
 }
 
+HttpResponse CompletionRoutes::Refuse(const OpenAiError& error) {
+  service_.CountRefusal(RequestApi::kOpenAi, error.refusal);
+  return ErrorResponse(error);
+}
+
 HttpResponse CompletionRoutes::Complete(HttpRequest& request, Form form) {
   auto read = Read(request, form);
-  if (const auto* error = std::get_if<OpenAiError>(&read)) return ErrorResponse(*error);
+  if (const auto* error = std::get_if<OpenAiError>(&read)) return Refuse(*error);
   auto& wanted = std::get<CompletionRequest>(read);
   if (form == Form::kResponse) return Respond(std::move(wanted), request);
   AnswerHead head = MakeAnswerHead(wanted, options_);
   auto submitted = SubmitAll(std::move(wanted.prompts), head.id, request);
-  if (const auto* error = std::get_if<OpenAiError>(&submitted)) return ErrorResponse(*error);
+  if (const auto* error = std::get_if<OpenAiError>(&submitted)) return Refuse(*error);
   auto& jobs = std::get<JobGroup>(submitted);
   if (wanted.stream) {
     return Stream(jobs.front(), std::move(wanted), std::move(head), *request.peer);
@@ -69,7 +74,7 @@ HttpResponse CompletionRoutes::Respond(CompletionRequest wanted, HttpRequest& re
   const auto writer =
       std::make_shared<ResponseWriter>(std::move(wanted), options_.served_models.front());
   auto result = SubmitAll(std::move(prompts), writer->id(), request);
-  if (const auto* error = std::get_if<OpenAiError>(&result)) return ErrorResponse(*error);
+  if (const auto* error = std::get_if<OpenAiError>(&result)) return Refuse(*error);
   const JobService::Submitted& submitted = std::get<JobGroup>(result).front();
   if (!writer->wanted().stream) {
     const JobView view = WaitForEnd(service_, submitted, *request.peer);
@@ -87,7 +92,7 @@ std::variant<JobGroup, OpenAiError> CompletionRoutes::SubmitAll(
   for (size_t i = 0; i < prompts.size(); ++i) {
     specs[i].id = i == 0 ? id : id + "-" + std::to_string(i);
     specs[i].task.request = std::move(prompts[i]);
-    AdoptRequest(request, &specs[i]);  // its memory goes all with the first
+    AdoptRequest(RequestApi::kOpenAi, request, &specs[i]);  // its memory goes with the first
   }
   JobGroup group(service_);
   auto refused = group.Submit(std::move(specs), QueueLimit(service_, options_.max_queued));

@@ -25,6 +25,8 @@ class CompletionRoutes {
   HttpResponse Complete(HttpRequest& request, CompletionRequest::Form form);
 
  private:
+  // The answer to a request that became no job.
+  HttpResponse Refuse(const OpenAiError& error);
   std::variant<CompletionRequest, OpenAiError> Read(HttpRequest& request,
                                                     CompletionRequest::Form form) const;
   // One job for each prompt.

@@ -52,31 +52,7 @@ OpenAiError Busy(const Rejection& rejection) {
   return error;
 }
 
-}  // namespace
-
-OpenAiError InvalidField(std::string param, std::string message, const char* code) {
-  OpenAiError error;
-  error.message = std::move(message);
-  error.param = std::move(param);
-  error.code = code;
-  return error;
-}
-
-OpenAiError InvalidField(FieldProblem problem) {
-  return InvalidField(std::move(problem.param), std::move(problem.message), problem.code);
-}
-
-OpenAiError UnknownModel(const std::string& asked, const std::string& served) {
-  constexpr size_t kShownBytes = 200;
-  OpenAiError error = InvalidField("model",
-                                   "the model '" + Abbreviate(asked, kShownBytes) +
-                                       "' does not exist here; this server has '" + served + "'",
-                                   "model_not_found");
-  error.status = 404;
-  return error;
-}
-
-OpenAiError ErrorOf(const Rejection& rejection) {
+OpenAiError Worded(const Rejection& rejection) {
   switch (rejection.kind) {
     case Kind::kUnreadable:
       return WithStatus(400, rejection.message);
@@ -110,6 +86,36 @@ OpenAiError ErrorOf(const Rejection& rejection) {
       break;
   }
   return Busy(rejection);
+}
+
+}  // namespace
+
+OpenAiError InvalidField(std::string param, std::string message, const char* code) {
+  OpenAiError error;
+  error.message = std::move(message);
+  error.param = std::move(param);
+  error.code = code;
+  return error;
+}
+
+OpenAiError InvalidField(FieldProblem problem) {
+  return InvalidField(std::move(problem.param), std::move(problem.message), problem.code);
+}
+
+OpenAiError UnknownModel(const std::string& asked, const std::string& served) {
+  constexpr size_t kShownBytes = 200;
+  OpenAiError error = InvalidField("model",
+                                   "the model '" + Abbreviate(asked, kShownBytes) +
+                                       "' does not exist here; this server has '" + served + "'",
+                                   "model_not_found");
+  error.status = 404;
+  return error;
+}
+
+OpenAiError ErrorOf(const Rejection& rejection) {
+  OpenAiError error = Worded(rejection);
+  error.refusal = rejection.kind;
+  return error;
 }
 
 OpenAiError ErrorOf(const Status& failure) {

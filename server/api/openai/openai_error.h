@@ -21,6 +21,7 @@ struct OpenAiError {
   const char* code = "";  // "" is sent as null
   int retry_after_s = 0;  // 0: no Retry-After
   bool may_retry = true;  // false: the clients are told not to
+  Rejection::Kind refusal = Rejection::Kind::kInvalid;  // where no job was made
 };
 
 OpenAiError InvalidField(std::string param, std::string message, const char* code = "");

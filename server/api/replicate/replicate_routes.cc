@@ -107,7 +107,8 @@ void ReplicateRoutes::AddTo(Router& router) {
 }
 
 HttpResponse ReplicateRoutes::Create(HttpRequest& request, const std::string& model) {
-  auto result = admission_.Admit(request, {nullptr, model, /*from_stream=*/false, nullptr});
+  auto result = admission_.Admit(
+      request, {RequestApi::kReplicate, nullptr, model, /*from_stream=*/false, nullptr});
   if (const auto* refused = std::get_if<Rejection>(&result)) return Problem(*refused);
   const auto& submitted = std::get<JobService::Submitted>(result);
   const Job& job = *submitted.job;

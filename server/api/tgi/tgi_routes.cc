@@ -58,29 +58,33 @@ void TgiRoutes::AddTo(Router& router) {
 
 std::variant<TgiRoutes::Started, HttpResponse> TgiRoutes::Start(HttpRequest& request,
                                                                 bool streams) {
+  const auto refuse = [this](const Rejection& rejection) {
+    service_.CountRefusal(RequestApi::kTgi, rejection.kind);
+    return Refused(rejection);
+  };
   if (service_.setup().phase() != SetupState::Phase::kReady)
-    return Refused({Kind::kNotReady, "", {}});
+    return refuse({Kind::kNotReady, "", {}});
   const Predictor& predictor = service_.predictor();
   if (predictor.tokenizer() == nullptr) {
     return Error(501, "this server has no model, only a stand-in for one", "unhealthy");
   }
   auto body = ReadJsonBody(request);
-  if (const auto* refused = std::get_if<Rejection>(&body)) return Refused(*refused);
+  if (const auto* refused = std::get_if<Rejection>(&body)) return refuse(*refused);
   if (!std::get<json>(body).is_object()) {
-    return Error(422, "the body must be a JSON object", "validation");
+    return refuse(Rejection::Invalid({{}, "the body must be a JSON object"}));
   }
   auto read = ReadTgiRequest(std::get<json>(body), predictor, streams);
   if (const auto* problem = std::get_if<FieldProblem>(&read)) {
-    return Error(422, problem->message, "validation");
+    return refuse(Rejection::Invalid({{}, problem->message}));
   }
   auto& wanted = std::get<TgiRequest>(read);
   JobSpec spec;
   spec.id = "gen-" + RandomHex();
   spec.task.request = std::move(wanted.request);
-  AdoptRequest(request, &spec);
+  AdoptRequest(RequestApi::kTgi, request, &spec);
   spec.max_queued = QueueLimit(service_, options_.max_queued);
   auto result = service_.Submit(std::move(spec));
-  if (const auto* refused = std::get_if<Rejection>(&result)) return Refused(*refused);
+  if (const auto* refused = std::get_if<Rejection>(&result)) return refuse(*refused);
   return Started{std::move(wanted), std::get<JobService::Submitted>(std::move(result))};
 }
 

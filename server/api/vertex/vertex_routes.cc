@@ -26,6 +26,13 @@ HttpResponse Failure(int status, const std::string& sentence) {
   return HttpResponse::Json(status, JsonBytes({{"error", sentence}}));
 }
 
+Rejection Invalid(std::string sentence) { return Rejection::Invalid({{}, std::move(sentence)}); }
+
+HttpResponse Refused(const Rejection& rejection) {
+  const bool invalid = rejection.kind == Rejection::Kind::kInvalid;
+  return invalid ? Failure(422, rejection.errors.front().message) : CogResponse(rejection);
+}
+
 // nullptr where there is none.
 const json* Member(const json& object, const char* name) {
   if (!object.is_object()) return nullptr;
@@ -34,13 +41,13 @@ const json* Member(const json& object, const char* name) {
 }
 
 // The instance's fields over the parameters that count for all.
-std::variant<Task, HttpResponse> TaskOf(const json& instance, const json& parameters, size_t i) {
+std::variant<Task, Rejection> TaskOf(const json& instance, const json& parameters, size_t i) {
   const std::string name = "instances[" + std::to_string(i) + "]";
-  if (!instance.is_object()) return Failure(422, name + " must be an object of inputs");
+  if (!instance.is_object()) return Invalid(name + " must be an object of inputs");
   json input = parameters;
   input.update(instance);
   const ValidatedInput valid = ValidateInput(input, InputOrigin::kHttp);
-  if (!valid.errors.empty()) return Failure(422, name + ": " + ErrorSentence(valid.errors));
+  if (!valid.errors.empty()) return Invalid(name + ": " + ErrorSentence(valid.errors));
   return ParseInput(valid.values, InputOrigin::kHttp);
 }
 
@@ -66,41 +73,45 @@ void VertexRoutes::AddTo(Router& router) {
   }
 }
 
-std::variant<std::vector<JobSpec>, HttpResponse> VertexRoutes::Read(HttpRequest& request) const {
+std::variant<std::vector<JobSpec>, Rejection> VertexRoutes::Read(HttpRequest& request) const {
   auto body = ReadJsonBody(request);
-  if (const auto* refused = std::get_if<Rejection>(&body)) return CogResponse(*refused);
+  if (auto* refused = std::get_if<Rejection>(&body)) return std::move(*refused);
   const json& fields = std::get<json>(body);
   const json* instances = Member(fields, "instances");
   if (instances == nullptr || !instances->is_array() || instances->empty() ||
       instances->size() > kMaxInstances) {
-    return Failure(422, "instances must be an array of 1 to " + std::to_string(kMaxInstances) +
-                            " objects of inputs");
+    return Invalid("instances must be an array of 1 to " + std::to_string(kMaxInstances) +
+                   " objects of inputs");
   }
   const json none = json::object();
   const json* given = Member(fields, "parameters");
   const json& parameters = given == nullptr || given->is_null() ? none : *given;
-  if (!parameters.is_object()) return Failure(422, "parameters must be an object of inputs");
+  if (!parameters.is_object()) return Invalid("parameters must be an object of inputs");
   std::vector<JobSpec> specs;
   const std::string id = "vertex-" + RandomHex();
   for (size_t i = 0; i < instances->size(); ++i) {
     auto task = TaskOf((*instances)[i], parameters, i);
-    if (auto* failure = std::get_if<HttpResponse>(&task)) return std::move(*failure);
+    if (auto* refused = std::get_if<Rejection>(&task)) return std::move(*refused);
     JobSpec& spec = specs.emplace_back();
     spec.id = id + "-" + std::to_string(i);
     spec.task = std::get<Task>(std::move(task));
-    AdoptRequest(request, &spec);  // its memory goes all with the first
+    AdoptRequest(RequestApi::kVertex, request, &spec);  // its memory goes all with the first
   }
   return specs;
 }
 
 HttpResponse VertexRoutes::Predict(HttpRequest& request) {
+  const auto refuse = [this](const Rejection& rejection) {
+    service_.CountRefusal(RequestApi::kVertex, rejection.kind);
+    return Refused(rejection);
+  };
   auto read = Read(request);
-  if (auto* failure = std::get_if<HttpResponse>(&read)) return std::move(*failure);
+  if (const auto* refused = std::get_if<Rejection>(&read)) return refuse(*refused);
   JobGroup group(service_);
   constexpr int kFourASlot = -1;
   const int max_queued = QueueLimit(service_, kFourASlot);
   auto refused = group.Submit(std::get<std::vector<JobSpec>>(std::move(read)), max_queued);
-  if (refused) return CogResponse(*refused);
+  if (refused) return refuse(*refused);
   json predictions = json::array();
   for (const JobView& view : group.Wait(*request.peer)) {
     if (view.state != JobState::kSucceeded) {

@@ -34,10 +34,11 @@ class VertexRoutes {
 
   // This needs no key.
   bool IsProbe(std::string_view path) const { return !path.empty() && path == paths_.health; }
+  bool IsPrediction(std::string_view path) const { return !path.empty() && path == paths_.predict; }
 
  private:
   HttpResponse Predict(HttpRequest& request);
-  std::variant<std::vector<JobSpec>, HttpResponse> Read(HttpRequest& request) const;
+  std::variant<std::vector<JobSpec>, Rejection> Read(HttpRequest& request) const;
 
   JobService& service_;
   const VertexPaths paths_;
