@@ -71,8 +71,8 @@ RUN chmod 755 /usr/local/bin/python /usr/local/bin/pip /usr/local/bin/serve \
     && idefics-server --print-openapi | cmp - /src/.cog/openapi_schema.json
 # Who publishes the port wants it reached. Idle OpenMP threads sleep instead of spinning; NVIDIA_* ask
 # the container toolkit for the driver.
-ENV IDEFICS_HOST=0.0.0.0 OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 NVIDIA_VISIBLE_DEVICES=all \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV IDEFICS_HOST=0.0.0.0 IDEFICS_REVISION=$REVISION OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0 \
+    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 LABEL run.cog.version="0.22.0" run.cog.has_init="true" run.cog.pip_freeze="" \
       run.cog.config='{"build":{"gpu":true,"cuda":"13.0","python_version":"3.11"},"run":"run.py:Runner"}' \
       org.opencontainers.image.title="cog-idefics" \

@@ -159,8 +159,6 @@ PredictorStats EnginePredictor::stats() const {
   stats.image_slots = limits.image_cache_slots;
   stats.image_hits = now.image_hits;
   stats.image_misses = now.image_misses;
-  stats.images_pinned = now.images_pinned;
-  stats.images_cached = now.images_cached;
   stats.steps = now.steps;
   stats.preemptions = now.preemptions;
   return stats;

@@ -52,8 +52,6 @@ struct PredictorStats {
   int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
   int max_running = 0;           // sequences
   int64_t image_slots = 0;
-  int64_t images_pinned = 0;  // slots whose image a request with a place in the engine sees
-  int64_t images_cached = 0;  // slots with an encoded image that none sees
   int64_t image_hits = 0;     // images of requests that were encoded already
   int64_t image_misses = 0;
   int64_t steps = 0;

@@ -126,8 +126,6 @@ EngineStats Engine::stats() const {
   stats.prefix_tokens = stat_prefix_tokens_;
   stats.image_hits = stat_image_hits_;
   stats.image_misses = stat_image_misses_;
-  stats.images_pinned = stat_images_pinned_;
-  stats.images_cached = stat_images_cached_;
   stats.steps = stat_steps_;
   stats.guesses_right = stat_guesses_right_;
   stats.preemptions = stat_preemptions_;
@@ -144,8 +142,8 @@ void Engine::PublishStats() {
   stat_kv_cached_ = cached_.tokens();
   stat_image_hits_ = images_.hits();
   stat_image_misses_ = images_.misses();
-  stat_images_pinned_ = images_.num_pinned();
-  stat_images_cached_ = images_.num_cached();
+  meters_.images_pinned = images_.num_pinned();
+  meters_.images_cached = images_.num_cached();
   stat_steps_ = steps_;
   stat_guesses_right_ = guesses_right_;
   stat_preemptions_ = preemptions_;

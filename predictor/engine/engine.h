@@ -188,8 +188,6 @@ class Engine {
   std::atomic<int64_t> stat_kv_cached_ = 0;
   std::atomic<int64_t> stat_image_hits_ = 0;
   std::atomic<int64_t> stat_image_misses_ = 0;
-  std::atomic<int64_t> stat_images_pinned_ = 0;
-  std::atomic<int64_t> stat_images_cached_ = 0;
   std::atomic<int64_t> stat_steps_ = 0;
   std::atomic<int64_t> stat_preemptions_ = 0;
   std::atomic<int64_t> stat_guesses_right_ = 0;

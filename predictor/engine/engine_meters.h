@@ -4,6 +4,8 @@
 #pragma once
 
 #include <array>
+#include <atomic>
+#include <cstdint>
 
 #include "common/metrics.h"
 
@@ -20,6 +22,8 @@ struct EngineMeters {
 
   Counter prompt_tokens;                   // of requests whose prompt has run, cached ones included
   Counter generation_tokens;               // that were given out
+  std::atomic<int64_t> images_pinned{0};   // in the image cache, seen by a running request
+  std::atomic<int64_t> images_cached{0};   // encoded in it, and seen by none
   Histogram step_tokens{kStepTokens};      // of prompts, new ones and guesses
   Histogram step_s{kStepSeconds};          // from its start to its results
   Histogram inter_token_s{kTokenSeconds};  // between new tokens of one request

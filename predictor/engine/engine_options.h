@@ -31,8 +31,6 @@ struct EngineStats {
   int64_t prefix_tokens = 0;     // that admitted requests found in the arena
   int64_t image_hits = 0;        // images of admitted requests that were in the image cache
   int64_t image_misses = 0;      // images of admitted requests that were not
-  int64_t images_pinned = 0;     // in slots that an active request pins
-  int64_t images_cached = 0;     // encoded, in slots that none pins
   int64_t steps = 0;
   int64_t guesses_right = 0;  // tokens that took no step of their own
   int64_t preemptions = 0;    // of running requests, which ran their tokens again later

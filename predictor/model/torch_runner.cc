@@ -78,9 +78,8 @@ class TorchRunner : public ModelRunner {
     limits_.kv_tokens = options.kv_tokens;
     limits_.image_cache_slots = options.image_cache_slots;
     limits_.max_num_seqs = device.is_cpu() ? kMaxNumSeqsOnCpu : kMaxNumSeqsOnGpu;
-    const int32_t seqs = options.max_num_seqs > 0 ? options.max_num_seqs : limits_.max_num_seqs;
-    max_rows_ = seqs;
-    max_kv_tokens_ = int64_t{seqs} * options.max_sequence_tokens;
+    max_rows_ = options.max_num_seqs > 0 ? options.max_num_seqs : limits_.max_num_seqs;
+    max_kv_tokens_ = int64_t{max_rows_} * options.max_sequence_tokens;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_image_batch = options.max_image_batch;
     if (limits_.max_image_batch == 0) limits_.max_image_batch = device.is_cpu() ? 1 : kImagesOnGpu;

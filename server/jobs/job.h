@@ -29,12 +29,12 @@ class ApiContext {
 // What an API makes of a request.
 struct JobSpec {
   std::string id;  // not empty
-  RequestApi api = RequestApi::kCog;
   Task task;
   std::shared_ptr<const ApiContext> context;
   ByteBudget::Share memory{};       // that of its request
   RequestOrigin origin{};           // for log lines and spans
   std::optional<int> max_queued{};  // of the queue, where the API has a limit of its own
+  RequestApi api = RequestApi::kCog;
 };
 
 class Job {

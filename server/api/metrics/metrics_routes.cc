@@ -126,12 +126,6 @@ void AddEngine(const PredictorStats& stats, MetricsPage& page) {
                 static_cast<double>(stats.kv_tokens_cached));
   page.AddGauge({"idefics_image_cache_capacity_entries"}, "Images that may be kept encoded.",
                 static_cast<double>(stats.image_slots));
-  constexpr const char* kEntries = "idefics_image_cache_entries";
-  page.AddFamily(kEntries, Type::kGauge, "Images that are kept encoded, by whether one sees them.");
-  page.AddSample(kEntries, Type::kGauge, {{"state", "pinned"}},
-                 static_cast<double>(stats.images_pinned));
-  page.AddSample(kEntries, Type::kGauge, {{"state", "cached"}},
-                 static_cast<double>(stats.images_cached));
   page.AddCounter({"idefics_image_cache_queries", "vllm:mm_cache_queries"},
                   "Images that the engine was given.",
                   static_cast<uint64_t>(stats.image_hits + stats.image_misses));
@@ -151,6 +145,12 @@ void AddMeters(const EngineMeters& meters, MetricsPage& page) {
                   meters.prompt_tokens.value());
   page.AddCounter({"idefics_generation_tokens", "vllm:generation_tokens"}, "New tokens.",
                   meters.generation_tokens.value());
+  constexpr const char* kEntries = "idefics_image_cache_entries";
+  page.AddFamily(kEntries, Type::kGauge, "Images that are kept encoded, by whether one sees them.");
+  page.AddSample(kEntries, Type::kGauge, {{"state", "pinned"}},
+                 static_cast<double>(meters.images_pinned));
+  page.AddSample(kEntries, Type::kGauge, {{"state", "cached"}},
+                 static_cast<double>(meters.images_cached));
   page.AddHistogram({"idefics_inter_token_latency_seconds", "vllm:inter_token_latency_seconds"},
                     "Between new tokens of one request.", meters.inter_token_s);
   page.AddHistogram({"idefics_engine_step_tokens", "vllm:iteration_tokens_total"},
