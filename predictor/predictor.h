@@ -52,7 +52,7 @@ struct PredictorStats {
   int64_t kv_tokens_cached = 0;  // by none, for those that may begin alike
   int max_running = 0;           // sequences
   int64_t image_slots = 0;
-  int64_t image_hits = 0;     // images of requests that were encoded already
+  int64_t image_hits = 0;  // images of requests that were encoded already
   int64_t image_misses = 0;
   int64_t steps = 0;
   int64_t preemptions = 0;  // of running requests, which ran their tokens again later

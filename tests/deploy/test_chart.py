@@ -12,6 +12,7 @@ from chart import PVC, ROOT, helm, preset, render
 EVERYTHING = {**PVC, "gpus": 1, "autoscaling": {"enabled": True}, "podMonitor": {"enabled": True},
               "networkPolicy": {"enabled": True}, "apiKeys": {"existingSecret": "keys"},
               "image": {"digest": "sha256:" + "0" * 64}, "server": {"args": ["--n=1"]},
+              "metrics": {"port": 9400}, "otel": {"endpoint": "http://collector.o11y:4318"},
               "nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
 
 
@@ -19,7 +20,10 @@ def container(objects):
     return objects["Deployment"]["spec"]["template"]["spec"]["containers"][0]
 
 
-@pytest.mark.parametrize("values", [PVC, EVERYTHING, preset("values-cpu.yaml"),
+OCI = {"model": {"source": "oci", "image": "registry.example/idefics-9b:1"}}
+
+
+@pytest.mark.parametrize("values", [PVC, OCI, EVERYTHING, preset("values-cpu.yaml"),
                                     preset("values-9b.yaml"), preset("values-80b.yaml")])
 def test_what_is_rendered_is_valid(values):
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing")
@@ -36,7 +40,9 @@ def test_all_parts_are_there():
 
 @pytest.mark.parametrize("values, word", [
     ({"modle": {}}, "modle"), ({**PVC, "gpus": "two"}, "gpus"), ({}, "model.claim"),
-    ({**PVC, "server": {"args": ["queue=1"]}}, "args")])
+    ({**PVC, "server": {"args": ["queue=1"]}}, "args"),
+    ({"model": {"source": "oci"}}, "model.image"), ({**PVC, "metrics": {"port": 5000}}, "port"),
+    ({**PVC, "otel": {"endpoint": "host"}}, "otel")])
 def test_a_mistake_in_the_values_is_named(values, word):
     with pytest.raises(helm.HelmError, match=word):
         render(values)
@@ -48,6 +54,32 @@ def test_the_pod_has_no_rights_and_time_to_leave():
     assert pod["securityContext"]["runAsNonRoot"] and not pod["enableServiceLinks"]
     assert security["readOnlyRootFilesystem"] and security["capabilities"] == {"drop": ["ALL"]}
     assert pod["terminationGracePeriodSeconds"] > 5 + 120
+
+
+def test_metrics_and_traces_have_ports_of_their_own():
+    objects = render(EVERYTHING)
+    made = container(objects)
+    assert "--metrics-port=9400" in made["args"]
+    assert {"name": "metrics", "containerPort": 9400} in made["ports"]
+    template = objects["Deployment"]["spec"]["template"]["metadata"]
+    assert template["annotations"]["prometheus.io/port"] == "9400"
+    assert objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["port"] == "metrics"
+    policy = objects["NetworkPolicy"]["spec"]
+    assert [rule["ports"][0]["port"] for rule in policy["ingress"]] == ["http", "metrics"]
+    assert policy["egress"][0]["ports"] == [{"port": 4318, "protocol": "TCP"}]
+    assert {"name": "OTEL_EXPORTER_OTLP_ENDPOINT",
+            "value": "http://collector.o11y:4318"} in made["env"]
+    plain = container(render(PVC))
+    assert not any("metrics" in flag for flag in plain["args"])
+    assert [port["name"] for port in plain["ports"]] == ["http"]
+
+
+def test_a_bundle_may_come_as_an_image():
+    pod = render(OCI)["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "model", "image": {"reference": "registry.example/idefics-9b:1",
+                                       "pullPolicy": "IfNotPresent"}} in pod["volumes"]
+    assert {"name": "model", "mountPath": "/models",
+            "readOnly": True} in pod["containers"][0]["volumeMounts"]
 
 
 def test_the_network_policy_denies_what_the_server_denies():
