@@ -51,15 +51,22 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def commit() -> str:
+    packed = ROOT / "COMMIT"  # scripts/gpu_kit.sh; its host may have no git
+    if packed.exists():
+        return packed.read_text()[:7]
+    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
+                          capture_output=True,
+                          text=True)
+    return head.stdout.strip()
+
+
 def machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "?")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"],
-                            capture_output=True,
-                            text=True)
     return (f"{cpu}, {os.cpu_count()} CPUs, {memory:.0f} GB, Linux {platform.release()}, load "
-            f"{os.getloadavg()[0]:.1f}, commit {commit.stdout.strip()}")
+            f"{os.getloadavg()[0]:.1f}, commit {commit()}")
 
 
 @dataclass(frozen=True)
