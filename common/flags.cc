@@ -39,8 +39,9 @@ constexpr Flag kFlags[] = {
     {"model", "IDEFICS_MODEL COG_WEIGHTS", FlagType::kString, "", 0, 0, "", kBoth,
      "Bundle folder made by scripts/export.sh."},
     {"device", "IDEFICS_DEVICE", FlagType::kDevices, "auto", 0, 0, "", kBoth,
-     "Where the model runs: cpu, cuda, cuda:1; auto takes a GPU where there is one. With "
-     "--tensor-parallel also one for each rank: cuda:0,cuda:2."},
+     "Where the model runs: cpu, cuda, cuda:1; auto takes a GPU where there is one. Several, "
+     "cuda:0,cuda:2, have neighbouring layers of it each, with their KV cache, and work one after "
+     "the other; with --tensor-parallel each is a rank."},
     {"tensor-parallel", "IDEFICS_TENSOR_PARALLEL", FlagType::kInteger, "1", 1, 64, "", kBoth,
      "Devices among which every layer of the model is divided, each with its part of the weights "
      "and of the KV cache; on a CPU they are threads, for trying it."},

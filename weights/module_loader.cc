@@ -4,6 +4,7 @@
 #include <ATen/ops/from_blob.h>
 #include <torch/csrc/jit/serialization/import.h>
 
+#include <algorithm>
 #include <istream>
 #include <optional>
 #include <sstream>
@@ -105,41 +106,68 @@ class TensorPart {
   LinearShard shard_;
 };
 
-// Sets the bundle's tensors named PREFIX.path. On the CPU as they are, cut where a rank has a part.
-Status SetTensors(const Bundle& bundle, const std::string& name, const at::Device& device,
-                  Rank rank, torch::jit::Module* module) {
-  const std::string prefix = name + ".";
+// Tensors of the bundle for one device.
+struct DeviceTensors {
+  at::Device device;
   std::vector<TensorView> views;
-  uint64_t bytes = 0;
+};
+
+// Those named PREFIX.path, by device.
+std::vector<DeviceTensors> TensorsByDevice(const Bundle& bundle, const std::string& prefix,
+                                           const DeviceOf& device_of) {
+  std::vector<DeviceTensors> all;
   for (const TensorView& view : bundle.tensors()) {
     if (!view.name.starts_with(prefix)) continue;
-    views.push_back(view);
-    bytes += view.bytes.size();
+    const at::Device device = device_of(view.name);
+    auto found = std::ranges::find(all, device, &DeviceTensors::device);
+    if (found == all.end()) found = all.insert(found, {device, {}});
+    found->views.push_back(view);
+  }
+  return all;
+}
+
+// On the CPU as they are, cut where a rank has a part.
+Status SetTensors(const BundleManifest& manifest, const DeviceTensors& tensors, Rank rank,
+                  size_t prefix, const std::function<void(uint64_t)>& on_loaded,
+                  torch::jit::Module* module) {
+  std::optional<DeviceCopies> copies;
+  if (!tensors.device.is_cpu()) copies.emplace(tensors.device);
+  std::vector<at::Tensor> loaded;
+  for (const TensorView& view : tensors.views) {
+    ASSIGN_OR_RETURN(const at::Tensor stored, ViewOf(view));
+    const TensorPart part(manifest, view, rank);
+    RETURN_IF_ERROR(part.SetColumns(view.name.substr(prefix), module));
+    if (copies) {
+      part.AddTo(*copies, stored);
+    } else {
+      loaded.push_back(part.Of(stored));
+      on_loaded(view.bytes.size());
+    }
+  }
+  if (copies) loaded = copies->Run(on_loaded);
+  for (size_t i = 0; i < loaded.size(); ++i) {
+    const std::string& name = tensors.views[i].name;
+    const Status status = SetAttribute(*module, name.substr(prefix), std::move(loaded[i]));
+    RETURN_IF_ERROR(status.WithPrefix("tensor " + name));
+  }
+  return Status::Ok();
+}
+
+Status SetAllTensors(const Bundle& bundle, const std::string& name, const DeviceOf& device_of,
+                     Rank rank, torch::jit::Module* module) {
+  const std::string prefix = name + ".";
+  const std::vector<DeviceTensors> all = TensorsByDevice(bundle, prefix, device_of);
+  uint64_t bytes = 0;
+  for (const DeviceTensors& tensors : all) {
+    for (const TensorView& view : tensors.views) bytes += view.bytes.size();
   }
   std::optional<Progress> progress;  // one bar for all ranks
   if (rank.index == 0) progress.emplace("Loading " + name, bytes, "B");
   const auto advance = [&progress](uint64_t loaded) {
     if (progress) progress->Advance(loaded);
   };
-  std::optional<DeviceCopies> copies;
-  if (!device.is_cpu()) copies.emplace(device);
-  std::vector<at::Tensor> tensors;
-  for (const TensorView& view : views) {
-    ASSIGN_OR_RETURN(const at::Tensor stored, ViewOf(view));
-    const TensorPart part(bundle.manifest(), view, rank);
-    RETURN_IF_ERROR(part.SetColumns(view.name.substr(prefix.size()), module));
-    if (copies) {
-      part.AddTo(*copies, stored);
-    } else {
-      tensors.push_back(part.Of(stored));
-      advance(view.bytes.size());
-    }
-  }
-  if (copies) tensors = copies->Run(advance);
-  for (size_t i = 0; i < views.size(); ++i) {
-    const Status status =
-        SetAttribute(*module, views[i].name.substr(prefix.size()), std::move(tensors[i]));
-    RETURN_IF_ERROR(status.WithPrefix("tensor " + views[i].name));
+  for (const DeviceTensors& tensors : all) {
+    RETURN_IF_ERROR(SetTensors(bundle.manifest(), tensors, rank, prefix.size(), advance, module));
   }
   return CheckComplete(prefix, *module);
 }
@@ -147,7 +175,7 @@ Status SetTensors(const Bundle& bundle, const std::string& name, const at::Devic
 }  // namespace
 
 Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& name,
-                                      const at::Device& device, Rank rank) {
+                                      const DeviceOf& device_of, Rank rank) {
   ASSIGN_OR_RETURN(const std::string script, bundle.ReadFile(name + ".ts"));
   try {
     RETURN_IF_ERROR(CheckScriptSources(script).WithPrefix(name + ".ts"));
@@ -156,7 +184,7 @@ Result<torch::jit::Module> LoadModule(const Bundle& bundle, const std::string& n
     RETURN_IF_ERROR(CheckScriptOperators(module).WithPrefix(name + ".ts"));
     module.eval();
     RETURN_IF_ERROR(CheckLinears(bundle.manifest(), bundle.tensors()));
-    RETURN_IF_ERROR(SetTensors(bundle, name, device, rank, &module));
+    RETURN_IF_ERROR(SetAllTensors(bundle, name, device_of, rank, &module));
     return module;
   } catch (const c10::OutOfMemoryError& error) {
     return Status(ErrorCode::kOutOfMemory, std::string("the device has no room for ") + name +

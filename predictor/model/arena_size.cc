@@ -49,4 +49,23 @@ int64_t KvTokensThatFit(uint64_t bytes, uint64_t bytes_per_token, int64_t max_to
   return std::min(max_tokens, std::max(fit, kMinTokens));
 }
 
+CacheSizes SizesThatFit(CacheSizes asked, std::span<const CacheRoom> devices, double share,
+                        int64_t max_kv_tokens) {
+  CacheSizes sizes = asked;
+  for (const CacheRoom& device : devices) {
+    if (asked.image_slots > 0 || device.per_image == 0) continue;
+    const int32_t fit = ImageSlotsThatFit(device.free_bytes, device.per_image);
+    sizes.image_slots = sizes.image_slots == 0 ? fit : std::min(sizes.image_slots, fit);
+  }
+  for (const CacheRoom& device : devices) {
+    if (asked.kv_tokens > 0) continue;
+    const auto both = static_cast<uint64_t>(share * static_cast<double>(device.free_bytes));
+    const uint64_t images = device.per_image * static_cast<uint64_t>(sizes.image_slots);
+    const int64_t fit =
+        KvTokensThatFit(both - std::min(both, images), device.kv_per_token, max_kv_tokens);
+    sizes.kv_tokens = sizes.kv_tokens == 0 ? fit : std::min(sizes.kv_tokens, fit);
+  }
+  return sizes;
+}
+
 }  // namespace idefics

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "predictor/model/cuda_weights.h"
 
+#include <unordered_map>
+
 #include "common/progress.h"
 #include "predictor/ops/packed_weight.h"
 #include "weights/device_copies.h"
@@ -31,23 +33,21 @@ bool DeviceSupportsFp8(at::Device device) {
 bool DeviceSupportsFp8(at::Device /*device*/) { return false; }
 #endif
 
-void QuantizeWeightsToFp8(const torch::jit::Module& decoder, at::Device device) {
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder,
+                          const std::function<at::Device(const std::string& path)>& device_of) {
   uint64_t bytes = 0;
   for (const at::Tensor& parameter : decoder.parameters()) bytes += parameter.nbytes();
   Progress progress("Loading decoder as fp8", bytes, "B");
-  DeviceCopies copies(device);
+  std::unordered_map<at::Device, DeviceCopies> copies;
   for (auto [path, module] : decoder.named_modules()) {
     // lm_head stays as the exporter stores it: it is small, and every token depends on it.
     const bool quantize = IsPackedLinear(module) && path != "lm_head";
-    std::vector<std::string> names;
-    for (const auto& parameter : module.named_parameters(/*recurse=*/false)) {
-      names.push_back(parameter.name);
-      copies.Add(parameter.value);
-    }
-    const std::vector<at::Tensor> there =
-        copies.Run([&](uint64_t copied) { progress.Advance(copied); });
-    for (size_t i = 0; i < names.size(); ++i) {
-      module.setattr(names[i], quantize ? QuantizeToFp8(there[i]) : there[i]);
+    for (const auto& [name, value] : module.named_parameters(/*recurse=*/false)) {
+      const at::Device device = device_of(path.empty() ? name : path + "." + name);
+      DeviceCopies& here = copies.try_emplace(device, device).first->second;
+      here.Add(value);
+      const at::Tensor there = here.Run([&](uint64_t copied) { progress.Advance(copied); }).front();
+      module.setattr(name, quantize ? QuantizeToFp8(there) : there);
     }
   }
 }

@@ -4,16 +4,20 @@
 
 #include <torch/csrc/jit/api/module.h>
 
+#include <functional>
+#include <string>
+
 namespace idefics {
 
 // Whether the device's tensor cores multiply fp8: compute capability 8.9 and more. False in a build
 // without CUDA and for a CPU. Throws c10::Error where there is no such device.
 bool DeviceSupportsFp8(at::Device device);
 
-// Moves the module to the device and replaces the packed weight of every linear that is not
-// quantized, except lm_head, by the fp8 form of predictor/ops/packed_weight.h. The device needs
-// room for the result, one more weight and 100 MiB. Throws c10::Error.
-void QuantizeWeightsToFp8(const torch::jit::Module& decoder, at::Device device);
+// Moves each parameter to its device, by its path, and replaces the packed weight of every linear
+// that is not quantized, except lm_head, by the fp8 form of predictor/ops/packed_weight.h. A device
+// needs room for the result, one more weight and 100 MiB. Throws c10::Error.
+void QuantizeWeightsToFp8(const torch::jit::Module& decoder,
+                          const std::function<at::Device(const std::string& path)>& device_of);
 
 // Replaces the packed weight of every linear of the module that is not quantized by W [n, k], which
 // cuBLAS reads; in 16 bit an odd k gets one more column of zeros. Leaves fp8 weights as they are.

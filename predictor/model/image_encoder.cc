@@ -35,12 +35,13 @@ at::Tensor Upload(std::span<const ImageInput> images, int64_t side, at::Device d
 
 }  // namespace
 
-ImageEncoder::ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device)
+ImageEncoder::ImageEncoder(torch::jit::Module vision, std::vector<ImageCacheTensors> caches,
+                           const std::vector<at::Device>& devices)
     : vision_(std::move(vision)),
       layers_(LayersOf(vision_)),
-      cache_(std::move(cache)),
-      device_(device),
-      queue_(device, /*urgent=*/false),
+      caches_(std::move(caches)),
+      device_(devices.front()),
+      queue_(devices, /*urgent=*/false),
       pace_(layers_.size() + kUnitsBesideLayers) {}
 
 void ImageEncoder::Begin(std::span<const ImageInput> images, int64_t side,
@@ -83,10 +84,17 @@ void ImageEncoder::RunUnit(size_t unit) {
 void ImageEncoder::Store() {
   const auto kv = vision_.get_method("image_kv")({state_}).toTuple();
   slot_is_free_->HoldBack(queue_);
-  for (size_t i = 0; i < slots_.size(); ++i) {
-    const auto image = static_cast<int64_t>(i);
-    cache_.k.select(1, slots_[i]).copy_(kv->elements()[0].toTensor().select(1, image));
-    cache_.v.select(1, slots_[i]).copy_(kv->elements()[1].toTensor().select(1, image));
+  int64_t first = 0;
+  for (const ImageCacheTensors& cache : caches_) {
+    const int64_t layers = cache.k.size(0);
+    const at::Tensor k = kv->elements()[0].toTensor().narrow(0, first, layers);
+    const at::Tensor v = kv->elements()[1].toTensor().narrow(0, first, layers);
+    for (size_t i = 0; i < slots_.size(); ++i) {
+      const auto image = static_cast<int64_t>(i);
+      cache.k.select(1, slots_[i]).copy_(k.select(1, image));
+      cache.v.select(1, slots_[i]).copy_(v.select(1, image));
+    }
+    first += layers;
   }
   state_ = at::Tensor();
   stored_.emplace(queue_);

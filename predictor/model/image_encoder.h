@@ -15,7 +15,7 @@
 
 namespace idefics {
 
-// Cross-attention K and V of all cached images, each [cross layers, slots, H, L, d], in the
+// K and V of all cached images for neighbouring cross layers, each [layers, slots, H, L, d], in the
 // activations' type.
 struct ImageCacheTensors {
   at::Tensor k, v;
@@ -23,8 +23,10 @@ struct ImageCacheTensors {
 
 class ImageEncoder {
  public:
-  // vision: on `device`. cache: of its final size.
-  ImageEncoder(torch::jit::Module vision, ImageCacheTensors cache, at::Device device);
+  // vision: on the first of `devices`. caches: of their final size, together of all cross layers in
+  // order, each on its device.
+  ImageEncoder(torch::jit::Module vision, std::vector<ImageCacheTensors> caches,
+               const std::vector<at::Device>& devices);
 
   // As ModelRunner::BeginImages, of images [3, side, side]. steps: the queue whose work reads the
   // cache; work that is in it already may still read the slots' previous images.
@@ -45,8 +47,8 @@ class ImageEncoder {
 
   torch::jit::Module vision_;
   std::vector<torch::jit::Module> layers_;
-  ImageCacheTensors cache_;
-  const at::Device device_;
+  const std::vector<ImageCacheTensors> caches_;
+  const at::Device device_;  // of vision_
   const DeviceQueue queue_;
 
   ImagePace pace_;  // units: the layers, then pooling, then the keys and values

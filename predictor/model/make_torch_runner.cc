@@ -51,14 +51,29 @@ Status CheckFp8(const BundleManifest& manifest, at::Device device) {
                               ": leave the flag out, or export the checkpoint with --weights int8");
 }
 
-// "cuda:0,cuda:1" has one device for each rank; "cuda" is the first ones, "cpu" is all of them.
-Result<std::vector<at::Device>> RankDevices(const TorchRunnerOptions& options) {
+// All of one type, and GPUs distinct.
+Status CheckDevices(const std::vector<at::Device>& devices, const std::string& names) {
+  for (auto device = devices.begin(); device != devices.end(); ++device) {
+    if (device->type() != devices.front().type()) {
+      return Status::InvalidInput("--device is " + names +
+                                  ": they must all be GPUs, or all the CPU");
+    }
+    if (device->is_cpu() || std::find(devices.begin(), device, *device) == device) continue;
+    return Status::InvalidInput("--device is " + names + ": it names " + device->str() + " twice");
+  }
+  return Status::Ok();
+}
+
+// "cuda:0,cuda:1" has one device for each rank; "cuda" is the first ones, "cpu" is all of them. Of
+// one rank there may be several, for its layers.
+Result<std::vector<at::Device>> ChooseDevices(const TorchRunnerOptions& options) {
   std::vector<at::Device> devices;
   std::istringstream names(options.device);
   for (std::string name; std::getline(names, name, ',');) {
     ASSIGN_OR_RETURN(const at::Device device, ChooseDevice(name));
     devices.push_back(device);
   }
+  RETURN_IF_ERROR(CheckDevices(devices, options.device));
   const auto ranks = static_cast<size_t>(options.tensor_parallel);
   if (devices.size() == 1 && ranks > 1) {
     const at::Device first = devices.front();
@@ -67,10 +82,11 @@ Result<std::vector<at::Device>> RankDevices(const TorchRunnerOptions& options) {
       devices.push_back(first.is_cpu() ? first : at::Device(first.type(), index));
     }
   }
-  if (devices.size() == ranks) return devices;
+  if (ranks == 1 || devices.size() == ranks) return devices;
   return Status::InvalidInput("--device names " + std::to_string(devices.size()) +
                               " devices and --tensor-parallel is " + std::to_string(ranks) +
-                              ": give one device for each rank, or one alone");
+                              ": give one device for each rank, or one alone; without "
+                              "--tensor-parallel they divide the layers");
 }
 
 // Smaller ones are soon read, or in the caches.
@@ -88,11 +104,12 @@ bool TakesHugePages(const Bundle& bundle, std::optional<bool> asked) {
   return bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2;
 }
 
-Result<std::unique_ptr<ModelRunner>> MakeOnCpu(const Bundle& bundle,
+Result<std::unique_ptr<ModelRunner>> MakeAlone(const Bundle& bundle,
                                                const TorchRunnerOptions& options,
+                                               const std::vector<at::Device>& devices,
                                                std::string* description) {
-  ASSIGN_OR_RETURN(auto runner, LoadRankRunner(bundle, at::kCPU, options, {}, description));
-  *description += Kernels();
+  ASSIGN_OR_RETURN(auto runner, LoadRankRunner(bundle, devices, options, {}, description));
+  if (devices.front().is_cpu()) *description += Kernels();
   return runner;
 }
 
@@ -108,7 +125,7 @@ Result<std::unique_ptr<ModelRunner>> MakeRanks(const Bundle& bundle,
   ASSIGN_OR_RETURN(auto runner, ParallelRunner::Make(group, [=](int index) {
                      const RankPlace place{{index, options.tensor_parallel}, group.get()};
                      const auto at = static_cast<size_t>(index);
-                     return LoadRankRunner(*shared_bundle, devices[at], options, place,
+                     return LoadRankRunner(*shared_bundle, {devices[at]}, options, place,
                                            &(*descriptions)[at]);
                    }));
   *description = std::to_string(devices.size()) + " ranks";
@@ -122,21 +139,21 @@ Result<std::unique_ptr<ModelRunner>> Make(const Bundle& bundle, TorchRunnerOptio
                                           std::string* description) {
   UseOperators();
   if (!options.custom_ops) UseReferenceOperators();
-  ASSIGN_OR_RETURN(const std::vector<at::Device> devices, RankDevices(options));
+  ASSIGN_OR_RETURN(const std::vector<at::Device> devices, ChooseDevices(options));
   const bool on_cpu = devices.front().is_cpu();
   if (on_cpu) RETURN_IF_ERROR(CheckKernels());
   if (options.weights == DecoderWeights::kFp8) {
-    RETURN_IF_ERROR(CheckFp8(bundle.manifest(), devices.front()));
+    for (const at::Device device : devices) {
+      RETURN_IF_ERROR(CheckFp8(bundle.manifest(), device));
+    }
   }
   if (on_cpu && options.num_threads == 0) options.num_threads = AutotuneThreads();
-  const bool alone_on_cpu = on_cpu && devices.size() == 1;
-  options.huge_pages = alone_on_cpu && TakesHugePages(bundle, options.huge_pages);
-  if (devices.size() == 1) {
-    return on_cpu ? MakeOnCpu(bundle, options, description)
-                  : LoadRankRunner(bundle, devices.front(), options, {}, description);
-  }
-  // Each rank would choose its own tokens: the host chooses for all.
-  options.async_scheduling = AsyncScheduling::kOff;
+  const bool one_rank = options.tensor_parallel == 1;
+  options.huge_pages = on_cpu && one_rank && TakesHugePages(bundle, options.huge_pages);
+  // Each rank would choose its own tokens, and the last stage tokens that the first one needs: the
+  // host chooses for all.
+  if (devices.size() > 1) options.async_scheduling = AsyncScheduling::kOff;
+  if (one_rank) return MakeAlone(bundle, options, devices, description);
   options.num_threads = std::max(1, options.num_threads / options.tensor_parallel);
   return MakeRanks(bundle, options, devices, description);
 }

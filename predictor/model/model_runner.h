@@ -28,7 +28,7 @@ struct RunnerLimits {
   // before it ran.
   bool exact_steps = true;
   bool samples_on_device = false;  // rows may carry DeviceSamplingParams
-  std::string device = "none";     // "cpu", "cuda:0"; of several ranks the first one's
+  std::string device = "none";     // "cpu", "cuda:0"; of several the first
 };
 
 // An image to encode.

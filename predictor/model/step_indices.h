@@ -116,6 +116,16 @@ inline std::vector<int32_t> StepIndices::Concatenated() const {
 }
 
 // Places in the table. The decoder takes all arrays before the sampling params.
-enum : size_t { kTokensArray = 0, kKvSlotsArray = 2, kSamplingParamsArray = 8 };
+enum : size_t {
+  kTokensArray,
+  kPositionsArray,
+  kKvSlotsArray,
+  kImageSlotsArray,
+  kRowStartsArray,
+  kKvStartsArray,
+  kKvLengthsArray,
+  kSampleRowsArray,
+  kSamplingParamsArray
+};
 
 }  // namespace idefics

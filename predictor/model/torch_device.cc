@@ -6,6 +6,8 @@
 #include <torch/cuda.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 namespace idefics {
 namespace {
 
@@ -24,33 +26,48 @@ Result<at::Device> ChooseDevice(const std::string& name) {
   if (name == "auto") return torch::cuda::is_available() ? first_cuda : at::kCPU;
   try {
     const at::Device device(name);
-    if (device.is_cuda() && !torch::cuda::is_available()) {
-      return Status::InvalidInput("--device is " + name +
-                                  ", but no CUDA device can be used here: use cpu or auto");
+    const auto gpus = static_cast<int64_t>(device.is_cuda() ? torch::cuda::device_count() : 0);
+    if (device.is_cuda() && gpus == 0) {
+      return Status::InvalidInput("no CUDA device can be used here, and " + name +
+                                  " was asked for: use cpu or auto");
+    }
+    if (device.is_cuda() && device.index() >= gpus) {
+      return Status::InvalidInput("there is no " + name +
+                                  " here: the last one is cuda:" + std::to_string(gpus - 1));
     }
     return device.is_cuda() && !device.has_index() ? first_cuda : device;
   } catch (const c10::Error&) {
-    return Status::InvalidInput("--device is '" + name + "', it must be auto, cpu, cuda or cuda:N");
+    return Status::InvalidInput("'" + name + "' is no device: use auto, cpu, cuda or cuda:N");
   }
 }
 
-DeviceQueue::DeviceQueue(at::Device device, bool urgent) {
-  if (device.is_cpu()) return;
-  stream_ = c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, urgent);
+DeviceQueue::DeviceQueue(const std::vector<at::Device>& devices, bool urgent)
+    : first_(devices.front()) {
+  for (const at::Device device : devices) {
+    if (device.is_cpu()) continue;
+    streams_.push_back(
+        c10::impl::VirtualGuardImpl(device.type()).getStreamFromGlobalPool(device, urgent));
+  }
 }
 
 DeviceMark::DeviceMark(const DeviceQueue& queue) {
-  if (!queue.stream_) return;
-  event_.emplace(queue.stream_->device_type());
-  event_->record(*queue.stream_);
+  for (const c10::Stream& stream : queue.streams_) {
+    events_.emplace_back(stream.device_type()).record(stream);
+  }
+}
+
+bool DeviceMark::reached() const {
+  return std::ranges::all_of(events_, [](const c10::Event& event) { return event.query(); });
 }
 
 void DeviceMark::Wait() const {
-  if (event_) event_->synchronize();
+  for (const c10::Event& event : events_) event.synchronize();
 }
 
 void DeviceMark::HoldBack(const DeviceQueue& queue) const {
-  if (event_) event_->block(*queue.stream_);
+  for (const c10::Event& event : events_) {
+    for (const c10::Stream& stream : queue.streams_) event.block(stream);
+  }
 }
 
 }  // namespace idefics

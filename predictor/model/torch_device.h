@@ -5,12 +5,12 @@
 
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
+#include <c10/core/DeviceGuard.h>
 #include <c10/core/Event.h>
 #include <c10/core/InferenceMode.h>
 #include <c10/core/StreamGuard.h>
 
 #include <cstring>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,8 +18,8 @@
 
 namespace idefics {
 
-// name: "auto", "cpu", "cuda", "cuda:1". REQUIRES: nothing has asked libtorch for CUDA before,
-// because it remembers the first answer.
+// name: "auto", "cpu", "cuda", "cuda:1". kInvalidInput: it is no name, or there is no such device.
+// REQUIRES: nothing has asked libtorch for CUDA before, because it remembers the first answer.
 Result<at::Device> ChooseDevice(const std::string& name);
 
 // Runs `body` and turns what libtorch throws into a Status.
@@ -51,19 +51,26 @@ at::Tensor HostCopy(const std::vector<Value>& values, at::ScalarType type, at::D
   return host;
 }
 
-// Work that a GPU does in order: a CUDA stream. On a CPU the work is done when a call returns, so
+// Work that GPUs do, each in order: a CUDA stream on each. What one of them does for another waits
+// for that by libtorch's copy between the two. On a CPU the work is done when a call returns, so
 // queues and marks do nothing. Methods throw c10::Error.
 class DeviceQueue {
  public:
-  // urgent: its work is preferred to that of other queues.
-  DeviceQueue(at::Device device, bool urgent);
+  // urgent: its work is preferred to that of other queues. REQUIRES: distinct GPUs, or CPUs alone.
+  DeviceQueue(const std::vector<at::Device>& devices, bool urgent);
 
-  // The calling thread's work goes into this queue while the result lives.
-  c10::OptionalStreamGuard Use() const { return c10::OptionalStreamGuard(stream_); }
+  // The calling thread's work goes into this queue while the result lives, to its first device
+  // where nothing says to which.
+  struct InUse {
+    c10::MultiStreamGuard streams;
+    c10::DeviceGuard first;
+  };
+  InUse Use() const { return {c10::MultiStreamGuard(streams_), c10::DeviceGuard(first_)}; }
 
  private:
   friend class DeviceMark;
-  std::optional<c10::Stream> stream_;
+  at::Device first_;
+  std::vector<c10::Stream> streams_;  // by device; none on CPUs
 };
 
 // A position in a queue: after all work that was in it when the mark was made.
@@ -71,13 +78,13 @@ class DeviceMark {
  public:
   explicit DeviceMark(const DeviceQueue& queue);
 
-  bool reached() const { return !event_ || event_->query(); }
+  bool reached() const;
   void Wait() const;
   // Later work in `queue` runs after the mark.
   void HoldBack(const DeviceQueue& queue) const;
 
  private:
-  std::optional<c10::Event> event_;
+  std::vector<c10::Event> events_;  // by device
 };
 
 }  // namespace idefics

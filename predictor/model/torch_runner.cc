@@ -16,16 +16,17 @@
 #include "predictor/model/arena_size.h"
 #include "predictor/model/cuda_batch.h"
 #include "predictor/model/cuda_graphs.h"
-#include "predictor/model/cuda_weights.h"
+#include "predictor/model/decoder.h"
 #include "predictor/model/image_encoder.h"
 #include "predictor/model/kv_arena.h"
+#include "predictor/model/load_modules.h"
 #include "predictor/model/rank_runner.h"
 #include "predictor/model/reducers.h"
 #include "predictor/model/step_indices.h"
 #include "predictor/model/torch_device.h"
 #include "predictor/ops/all_reduce.h"
 #include "weights/huge_pages.h"
-#include "weights/module_loader.h"
+#include "weights/layer_split.h"
 
 namespace idefics {
 namespace {
@@ -63,69 +64,63 @@ bool SamplesOnDevice(AsyncScheduling scheduling, at::Device device, int64_t voca
 
 class TorchRunner : public ModelRunner {
  public:
-  TorchRunner(const BundleManifest& manifest, at::Device device, const TorchRunnerOptions& options,
-              const RankPlace& place)
-      : device_(device),
+  TorchRunner(const BundleManifest& manifest, const std::vector<at::Device>& devices,
+              const TorchRunnerOptions& options, const RankPlace& place)
+      : devices_(devices),
+        device_(devices.front()),
         place_(place),
+        split_(manifest.model),
         num_threads_(options.num_threads),
         kv_dtype_(options.kv_dtype),
         huge_pages_(options.huge_pages.value_or(false)),
-        fp8_(options.weights == DecoderWeights::kFp8),
-        use_graphs_(device.is_cuda() && options.cuda_graphs && options.custom_ops),
-        step_queue_(device, /*urgent=*/true) {
-    limits_.device = device.str();
+        weights_(options.weights),
+        use_graphs_(device_.is_cuda() && devices.size() == 1 && options.cuda_graphs &&
+                    options.custom_ops),
+        step_queue_(devices, /*urgent=*/true) {
+    limits_.device = device_.str();
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     limits_.image_cache_slots = options.image_cache_slots;
-    limits_.max_num_seqs = device.is_cpu() ? kMaxNumSeqsOnCpu : kMaxNumSeqsOnGpu;
+    limits_.max_num_seqs = device_.is_cpu() ? kMaxNumSeqsOnCpu : kMaxNumSeqsOnGpu;
     max_rows_ = options.max_num_seqs > 0 ? options.max_num_seqs : limits_.max_num_seqs;
     max_kv_tokens_ = int64_t{max_rows_} * options.max_sequence_tokens;
     limits_.image_size = static_cast<int32_t>(manifest.model.vision.image_size);
     limits_.max_image_batch = options.max_image_batch;
-    if (limits_.max_image_batch == 0) limits_.max_image_batch = device.is_cpu() ? 1 : kImagesOnGpu;
-    if (device.is_cpu()) limits_.max_prefill_chunk = kPrefillChunkOnCpu;
-    limits_.exact_steps = device.is_cpu() && options.custom_ops;
+    if (limits_.max_image_batch == 0) limits_.max_image_batch = device_.is_cpu() ? 1 : kImagesOnGpu;
+    if (device_.is_cpu()) limits_.max_prefill_chunk = kPrefillChunkOnCpu;
+    limits_.exact_steps = device_.is_cpu() && options.custom_ops;
     limits_.samples_on_device =
-        SamplesOnDevice(options.async_scheduling, device, limits_.vocab_size);
+        SamplesOnDevice(options.async_scheduling, device_, limits_.vocab_size);
   }
 
   const RunnerLimits& limits() const override { return limits_; }
   bool broken() const override { return broken_; }
   std::string description() const {
-    return device_.str() +
-           (device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "") + ", " +
-           std::to_string(weight_bytes_) + " bytes of " + (fp8_ ? "fp8 " : "") + "weights, " +
-           std::to_string(limits_.kv_tokens) + " tokens of KV cache" +
+    const std::string threads =
+        device_.is_cpu() ? ", " + std::to_string(num_threads_) + " threads" : "";
+    const std::string form = weights_ == DecoderWeights::kFp8 ? "fp8 weights, " : "weights, ";
+    std::string text;
+    for (size_t i = 0; i < devices_.size(); ++i) {
+      text += devices_[i].str() + (i == 0 ? threads : "") + ", ";
+      if (devices_.size() > 1) text += std::to_string(split_.layers()[i].count) + " layers in ";
+      text += std::to_string(weight_bytes_[i]) + " bytes of " + form;
+    }
+    return text + std::to_string(limits_.kv_tokens) + " tokens of KV cache" +
            (kv_dtype_ == KvDType::kInt8 ? " in int8, " : ", ") +
            std::to_string(limits_.image_cache_slots) + " images";
   }
 
   Status Load(const Bundle& bundle) {
+    ASSIGN_OR_RETURN(split_, LayerSplit::Make(bundle.manifest().model, bundle.tensors(),
+                                              static_cast<int>(devices_.size())));
     ASSIGN_OR_RETURN(reducer_, MakeReducer(place_, device_));
-    ASSIGN_OR_RETURN(const torch::jit::Module vision,
-                     LoadModule(bundle, "vision", device_, place_.rank));
-    // With fp8 each weight is moved by itself: in 16 bit all of them might not fit on the device.
-    ASSIGN_OR_RETURN(decoder_,
-                     LoadModule(bundle, "decoder", fp8_ ? at::kCPU : device_, place_.rank));
-    if (device_.is_cuda()) {
-      RETURN_IF_ERROR(CatchTorch("unpacking the weights", [&] {
-        if (fp8_) QuantizeWeightsToFp8(decoder_, device_);
-        UnpackWeights(decoder_);
-        UnpackWeights(vision);
-        if (bundle.manifest().vision_quantization != "none") {
-          DequantizeWeights(vision, vision.attr("class_embedding").toTensor().scalar_type());
-        }
-        at::accelerator::emptyCache();  // the arena is sized by what is free
-      }));
-    }
-    for (const torch::jit::Module& module : {vision, decoder_}) {
-      for (const at::Tensor& parameter : module.parameters()) weight_bytes_ += parameter.nbytes();
-    }
+    ASSIGN_OR_RETURN(LoadedModules modules,
+                     LoadModules(bundle, split_, devices_, place_.rank, weights_));
+    weight_bytes_ = std::move(modules.weight_bytes);
     RETURN_IF_ERROR(CatchTorch("sizing the KV arena", [&] { ChooseSizes(bundle); }));
     RETURN_IF_ERROR(AgreeOnSizes());
     const Status allocated = CatchTorch("allocating memory", [&] {
-      Allocate(bundle.manifest());
-      images_.emplace(vision, image_cache_, device_);
+      Allocate(bundle.manifest(), std::move(modules));
 #ifdef IDEFICS_WITH_CUDA
       if (use_graphs_) {
         graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
@@ -133,7 +128,7 @@ class TorchRunner : public ModelRunner {
       }
 #endif
       // The queues do not wait for the work on the default stream.
-      if (!device_.is_cpu()) at::accelerator::synchronizeDevice(device_.index());
+      SynchronizeDevices();
     });
     RETURN_IF_ERROR(
         allocated.WithPrefix(std::to_string(limits_.kv_tokens) + " tokens of KV cache and " +
@@ -177,7 +172,7 @@ class TorchRunner : public ModelRunner {
       if (step.host_rows.empty() || place_.rank.index > 0) {  // rank 0's are the model's
         logits = logits.narrow(0, 0, 0);
       } else if (step.host_rows.size() < step.sample_rows.size()) {
-        logits = logits.index_select(0, OnDevice(step.host_rows, at::kLong));
+        logits = logits.index_select(0, OnDevice(step.host_rows, at::kLong, logits.device()));
       }
       const auto to_host = [](const at::Tensor& tensor) {  // from a GPU into pinned memory
         return tensor.to(at::kCPU, /*non_blocking=*/true).contiguous();
@@ -211,7 +206,7 @@ class TorchRunner : public ModelRunner {
     return Guarded("copying KV", [&] {
       const auto queue = Enter(step_queue_);
       for (const KvCopy& copy : copies) {
-        arena_.Copy(copy);
+        decoder_->CopyKv(copy);
         if (!history_.defined()) continue;
         history_.narrow(0, copy.to, copy.tokens).copy_(history_.narrow(0, copy.from, copy.tokens));
       }
@@ -229,7 +224,7 @@ class TorchRunner : public ModelRunner {
   // Settings of the thread while the result lives: its queue, TorchScript without profiling, and
   // the way to the other ranks.
   struct Entered {
-    c10::OptionalStreamGuard queue;
+    DeviceQueue::InUse queue;
     torch::jit::GraphOptimizerEnabledGuard no_profiling;
     UseReducer reducer;
   };
@@ -255,67 +250,68 @@ class TorchRunner : public ModelRunner {
   Status Guarded(const char* what, const Body& body) {
     const Status status = CatchTorch(what, body);
     if (status.code() == ErrorCode::kInternal && device_.is_cuda()) {
-      broken_ = !CatchTorch("waiting for the device", [&] {
-                   at::accelerator::synchronizeDevice(device_.index());
-                 }).ok();
+      broken_ = !CatchTorch("waiting for the device", [&] { SynchronizeDevices(); }).ok();
     }
     return status;
   }
 
-  // REQUIRES: the weights are on the device.
-  uint64_t FreeBytes(const Bundle& bundle) const {
-    if (!device_.is_cpu()) return at::accelerator::getMemoryInfo(device_.index()).first;
-    const uint64_t free_bytes = FreeHostBytes();
-    return (free_bytes - std::min(free_bytes, bundle.weight_bytes())) / place_.rank.count;
+  void SynchronizeDevices() const {
+    for (const at::Device device : devices_) {
+      if (!device.is_cpu()) at::accelerator::synchronizeDevice(device.index());
+    }
   }
 
   // kStepArrays on the device → logits [S, vocab] f32 and, where this runner samples, the tokens
   // [S] i32. Sampling overwrites the logits of its rows.
   std::vector<at::Tensor> Decode(const std::vector<at::Tensor>& indices) {
-    std::vector<torch::jit::IValue> inputs(indices.begin(), indices.end() - 1);
+    std::vector<at::Tensor> inputs(indices.begin(), indices.end() - 1);
     if (limits_.samples_on_device) {
       inputs[kTokensArray] =
           GatherLastTokens(indices[kTokensArray], indices[kKvSlotsArray], history_);
     }
-    inputs.insert(inputs.end(), {arena_.k, arena_.v, image_cache_.k, image_cache_.v});
-    const at::Tensor logits = decoder_.forward(std::move(inputs)).toTensor();
+    const at::Tensor logits = decoder_->Logits(inputs);
     if (!limits_.samples_on_device) return {logits};
     return {logits, SampleTokens(logits, indices[kSamplingParamsArray], history_)};
+  }
+
+  // Free on the device for the caches. REQUIRES: the weights are there.
+  uint64_t FreeBytes(at::Device device, const Bundle& bundle) const {
+    if (!device.is_cpu()) return at::accelerator::getMemoryInfo(device.index()).first;
+    const uint64_t free_bytes = FreeHostBytes();
+    return (free_bytes - std::min(free_bytes, bundle.weight_bytes())) / place_.rank.count;
   }
 
   // Where no flag says how large the caches are, memory does.
   void ChooseSizes(const Bundle& bundle) {
     const BundleManifest& manifest = bundle.manifest();
-    const uint64_t free_bytes = FreeBytes(bundle);
     const auto heads = static_cast<uint64_t>(RankHeads(manifest.model, place_.rank).count);
     const auto part = [&](uint64_t bytes) {
       return bytes / static_cast<uint64_t>(manifest.model.num_heads) * heads;
     };
-    const uint64_t image_bytes = part(manifest.image_kv_bytes());
-    if (limits_.image_cache_slots == 0) {
-      limits_.image_cache_slots = ImageSlotsThatFit(free_bytes, image_bytes);
+    std::vector<CacheRoom> rooms;
+    for (int stage = 0; stage < split_.stages(); ++stage) {
+      const at::Device device = devices_[static_cast<size_t>(stage)];
+      // Stages on CPUs share the host.
+      if (rooms.empty() || !device.is_cpu()) rooms.push_back({FreeBytes(device, bundle), 0, 0});
+      CacheRoom& room = rooms.back();
+      room.kv_per_token += split_.PartOfLayers(part(manifest.kv_bytes_per_token(kv_dtype_)), stage);
+      room.per_image += split_.PartOfCrossLayers(part(manifest.image_kv_bytes()), stage);
     }
-    if (limits_.kv_tokens > 0) return;
-    const double share = device_.is_cpu() ? kHostShare : kDeviceShare;
-    const auto both = static_cast<uint64_t>(share * static_cast<double>(free_bytes));
-    const uint64_t images = image_bytes * limits_.image_cache_slots;
-    limits_.kv_tokens =
-        KvTokensThatFit(both - std::min(both, images), part(manifest.kv_bytes_per_token(kv_dtype_)),
-                        max_kv_tokens_);
+    const CacheSizes sizes =
+        SizesThatFit({limits_.kv_tokens, limits_.image_cache_slots}, rooms,
+                     device_.is_cpu() ? kHostShare : kDeviceShare, max_kv_tokens_);
+    limits_.kv_tokens = sizes.kv_tokens;
+    limits_.image_cache_slots = sizes.image_slots;
   }
 
-  void Allocate(const BundleManifest& manifest) {
-    const ModelConfig& model = manifest.model;
-    const int64_t heads = RankHeads(model, place_.rank).count;
-    const auto options = at::TensorOptions(ActivationType(manifest.dtype)).device(device_);
-    const std::vector<int64_t> table = {model.num_cross_layers(), limits_.image_cache_slots, heads,
-                                        model.tokens_per_image(), model.head_dim()};
-    arena_ = KvArena::Allocate(model.num_layers, {heads, model.head_dim()}, kv_dtype_,
-                               limits_.kv_tokens, options);
-    image_cache_.k = at::empty(table, options);
-    image_cache_.v = at::empty(table, options);
+  void Allocate(const BundleManifest& manifest, LoadedModules modules) {
+    decoder_.emplace(std::move(modules.decoder), split_, devices_);
+    decoder_->Allocate(manifest.model, RankHeads(manifest.model, place_.rank).count, kv_dtype_,
+                       ActivationType(manifest.dtype),
+                       {limits_.kv_tokens, limits_.image_cache_slots});
+    images_.emplace(std::move(modules.vision), decoder_->image_caches(), devices_);
     if (limits_.samples_on_device) {
-      history_ = at::zeros({limits_.kv_tokens + 1}, options.dtype(at::kInt));
+      history_ = at::zeros({limits_.kv_tokens + 1}, at::TensorOptions(at::kInt).device(device_));
     }
   }
 
@@ -340,13 +336,14 @@ class TorchRunner : public ModelRunner {
 
   // Does not wait for the GPU, which may still run the step before.
   template <typename Value>
-  at::Tensor OnDevice(const std::vector<Value>& values, at::ScalarType type) const {
-    return HostCopy(values, type, device_).to(device_, /*non_blocking=*/true);
+  static at::Tensor OnDevice(const std::vector<Value>& values, at::ScalarType type,
+                             at::Device device) {
+    return HostCopy(values, type, device).to(device, /*non_blocking=*/true);
   }
 
   // One copy for all arrays.
   std::vector<at::Tensor> Indices(const StepIndices& step) const {
-    const at::Tensor all = OnDevice(step.Concatenated(), at::kInt);
+    const at::Tensor all = OnDevice(step.Concatenated(), at::kInt, device_);
     std::vector<at::Tensor> indices;
     int64_t at = 0;
     for (const StepArray& array : kStepArrays) {
@@ -358,22 +355,22 @@ class TorchRunner : public ModelRunner {
     return indices;
   }
 
-  const at::Device device_;
+  const std::vector<at::Device> devices_;  // by stage
+  const at::Device device_;                // the first
   const RankPlace place_;
+  LayerSplit split_;
   const int num_threads_;
   RunnerLimits limits_;
   int32_t max_rows_ = 0;
   int64_t max_kv_tokens_ = 0;
-  uint64_t weight_bytes_ = 0;
+  std::vector<uint64_t> weight_bytes_;  // by device
   bool broken_ = false;
   std::unique_ptr<Reducer> reducer_;  // null: this is the whole model
-  torch::jit::Module decoder_;
+  std::optional<Decoder> decoder_;
   const KvDType kv_dtype_;
-  KvArena arena_;
-  ImageCacheTensors image_cache_;
   at::Tensor history_;  // [kv_tokens + 1] i32: the token of each KV slot
   const bool huge_pages_;
-  const bool fp8_;
+  const DecoderWeights weights_;
   const bool use_graphs_;
   std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
   const DeviceQueue step_queue_;
@@ -384,13 +381,14 @@ class TorchRunner : public ModelRunner {
 
 }  // namespace
 
-Result<std::unique_ptr<ModelRunner>> LoadRankRunner(const Bundle& bundle, at::Device device,
+Result<std::unique_ptr<ModelRunner>> LoadRankRunner(const Bundle& bundle,
+                                                    const std::vector<at::Device>& devices,
                                                     const TorchRunnerOptions& options,
                                                     const RankPlace& place,
                                                     std::string* description) {
   std::unique_ptr<TorchRunner> runner;
   RETURN_IF_ERROR(CatchTorch("preparing the device", [&] {
-    runner = std::make_unique<TorchRunner>(bundle.manifest(), device, options, place);
+    runner = std::make_unique<TorchRunner>(bundle.manifest(), devices, options, place);
   }));
   RETURN_IF_ERROR(runner->Load(bundle));
   *description = runner->description();

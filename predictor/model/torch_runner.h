@@ -25,8 +25,8 @@ enum class AsyncScheduling { kAuto, kOn, kOff };
 enum class DecoderWeights { kAsInBundle, kFp8 };
 
 struct TorchRunnerOptions {
-  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device. Of several ranks also one for
-  // each: "cuda:0,cuda:2".
+  // "cpu", "cuda", "cuda:1"; auto: CUDA where there is a device. "cuda:0,cuda:2": one for each
+  // rank, or of one rank those among which its layers are divided.
   std::string device = "auto";
   int tensor_parallel = 1;  // ranks among which every layer is divided
   // How long a rank waits for another before that one is taken for lost.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a bundle needs on each of several devices, and which GPUs have room for it: arithmetic of
-// weights/shard.h, for `idefics-server inspect`.
+// weights/shard.h and weights/layer_split.h, for `idefics-server inspect`.
 #pragma once
 
 #include <array>
@@ -12,10 +12,8 @@
 
 namespace idefics {
 
-// One way to run the bundle. Bytes are those of the rank that holds most.
-struct DeviceNeeds {
-  int devices = 1;
-  std::string flags;  // of the server
+// What a device holds, in bytes.
+struct DeviceShare {
   uint64_t weights = 0;
   uint64_t kv_per_token = 0;
   uint64_t per_image = 0;
@@ -25,11 +23,24 @@ struct DeviceNeeds {
   uint64_t TokensOn(uint64_t device_bytes, uint64_t images) const;
 };
 
+// One way to run the bundle.
+struct DeviceNeeds {
+  int devices = 1;
+  std::string flags;  // of the server
+  // Of ranks the one that holds most; where the layers are divided, each device's in their order.
+  std::vector<DeviceShare> shares;
+
+  // The most that a device holds of each.
+  DeviceShare Most() const;
+  // As DeviceShare's, of the device that has room for the fewest.
+  uint64_t TokensOn(uint64_t device_bytes, uint64_t images) const;
+};
+
 // Memory of the usual GPUs, in 10^9 bytes.
 constexpr std::array<uint64_t, 4> kGpuGigabytes{24, 48, 80, 141};
 
-// On 1, 2, 4 and 8 devices, as far as the model can be divided; with fp8 where the bundle allows
-// it.
+// On 1, 2, 4 and 8 devices, as far as the model can be divided within its layers and then by
+// layers; with fp8 where the bundle allows it.
 std::vector<DeviceNeeds> NeedsOf(const Bundle& bundle, KvDType kv_dtype);
 
 }  // namespace idefics

@@ -183,7 +183,8 @@ std::vector<Row> MemoryRows(const Memory& memory, const InspectOptions& options)
           {"together", Size(memory.total()), "and the buffers of a running step"}};
 }
 
-// What each device holds, and the tokens of KV cache that usual GPUs then have room for.
+// What a device holds, of divided layers each, and the tokens of KV cache that usual GPUs then have
+// room for.
 std::vector<Row> DeviceRows(const Bundle& bundle, const InspectOptions& options) {
   std::vector<Row> rows = {{"devices", "weights", "KV cache"}};
   for (const uint64_t gigabytes : kGpuGigabytes) {
@@ -191,8 +192,12 @@ std::vector<Row> DeviceRows(const Bundle& bundle, const InspectOptions& options)
   }
   rows.front().emplace_back("flags");
   for (const DeviceNeeds& needs : NeedsOf(bundle, options.kv_dtype)) {
-    Row row = {std::to_string(needs.devices), Size(needs.weights),
-               Size(needs.kv_per_token) + " a token"};
+    std::string weights;
+    for (const DeviceShare& share : needs.shares) {
+      weights += (weights.empty() ? "" : ", ") + Size(share.weights);
+    }
+    Row row = {std::to_string(needs.devices), weights,
+               Size(needs.Most().kv_per_token) + " a token"};
     for (const uint64_t gigabytes : kGpuGigabytes) {
       const uint64_t tokens = needs.TokensOn(gigabytes * 1'000'000'000,
                                              static_cast<uint64_t>(options.image_cache_slots));
@@ -265,14 +270,22 @@ Json TensorsJson(const Bundle& bundle) {
   return tensors;
 }
 
+Json ShareJson(const DeviceShare& share) {
+  return {{"weights", share.weights},
+          {"kv_per_token", share.kv_per_token},
+          {"per_image", share.per_image}};
+}
+
 Json DevicesJson(const Bundle& bundle, const InspectOptions& options) {
   Json ways = Json::array();
   for (const DeviceNeeds& needs : NeedsOf(bundle, options.kv_dtype)) {
-    ways.push_back({{"devices", needs.devices},
-                    {"flags", needs.flags},
-                    {"weights", needs.weights},
-                    {"kv_per_token", needs.kv_per_token},
-                    {"per_image", needs.per_image}});
+    Json way = ShareJson(needs.Most());
+    way["devices"] = needs.devices;
+    way["flags"] = needs.flags;
+    if (needs.shares.size() > 1) {
+      for (const DeviceShare& share : needs.shares) way["each"].push_back(ShareJson(share));
+    }
+    ways.push_back(std::move(way));
   }
   return ways;
 }

@@ -20,8 +20,8 @@ at::Tensor WorkLong(const at::Tensor& seed) {
 
 void CompareQueues() {
   const at::Device device(at::kCUDA, 0);
-  const DeviceQueue urgent(device, true);
-  const DeviceQueue patient(device, false);
+  const DeviceQueue urgent({device}, true);
+  const DeviceQueue patient({device}, false);
   const at::Tensor seed = at::randn({4096, 4096}, at::TensorOptions(device)) * 0.01;
   const at::Tensor expected = WorkLong(seed).clone();
   at::Tensor result = at::zeros_like(seed);

@@ -6,6 +6,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <fstream>
 #include <string>
+#include <vector>
 
 namespace idefics {
 namespace {
@@ -56,6 +57,22 @@ TEST_CASE("the arena takes what it is given, not more than can be used", "[arena
   CHECK(KvTokensThatFit(4'000'000'000, 100, 50'000) == 50'000);
   CHECK(KvTokensThatFit(0, 100, 50'000) == 1024);
   CHECK(KvTokensThatFit(0, 100, 512) == 512);
+}
+
+TEST_CASE("caches that several devices divide are as large as the one with the least room allows",
+          "[arena]") {
+  const std::vector<CacheRoom> devices = {
+      {4'000'000, 100, 1000}, {4'000'000, 300, 0}, {16'000'000, 400, 2000}};
+  const CacheSizes sizes = SizesThatFit({}, devices, 0.5, 1'000'000);
+  CHECK(sizes.image_slots == 4'000'000 / 16 / 1000);
+  // The second has no pictures: half of 4 MB, 300 bytes a token.
+  CHECK(sizes.kv_tokens == 2'000'000 / 300);
+  CHECK(SizesThatFit({}, devices, 0.5, 2000).kv_tokens == 2000);
+  const CacheSizes asked = SizesThatFit({50, 7}, devices, 0.5, 1'000'000);
+  CHECK(asked.kv_tokens == 50);
+  CHECK(asked.image_slots == 7);
+  // Pictures that were asked for are taken off what is left for tokens.
+  CHECK(SizesThatFit({0, 1800}, devices, 0.5, 1'000'000).kv_tokens == 2000);
 }
 
 }  // namespace

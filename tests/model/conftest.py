@@ -70,14 +70,17 @@ class Ours:
                  for part in prompt.parts]
         return {"prompt_parts": parts, "add_end_of_utterance": prompt.add_end_of_utterance}
 
-    def ask(self, requests, threads: str = THREADS, ranks: int = 1):
-        """One answer per request, of a model divided among so many ranks."""
+    def ask(self, requests, threads: str = THREADS, ranks: int = 1, devices: str | None = None):
+        """One answer per request, of a model divided among so many ranks, or by layers among
+        devices."""
         lines = "".join(json.dumps(request) + "\n" for request in requests)
         # Stamps of these short-lived bundles go away with them.
         environment = {
             **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent),
             "IDEFICS_KV_DTYPE": self.kv_dtype
         }
+        if devices:
+            environment["IDEFICS_DEVICE"] = devices
         done = subprocess.run([find_tool(), str(self.bundle), threads, str(ranks)],
                               input=lines,
                               capture_output=True,

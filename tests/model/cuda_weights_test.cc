@@ -69,7 +69,7 @@ TEST_CASE("fp8 takes the decoder's unquantized linears but lm_head", "[cuda_weig
   layer.register_module("down", Linear(70, int8.weight, int8.scale));
   decoder.register_module("layer", layer);
   decoder.register_module("lm_head", Linear(130, Tiled(head, 2), {}));
-  QuantizeWeightsToFp8(decoder, at::kCPU);
+  QuantizeWeightsToFp8(decoder, [](const std::string&) { return at::kCPU; });
   UnpackWeights(decoder);
   CHECK(at::equal(WeightOf(layer.attr("qkv").toModule()).view(at::kByte),
                   QuantizeToFp8(qkv).view(at::kByte)));
@@ -77,16 +77,17 @@ TEST_CASE("fp8 takes the decoder's unquantized linears but lm_head", "[cuda_weig
   CHECK(at::equal(WeightOf(decoder.attr("lm_head").toModule()), head));
 }
 
-TEST_CASE("all of a module moves to the device that has its fp8 weights", "[cuda_weights]") {
+TEST_CASE("every parameter moves to its device, in fp8 or not", "[cuda_weights]") {
   torch::jit::Module decoder("Decoder");
   const Quantized int8 = RandomInt8({70, 40});
   decoder.register_module("qkv", Linear(70, Tiled(at::randn({70, 40}), 1).squeeze(3), {}));
   decoder.register_module("down", Linear(70, int8.weight, int8.scale));
   decoder.register_parameter("norm", at::randn({5}), false);
-  QuantizeWeightsToFp8(decoder, at::kMeta);
+  QuantizeWeightsToFp8(
+      decoder, [](const std::string& path) { return path == "qkv.weight" ? at::kCPU : at::kMeta; });
   for (const auto& parameter : decoder.named_parameters()) {
     INFO(parameter.name);
-    CHECK(parameter.value.is_meta());
+    CHECK(parameter.value.is_meta() == (parameter.name != "qkv.weight"));
   }
   CHECK(IsFp8(WeightOf(decoder.attr("qkv").toModule())));
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // logits_tool BUNDLE [THREADS [RANKS]]: answers one JSON request a line through the same parts as
-// the server, for test_model_parity.py. IDEFICS_KV_DTYPE is as for the server.
+// the server, for test_model_parity.py. IDEFICS_KV_DTYPE and IDEFICS_DEVICE are as for the server.
 //   {"prompt_parts": [{"text": "...", "special": "none|turns|all"} or
 //                     {"image": PATH, "mode": "url|object"}, ...], "add_end_of_utterance": false,
 //    "piece": n}          -> {"token_ids", "image_index", "positions", "logits"}
@@ -126,6 +126,7 @@ class Tool {
         FlagValues::FromEnvironment(
             [](const char* name) -> const char* { return std::getenv(name); }, nullptr));
     if (flags.Text("kv-dtype") == "int8") options.runner.kv_dtype = KvDType::kInt8;
+    if (flags.Text("device") != "auto") options.runner.device = flags.Text("device");
     options.engine.max_num_seqs = kMaxNumSeqs;
     ASSIGN_OR_RETURN(predictor_, LoadModelPredictor(options));
     ASSIGN_OR_RETURN(const Bundle bundle, Bundle::Open(path, {}));

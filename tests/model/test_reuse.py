@@ -104,6 +104,9 @@ def test_reuse_preemption_moves_and_guesses_change_no_token_and_no_log_probabili
                 "--details", "--kv-tokens", "600", "--prefix-cache", "false"
             ],
             "one picture": ["--details", "--image-cache-slots", "1"],
+            "divided by layers, short of room": [
+                "--details", "--kv-tokens", "600", "--device", "cpu,cpu"
+            ],
             "a step ahead": ["--async-scheduling", "true", "--kv-tokens", "600"],
     }.items():
         answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *kv, *flags)
@@ -139,9 +142,12 @@ def test_requests_that_read_one_copy_of_a_beginning_give_what_they_give_alone(
                     "--prefix-cache", "false", "--no-speculation")
     tokens = alone[0]["metrics"]["input_token_count"]
     assert tokens > 350
-    for name, most in {"room": 8 * (tokens + 60), "hardly room": tokens + 200}.items():
-        answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *flags, "--kv-tokens",
-                          str(most))
+    for name, other_flags in {
+            "room": ["--kv-tokens", str(8 * (tokens + 60))],
+            "hardly room": ["--kv-tokens", str(tokens + 200)],
+            "divided by layers": ["--kv-tokens", str(tokens + 200), "--device", "cpu,cpu,cpu"],
+    }.items():
+        answers = predict(model, tmp_path / name.replace(" ", "_"), lines, *flags, *other_flags)
         for one, other in zip(alone, answers, strict=True):
             assert one["token_ids"] == other["token_ids"], (name, one["id"])
             assert one["logprobs"] == other["logprobs"], (name, one["id"])

@@ -70,7 +70,7 @@ TEST_CASE("inspect says what each of several devices holds", "[inspect]") {
   testing::WriteSmallBundle(folder.path());
   const Output output = Inspect(folder.path(), /*json=*/true);
   const Json ways = Json::parse(output.out)["devices"];
-  REQUIRE(ways.size() == 3);  // of 4 heads; its linears are not in the bundle, so fp8 saves nothing
+  REQUIRE(ways.size() == 5);  // of 4 heads; its linears are not in the bundle, so fp8 saves nothing
   CHECK(ways[0] == Json({{"devices", 1},
                          {"flags", ""},
                          {"weights", 24},
@@ -81,18 +81,32 @@ TEST_CASE("inspect says what each of several devices holds", "[inspect]") {
                          {"weights", 24},
                          {"kv_per_token", 256},
                          {"per_image", 512}}));
-  CHECK_THAT(Inspect(folder.path(), /*json=*/false).out, ContainsSubstring("--tensor-parallel 4"));
+  // Of 4 layers, a cross layer before every other one; all tensors stay on the first device.
+  CHECK(ways[4] == Json({{"devices", 4},
+                         {"flags", "--device cuda:0,cuda:1,cuda:2,cuda:3"},
+                         {"weights", 24},
+                         {"kv_per_token", 256},
+                         {"per_image", 1024},
+                         {"each",
+                          {{{"weights", 24}, {"kv_per_token", 256}, {"per_image", 1024}},
+                           {{"weights", 0}, {"kv_per_token", 256}, {"per_image", 0}},
+                           {{"weights", 0}, {"kv_per_token", 256}, {"per_image", 1024}},
+                           {{"weights", 0}, {"kv_per_token", 256}, {"per_image", 0}}}}}));
+  const std::string table = Inspect(folder.path(), /*json=*/false).out;
+  CHECK_THAT(table, ContainsSubstring("--tensor-parallel 4"));
+  CHECK_THAT(table, ContainsSubstring("24 B, 0 B, 0 B, 0 B"));
 }
 
 TEST_CASE("a device has room for what its memory leaves beside weights and pictures", "[inspect]") {
   DeviceNeeds needs;
-  needs.weights = 10'500'000'000;
-  needs.kv_per_token = 1'000'000;
-  needs.per_image = 10'000'000;
+  needs.shares = {{10'500'000'000, 1'000'000, 10'000'000}};
   // 24 - 1.5 - 10.5 GB are left, four fifths of them for the caches.
   CHECK(needs.TokensOn(24'000'000'000, 32) == 9600 - 320);
   CHECK(needs.TokensOn(24'000'000'000, 960) == 0);
   CHECK(needs.TokensOn(12'000'000'000, 0) == 0);
+  // A second device with less room decides.
+  needs.shares.push_back({12'500'000'000, 1'000'000, 10'000'000});
+  CHECK(needs.TokensOn(24'000'000'000, 32) == 8000 - 320);
 }
 
 TEST_CASE("inspect refuses a damaged bundle with one sentence on stderr", "[inspect]") {
