@@ -26,18 +26,22 @@
 
 namespace idefics {
 
-// How a kernel passes over the weights. kStream: once, from memory; they are prefetched past the
-// outer caches, which keep the data of what runs between two linears. Otherwise: over a block in
-// the cache, and each step prefetches a part of the next block.
+// How a kernel passes over the weights. kStream: once, from memory. A pass over whole steps is one
+// stream, which the CPU itself fetches ahead of, and sooner where nothing else is asked for; of
+// parts of steps, lines are prefetched past the outer caches, which keep the data of what runs
+// between two linears. Otherwise: over a block in the cache, and each step prefetches a part of the
+// next block.
 template <typename Isa, int M, bool kStream>
 struct Pass {
   static constexpr int kRows = M;
   static constexpr int kVectors = Isa::Vectors(M);
+  static constexpr bool kWholeSteps = kVectors * Isa::kLanes == kTileColumns;
   static constexpr int kLines =
       kStream ? (kVectors * Isa::kLanes + kLineWords - 1) / kLineWords : 2;
   static constexpr int64_t kAheadStep = kStream ? kTileColumns : kLines * kLineWords;
 
   static IDEFICS_INLINE void Fetch(const uint32_t* ahead) {
+    if constexpr (kStream && kWholeSteps) return;
     Unrolled<kLines>([&](auto line) IDEFICS_ALWAYS {
       __builtin_prefetch(ahead + line * kLineWords, 0, kStream ? 0 : 2);
     });
