@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """python -m export CHECKPOINT BUNDLE [--weights f32|bf16|f16|int8|int4] [--dtype f32|bf16|f16]
-[--vision f32|bf16|f16|int8] [--calibrate FOLDER|synthetic] [--name NAME] [--force]"""
+[--vision f32|bf16|f16|int8] [--calibrate FOLDER|synthetic|none] [--name NAME] [--force]"""
 
 import argparse
 import os
@@ -15,9 +15,11 @@ _WEIGHTS_HELP = """how the language model's weights are stored: int8 and int4 ar
 and take a half and a quarter of the memory of bf16; default: as --dtype"""
 _VISION_HELP = """how the weights that look at pictures are stored; default: int8 beside int8 and
 int4 weights, else as --dtype, and that is the only other choice"""
-_CALIBRATE_HELP = """int4: round most finely what most is multiplied with, judged by running the
-checkpoint on the pictures of a folder, each with the text of the file NAME.txt beside it or with
-what the model says of it, or on drawn pictures (synthetic); takes as long as some exports"""
+_CALIBRATE_HELP = """int4: the checkpoint is run on the pictures of a folder, each with the text of
+the file NAME.txt beside it or with what the model says of it, and rounded so that what it computes
+there stays; default: drawn pictures, questions and texts of our own (synthetic); none: each value
+is rounded for itself, which is faster and less exact, and from the hub needs the disk of one shard
+instead of all of them"""
 _DTYPE_HELP = """type of the model's arithmetic and of weights that are not quantized; default: the
 checkpoint's own, but bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
 
@@ -38,7 +40,7 @@ def _arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help=_WEIGHTS_HELP)
     parser.add_argument("--dtype", choices=["f32", "bf16", "f16"], help=_DTYPE_HELP)
     parser.add_argument("--vision", choices=["f32", "bf16", "f16", "int8"], help=_VISION_HELP)
-    parser.add_argument("--calibrate", metavar="FOLDER|synthetic", help=_CALIBRATE_HELP)
+    parser.add_argument("--calibrate", metavar="FOLDER|synthetic|none", help=_CALIBRATE_HELP)
     parser.add_argument(
         "--name", help="name of the model in the bundle; default: the checkpoint's own")
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")

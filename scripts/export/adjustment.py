@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation-aware changes to what int4 linears are made of: which errors cost most, and scales
+"""Activation-aware changes to what int4 linears are made of: what their errors cost, and scales
 that move between a linear's input and what makes it (AWQ, arXiv 2306.00978), so that the model
 computes the same and large inputs meet finely rounded weights."""
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint
+from .int4_codes import padded_groups, read_moments
 from .packing import Int4Form
 from .plan import TargetTensor
 
-_POWERS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)  # of the root mean square of an input that are tried
-_SAMPLE_ROWS = 256  # of W, on which they are tried
+_POWERS = (0.2, 0.35, 0.5)  # of the root mean square of an input that are tried
+_SAMPLE_ROWS = 128  # of W, on which they are tried
 # Of the error without a scale: a smaller gain is none. On the demo model, which has no outliers,
 # scales that promise less make the answers worse.
 _WORTH = 0.85
@@ -25,53 +26,65 @@ class Adjustment:
     """Of one tensor of the plan."""
     columns: Tensor | None = None  # [k]: W is multiplied by them
     rows: Tensor | None = None  # [n]: and by these; a norm's weight [n] is too
-    importance: Tensor | None = None  # [k]: mean squares of the input, for Int4Form
+    moments: Tensor | None = None  # [G, 128, 128] of the input, for Int4Form
 
 
 def adjustments(plan: list[TargetTensor], checkpoint: Checkpoint, dtype: torch.dtype,
-                squares: Mapping[str, Tensor]) -> dict[str, Adjustment]:
-    """`squares`: mean squares [k] of the inputs of linears that are to be int4; `dtype`: of the
-    bundle's norms."""
+                moments: Mapping[str, Tensor]) -> dict[str, Adjustment]:
+    """`moments`: those of the inputs of linears that are to be int4, as Calibration finds them;
+    `dtype`: of the bundle's norms."""
     targets = {target.name: target for target in plan}
     found: dict[str, Adjustment] = {}
-    for name, square in squares.items():
-        scale = _worthwhile_scale(targets[name], checkpoint, square)
+    for name, moment in moments.items():
+        scale = _worthwhile_scale(targets[name], checkpoint, moment)
         if scale is None:
-            found[name] = replace(found.get(name, Adjustment()), importance=square)
+            found[name] = replace(found.get(name, Adjustment()), moments=moment)
             continue
         source, scale = _divided(targets, checkpoint, dtype, name, scale)
         found[source.name] = replace(found.get(source.name, Adjustment()), rows=source.rows)
         found[name] = replace(found.get(name, Adjustment()), columns=scale,
-                              importance=square / scale.square())
+                              moments=_scaled(moment, 1 / scale))
     return found
 
 
+def _scaled(moments: Tensor, scale: Tensor) -> Tensor:
+    """Those of inputs that are multiplied by scale [k]."""
+    groups = padded_groups(scale, 1)
+    return (moments.float() * groups[:, :, None] * groups[:, None]).to(moments.dtype)
+
+
 def _worthwhile_scale(target: TargetTensor, checkpoint: Checkpoint,
-                      square: Tensor) -> Tensor | None:
+                      moments: Tensor) -> Tensor | None:
     """[k], or None where no scale makes the error of the outputs much smaller."""
     sample = _sample(target, checkpoint)
+    cost = read_moments(moments).cost
+    square = moments.diagonal(dim1=1, dim2=2).float().reshape(-1)[:target.shape[1]]
 
     def error(scale: Tensor) -> float:
-        rounded = Int4Form(square / scale.square()).rounded(sample * scale) / scale
-        return float(((rounded - sample).square() * square).sum())
+        form = Int4Form(read_moments(_scaled(moments, 1 / scale)))
+        missed = padded_groups(form.rounded(sample * scale) / scale - sample).transpose(0, 1)
+        sizes = padded_groups(square).sum(1)  # what read_moments divided each group's by
+        return float(((missed @ cost) * missed).sum((1, 2)) @ sizes)
 
     root = square.clamp_min(1e-12 * float(square.max()) + 1e-30).sqrt()
     scales = [root.pow(power) for power in _POWERS]
     scales = [scale / scale.log().mean().exp() for scale in scales]
-    best = min(scales, key=error)
-    return best if error(best) < _WORTH * error(torch.ones_like(best)) else None
+    least, best = min((error(scale), i) for i, scale in enumerate(scales))
+    return scales[best] if least < _WORTH * error(torch.ones_like(root)) else None
 
 
 def _sample(target: TargetTensor, checkpoint: Checkpoint) -> Tensor:
-    """Some rows of W [n, k], spread over its parts."""
-    k = target.shape[1]
-    each = -(-_SAMPLE_ROWS // len(target.parts))
-    rows = []
+    """The first rows of each part of W [n, k]."""
+    each = -(-_SAMPLE_ROWS // len(target.parts)) * target.shape[1]  # values
+    found = []
     for part in target.parts:
-        first = next(iter(checkpoint.chunks(part.name)))
-        whole = first[:len(first) // k * k].view(-1, k)
-        rows.append(whole[::-(-len(whole) // each)].float())
-    return torch.cat(rows)
+        left = each
+        for chunk in checkpoint.chunks(part.name):
+            found.append(chunk[:left].to(torch.float32, copy=True))
+            left -= len(found[-1])
+            if left == 0:
+                break
+    return torch.cat(found).view(-1, target.shape[1])
 
 
 @dataclass(frozen=True)

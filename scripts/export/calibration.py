@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the decoder's linears see: the mean squares of their inputs while the checkpoint looks at
-pictures and reads about them.
+"""What the decoder's linears see: the moments of their inputs while the checkpoint looks at
+pictures and reads.
 
 The modules of modules.py run here in Python, on the operators of the server. A layer's weights are
 read when it runs and dropped behind it, so an 80b needs the memory of one layer. Where there is no
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .config import CheckpointConfig
+from .int4_codes import padded_groups
 from .linears import PackedLinear, Widths
 from .modules import Decoder, Vision
 from .plan import TargetTensor
@@ -30,9 +31,10 @@ _DRAWS = 2  # passes in which the model makes text, before the one that is measu
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture and the tokens that follow it."""
-    pixels: Tensor  # [3, S, S] f32, normalised
-    tokens: list[int]  # of the whole prompt; those of the picture first
+    """Tokens, and the picture that they see."""
+    pixels: Tensor | None  # [3, S, S] f32, normalised; None: they see none
+    tokens: list[int]  # of the whole prompt
+    sees: int = 0  # the first of them that sees the picture, its <image>
     drawn: int = 0  # tokens behind them that the model makes itself
 
 
@@ -93,31 +95,34 @@ class Calibration:
         self._progress = Progress("calibrating",
                                   (_DRAWS + 1) * sum(stored_bytes(target, form) for target in plan))
         self._streamed = _Streamed(plan, WeightWriter(checkpoint, form, self._progress))
-        self._squares: dict[str, Tensor] = {}
+        self._moments: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def mean_squares(self, samples: list[Sample]) -> dict[str, Tensor]:
-        """Of the input of each linear of the decoder, [k] f32, by the names of plan.py."""
+    def moments(self, samples: list[Sample]) -> dict[str, Tensor]:
+        """Of the input x of each linear of the decoder, by the names of plan.py: the mean of x xᵀ
+        within each group of Int4Form, [G, 128, 128] bf16; what k lacks of a whole group is 0.
+        At least one sample has a picture."""
         drawn = any(sample.drawn for sample in samples)
-        keys, values = self._look(torch.stack([sample.pixels for sample in samples]))
+        keys, values = self._look(torch.stack(_pictures(samples)))
         decoder = Decoder(self._config.shape, Widths("none")).eval()
         groups = [f"groups.{i}" for i in range(self._config.shape.num_cross_layers)]
         self._streamed.prepare(decoder, "decoder", [*groups, "lm_head"])
         random = torch.Generator().manual_seed(0)
         rows = [_first_tokens(sample, self._config, random) for sample in samples]
         for _ in range(_DRAWS if drawn else 0):
-            logits = self._read(decoder, rows, keys, values)
+            logits = self._read(decoder, samples, rows, keys, values)
             rows = _drawn(samples, rows, logits, self._config, random)
         for name, module in decoder.named_modules():
             if isinstance(module, PackedLinear):
                 module.register_forward_pre_hook(self._recorder(f"decoder.{name}"))
-        self._read(decoder, rows, keys, values)
+        self._read(decoder, samples, rows, keys, values)
         self._progress.close()
-        return self._squares
+        return self._moments
 
     def _recorder(self, name: str) -> Callable[..., None]:
         def record(_: nn.Module, arguments: tuple[Tensor]) -> None:
-            self._squares[name] = arguments[0].float().square().mean(0)
+            groups = padded_groups(arguments[0].float()).transpose(0, 1)  # [G, T, 128]
+            self._moments[name] = (groups.mT @ groups / groups.size(1)).to(torch.bfloat16)
         return record
 
     def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,9 +136,9 @@ class Calibration:
             x = layer(x)
         return vision.image_kv(vision.pool(x))
 
-    def _read(self, decoder: Decoder, rows: list[list[int]], keys: Tensor,
+    def _read(self, decoder: Decoder, samples: list[Sample], rows: list[list[int]], keys: Tensor,
               values: Tensor) -> Tensor:
-        """The logits of all tokens of all rows; row i sees picture i."""
+        """The logits of all tokens of all rows, which are those of the samples."""
         shape = self._config.shape
         starts = list(itertools.accumulate([len(row) for row in rows], initial=0))
         total = starts[-1]
@@ -144,12 +149,28 @@ class Calibration:
         arena = torch.zeros(shape.num_layers, total, shape.num_heads, shape.head_dim,
                             dtype=self._dtype)
         positions = torch.cat([torch.arange(len(row), **ints) for row in rows])
-        # A token sees a picture from its <image> on.
-        sees = torch.tensor([i if t >= 2 else -1 for i, row in enumerate(rows)
-                             for t in range(len(row))], **ints)
+        sees = torch.cat(_pictures_seen(samples, rows))
         return decoder(torch.tensor([token for row in rows for token in row], **ints), positions,
                        slots, sees, torch.tensor(starts, **ints), own, lengths, slots, arena,
                        arena.clone(), keys, values)
+
+
+def _pictures(samples: list[Sample]) -> list[Tensor]:
+    """Each once, in the order of the first samples that see them."""
+    return list({id(pixels): pixels for sample in samples
+                 if (pixels := sample.pixels) is not None}.values())
+
+
+def _pictures_seen(samples: list[Sample], rows: list[list[int]]) -> list[Tensor]:
+    """Of each token of each row the number of its picture; -1: none."""
+    numbers = {id(pixels): i for i, pixels in enumerate(_pictures(samples))}
+    seen = []
+    for sample, row in zip(samples, rows, strict=True):
+        sees = torch.full((len(row),), -1, dtype=torch.int32)
+        if sample.pixels is not None:
+            sees[sample.sees:] = numbers[id(sample.pixels)]
+        seen.append(sees)
+    return seen
 
 
 def _first_tokens(sample: Sample, config: CheckpointConfig, random: torch.Generator) -> list[int]:

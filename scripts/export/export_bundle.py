@@ -21,7 +21,7 @@ from .manifest import manifest_json
 from .plan import TargetTensor, build_plan, check_sources
 from .progress import Progress
 from .recommended import recommended_width
-from .samples import read_samples
+from .samples import NOTHING, SYNTHETIC, read_samples
 from .scripted import load_operators, script_files
 from .source import Source, open_source
 from .tokenizer_files import Tokenizer, read_tokenizer
@@ -47,7 +47,8 @@ class ExportOptions:
     # Of the linears that look at pictures: the dtype, or "int8"; None: int8 where the decoder's are
     # quantized.
     vision: str | None = None
-    calibrate: str | None = None  # int4: samples.py says of what; None: the same error everywhere
+    # int4: samples.py says by what, or NOTHING; None: SYNTHETIC.
+    calibrate: str | None = None
     name: str | None = None  # None: the checkpoint folder's
     force: bool = False
 
@@ -202,22 +203,30 @@ def _begin(
     return written + fetched
 
 
-def _adjustments(plan: _Plan, source: Source, calibrate: str | None) -> Mapping[str, Adjustment]:
-    if calibrate is None:
+def _calibration(options: ExportOptions) -> str:
+    """What samples.py is asked for, NOTHING for other widths."""
+    if options.weights == "int4":
+        return options.calibrate or SYNTHETIC
+    if options.calibrate not in (None, NOTHING):
+        raise ExportError("--calibrate is for int4 weights: give --weights int4, or leave it out")
+    return NOTHING
+
+
+def _adjustments(plan: _Plan, source: Source, calibrate: str) -> Mapping[str, Adjustment]:
+    if calibrate == NOTHING:
         return {}
     samples = read_samples(calibrate, plan.config, plan.tokenizer)
     calibration = Calibration(plan.config, plan.targets, source.checkpoint, plan.form.dtype)
-    squares = calibration.mean_squares(samples)
     int4 = {
-        name: square
-        for name, square in squares.items()
+        name: moments
+        for name, moments in calibration.moments(samples).items()
         if name not in plan.form.int8 and name != HEAD
     }
     return adjustments(plan.targets, source.checkpoint, plan.form.dtype, int4)
 
 
 def _write(
-    plan: _Plan, source: Source, partial: BundleFolder, final: Path, calibrate: str | None
+    plan: _Plan, source: Source, partial: BundleFolder, final: Path, calibrate: str
 ) -> None:
     finished = {name: partial.finished(name) for name, _ in plan.files}
     left = [target for name, targets in plan.files if not finished[name] for target in targets]
@@ -244,14 +253,13 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     """Raises ExportError or OSError; then options.bundle is as it was before. What came from the
     hub and
     was finished is kept beside it for the next export of the same."""
-    if options.calibrate is not None and options.weights != "int4":
-        raise ExportError("--calibrate is for int4 weights: give --weights int4, or leave it out")
+    calibrate = _calibration(options)
     # A calibration reads the weights before they are written.
-    with open_source(str(options.checkpoint), whole=options.calibrate is not None) as source:
+    with open_source(str(options.checkpoint), whole=calibrate != NOTHING) as source:
         plan = _plan(options, source)
         final = options.bundle.absolute()
         with BundleFolder(final, options.force, _resume_key(plan, source)) as partial:
-            _write(plan, source, partial, final, options.calibrate)
+            _write(plan, source, partial, final, calibrate)
             partial.commit()
     return ExportSummary(
         plan.names["name"],

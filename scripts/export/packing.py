@@ -12,12 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .int4_codes import GROUP, Moments, int4_codes
+
 TILE = 64
-GROUP = 128  # values of a column that share a step and a minimum in int4
 _TINY = 1e-30  # a smaller range counts as zero: its reciprocal would not be finite
-# Parts of the range of an int4 group that are tried: outliers may be cut off.
-_RANGES = (1.0, 0.95, 0.9, 0.85, 0.8)
-_FITS = 2  # times that a line is fitted to the codes
 
 StoredShape = tuple[torch.dtype, tuple[int, ...]]
 
@@ -84,9 +82,9 @@ class Int4Form:
 
     read_as = torch.float32
 
-    def __init__(self, importance: Tensor | None = None):
-        """importance [k] > 0: what a squared error of each value of a column costs."""
-        self._importance = importance
+    def __init__(self, moments: Moments | None = None):
+        """moments: of the inputs; None: every error costs the same."""
+        self._moments = moments
 
     def tensors(self, n: int, k: int) -> dict[str, StoredShape]:
         tiles = ceil_div(n, TILE)
@@ -95,87 +93,19 @@ class Int4Form:
 
     def pack(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
         """rows [r, k] f32 -> bytes of the weight's tiles, scale [tiles, G, 2, 64] bf16."""
-        # A tile fits the cache, and there are many passes over it.
-        found = [_int4_codes(tile, self._importance) for tile in rows.split(TILE)]
-        codes = torch.cat([codes for codes, _ in found]).to(torch.uint8)
+        codes, scale = int4_codes(rows, self._moments)
+        codes = codes.to(torch.uint8)
         low, high = F.pad(codes, (0, -codes.size(1) % 8)).view(len(codes), -1, 2, 4).unbind(2)
-        scale = torch.cat([scale for _, scale in found])  # [r, G, 2]
         scale = F.pad(scale, (0, 0, 0, 0, 0, -len(scale) % TILE))
         return _tiled((low | high << 4).reshape(len(codes), -1)), scale.view(
             -1, TILE, *scale.shape[1:]).permute(0, 2, 3, 1).contiguous()
 
     def rounded(self, rows: Tensor) -> Tensor:
         """rows [r, k] f32 -> the values that are stored instead."""
-        codes, scale = _int4_codes(rows, self._importance)
+        codes, scale = int4_codes(rows, self._moments)
         step, minimum = (part.float().repeat_interleave(GROUP, 1)[:, :rows.size(1)]
                          for part in scale.unbind(-1))
         return codes * step + minimum
-
-
-def _int4_codes(rows: Tensor, importance: Tensor | None) -> tuple[Tensor, Tensor]:
-    """[r, k] -> codes [r, k] f32, steps and minima [r, G, 2] bf16."""
-    count, k = rows.shape
-    missing = -k % GROUP
-    if importance is None:
-        importance = torch.ones(k)
-    if missing:  # padded with the last value, which leaves the range of its group as it is
-        rows = torch.cat([rows, rows[:, -1:].expand(count, missing)], 1)
-    # Their sum in a group is 1; nothing counts for nothing.
-    shares = F.pad(importance.clamp_min(_TINY), (0, missing)).view(-1, GROUP)
-    shares = shares / shares.sum(1, keepdim=True)
-    step, minimum, codes = _best_codes(rows.reshape(count, -1, GROUP), shares)
-    return codes.view(count, -1)[:, :k], torch.stack([step, minimum], -1).to(torch.bfloat16)
-
-
-def _best_codes(groups: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """groups [r, G, 128], shares [G, 128] -> step and minimum [r, G], codes [r, G, 128], all f32.
-    Tries some ranges, then straight lines fitted to the best codes so far, and takes whatever has
-    the smallest squared error, each value by its share."""
-    codes, scratch = torch.empty_like(groups), torch.empty_like(groups)
-    low, high = groups.amin(-1), groups.amax(-1)
-    middle, half = (low + high) / 2, (high - low) / 2
-    best: Line | None = None
-    for part in _RANGES:
-        line = 2 * half * part / 15, middle - half * part
-        best = _better(groups, shares, best, line, codes, scratch)
-    assert best is not None
-    mean = torch.mul(groups, shares, out=scratch).sum(-1)
-    for _ in range(_FITS):
-        step, minimum, _ = best
-        _encode(groups, step, minimum, codes)
-        weighted = torch.mul(codes, shares, out=scratch)
-        average = weighted.sum(-1)
-        square = (weighted * codes).sum(-1) - average.square()
-        slope = weighted.mul_(groups).sum(-1) - average * mean
-        slope = torch.where(square > 0, slope / square, 0.0)
-        best = _better(groups, shares, best, (slope, mean - slope * average), codes, scratch)
-    step, minimum, _ = best
-    return step, minimum, _encode(groups, step, minimum, codes)
-
-
-def _encode(groups: Tensor, step: Tensor, minimum: Tensor, out: Tensor) -> Tensor:
-    inverse = torch.where(step > 0, 1 / step, 0.0)
-    return torch.sub(groups, minimum[..., None],
-                     out=out).mul_(inverse[..., None]).round_().clamp_(0, 15)
-
-
-Line = tuple[Tensor, Tensor, Tensor]  # step, minimum, squared error by shares, each [r, G]
-
-
-def _better(groups: Tensor, shares: Tensor, best: Line | None, line: tuple[Tensor, Tensor],
-            codes: Tensor, scratch: Tensor) -> Line:
-    """For each group the better of `best` and `line` (step, minimum)."""
-    step = torch.where(line[0] > _TINY, line[0], 0.0).to(torch.bfloat16).float()
-    minimum = line[1].to(torch.bfloat16).float()
-    _encode(groups, step, minimum, codes)
-    torch.mul(codes, step[..., None], out=scratch).add_(minimum[..., None]).sub_(groups)
-    mine = scratch.square_().mul_(shares).sum(-1)
-    if best is None:
-        return step, minimum, mine
-    wins = mine < best[2]
-    step, minimum, mine = (torch.where(wins, new, old)
-                           for new, old in zip((step, minimum, mine), best, strict=True))
-    return step, minimum, mine
 
 
 LinearForm = PlainForm | Int8Form | Int4Form

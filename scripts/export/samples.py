@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a calibration looks at: the pictures and texts of a folder, or drawn pictures that the model
-talks about."""
+is asked about, and texts of many kinds."""
 
 import os
 import subprocess
@@ -17,36 +17,99 @@ from .config import CheckpointConfig
 from .errors import ExportError
 from .tokenizer_files import Tokenizer
 
-SYNTHETIC = "synthetic"
-_PICTURES = 16  # at most; a scale needs no more
-_DRAWN_TOKENS = 60
+SYNTHETIC, NOTHING = "synthetic", "none"
+_PICTURES = 16  # at most
+_DRAWN_TOKENS = 60  # of what a model says of a picture
+_DRAWN_ANSWER = 24  # and to a question
 _MOST_TOKENS = 256  # of one text
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif", ".ppm")
+# Inputs differ by what is read: a model that is asked sees other ones than one that tells.
+_QUESTIONS = (
+    "What is in this image?", "Describe the picture.", "What do you see?",
+    "How many things are there?", "What color is it?", "Where is it?",
+    "Is there a person in the picture?", "What does it say?", "Read the text.", "What is this?",
+    "Which is on the left?", "Is this a cat?", "What is in the center of the image?",
+    "What could happen next?", "Write a short caption.", "Why do you think so?")
+_TEXTS = (
+    "Hello! How are you?", "What is two plus three?",
+    "The weather was fine that morning, so we walked along the river until we came to a small "
+    "town with a market.",
+    "She opened the letter, read it twice and put it on the table without a word.",
+    "To bake bread you need flour, water, salt and yeast; knead it well and let it rest.",
+    "In 1969 two people walked on the moon for the first time.",
+    "Thank you, that is very kind of you.", "A list: 1. apples, 2. pears; 3. plums.",
+    "The old bridge was closed for repairs, and nobody knew when it would open again.",
+    "Water boils at 100 degrees; on a mountain it boils sooner.",
+    "def add(a, b):\n    return a + b\n",
+    "Il pleut depuis ce matin, mais nous sortirons quand même.",
+    "Der Zug nach Hamburg fährt heute von Gleis 7 ab.",
+    "Question: Who wrote it? Answer: Nobody remembers her name.",
+    "\"I have never seen anything like it,\" he said, and closed the door.",
+    "On Monday the museum is closed. Tickets cost 12.50 euros, children pay half.")
+
+
+class _Words:
+    """Tokens as the model's prompts have them."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
+        self.picture = [tokenizer.fake_image, tokenizer.image, tokenizer.fake_image]
+
+    def of(self, text: str) -> list[int]:
+        return self._pieces.encode(text)
+
+    def sample(self, pixels: Tensor | None, tokens: list[int], drawn: int = 0) -> Sample:
+        """Behind the first token of every text."""
+        tokens = [self._tokenizer.bos, *tokens]
+        sees = 0 if pixels is None else tokens.index(self._tokenizer.image)
+        return Sample(pixels, tokens, sees, drawn)
+
+    def question(self, text: str, picture_first: bool) -> list[int]:
+        """What a user asks about a picture, up to where the answer begins."""
+        end = [self._tokenizer.end_of_utterance] if self._tokenizer.end_of_utterance >= 0 else []
+        asked = ([*self.picture, *self.of(f"User: {text}")] if picture_first else
+                 [*self.of(f"User: {text}"), *self.picture])
+        return [*asked, *end, *self.of("\nAssistant:")]
 
 
 def read_samples(source: str, config: CheckpointConfig, tokenizer: Tokenizer) -> list[Sample]:
     """`source`: SYNTHETIC, or a folder of pictures; a NAME.txt beside one is read behind it,
     others are talked about by the model itself."""
-    first = [tokenizer.bos, tokenizer.fake_image, tokenizer.image, tokenizer.fake_image]
+    words = _Words(tokenizer)
     if source == SYNTHETIC:
-        pictures = _drawn_pictures(config.processor["image_size"])
-        return [Sample(_normalised(picture, config), first, _DRAWN_TOKENS) for picture in pictures]
+        return _synthetic(config, words)
     folder = Path(source)
     if not folder.is_dir():
-        raise ExportError(f"--calibrate {source} is neither a folder nor \"{SYNTHETIC}\"")
+        raise ExportError(f"--calibrate {source} is neither a folder nor \"{SYNTHETIC}\" nor "
+                          f"\"{NOTHING}\"")
     files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
     if not files:
         raise ExportError(f"{source} holds no picture to calibrate with: expected files named "
                           f"{', '.join(f'*{suffix}' for suffix in _SUFFIXES)}")
-    words = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.model)
     files = files[::-(-len(files) // _PICTURES)]
     samples = []
     for file, picture in zip(files, _seen(files), strict=True):
         text = file.with_suffix(".txt")
-        tokens = words.encode(text.read_text("utf-8"))[:_MOST_TOKENS] if text.is_file() else []
-        samples.append(
-            Sample(_normalised(picture, config), first + tokens, 0 if tokens else _DRAWN_TOKENS))
+        tokens = words.of(text.read_text("utf-8"))[:_MOST_TOKENS] if text.is_file() else []
+        samples.append(words.sample(_normalised(picture, config), [*words.picture, *tokens],
+                                    0 if tokens else _DRAWN_TOKENS))
     return samples
+
+
+def _synthetic(config: CheckpointConfig, words: _Words) -> list[Sample]:
+    """Questions about drawn pictures, texts, half of them behind a picture, and pictures alone."""
+    pictures = [_normalised(picture, config)
+                for picture in _drawn_pictures(config.processor["image_size"])]
+    questions = [
+        words.sample(picture, words.question(text, i % 2 == 1), _DRAWN_ANSWER)
+        for i, (picture, text) in enumerate(zip(pictures, _QUESTIONS, strict=True))]
+    texts = [
+        words.sample(picture, [*words.picture, *words.of(text)]) if i % 2 else
+        words.sample(None, words.of(text))
+        for i, (picture, text) in enumerate(zip(pictures, _TEXTS, strict=True))]
+    alone = [words.sample(picture, words.picture, _DRAWN_TOKENS) for picture in pictures[::2]]
+    return questions + texts + alone
 
 
 def _normalised(picture: Tensor, config: CheckpointConfig) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from .adjustment import Adjustment
 from .checkpoint import Checkpoint
 from .errors import ExportError
+from .int4_codes import read_moments
 from .packing import TILE, Int4Form
 from .plan import TargetTensor
 from .progress import Progress
@@ -83,7 +84,8 @@ class WeightWriter:
         """The tiles of the weight, then the scale where the form has one."""
         form = self._form.of(target)
         if isinstance(form, Int4Form):
-            form = Int4Form(self._adjustments.get(target.name, Adjustment()).importance)
+            moments = self._adjustments.get(target.name, Adjustment()).moments
+            form = Int4Form(None if moments is None else read_moments(moments))
         scales: list[Tensor] = []
         waiting: deque[Future] = deque()
 

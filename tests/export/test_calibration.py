@@ -23,13 +23,13 @@ def _parts(folder):
         folder, config)
 
 
-def _squares(folder):
+def _moments(folder):
     from export.calibration import Calibration
     from export.samples import read_samples
     config, plan, checkpoint, tokenizer = _parts(folder)
     samples = read_samples("synthetic", config, tokenizer)
     calibration = Calibration(config, plan, checkpoint, torch.float32)
-    return plan, checkpoint, calibration.mean_squares(samples)
+    return plan, checkpoint, calibration.moments(samples)
 
 
 def _logits(folder, adjustments):
@@ -52,16 +52,18 @@ def _logits(folder, adjustments):
         decoder = Decoder(config.shape, Widths("none")).eval()
         calibration._streamed.prepare(decoder, "decoder", ["groups.0", "groups.1", "lm_head"])
         rows = [[*sample.tokens, 7, 9, 11, 13] for sample in samples]
-        return calibration._read(decoder, rows, keys, values)
+        return calibration._read(decoder, samples, rows, keys, values)
 
 
 def test_every_linear_of_the_decoder_is_measured(make):
     folder = make("--dtype", "f32", "--distribution", "normal")
-    plan, _, squares = _squares(folder)
-    wanted = {target.name: target.shape[1] for target in plan
+    plan, _, moments = _moments(folder)
+    wanted = {target.name: (-(-target.shape[1] // 128), 128, 128) for target in plan
               if target.linear and target.name.startswith("decoder.")}
-    assert {name: len(square) for name, square in squares.items()} == wanted
-    assert all((square > 0).any() and square.isfinite().all() for square in squares.values())
+    assert {name: found.shape for name, found in moments.items()} == wanted
+    for found in moments.values():
+        assert torch.equal(found, found.mT) and found.isfinite().all()
+        assert (found.diagonal(dim1=1, dim2=2) > 0).any()
 
 
 def test_a_large_channel_is_seen(make):
@@ -71,18 +73,18 @@ def test_a_large_channel_is_seen(make):
     source = load_file(path)
     source["model.layers.2.input_layernorm.weight"][5] *= 100
     save_file(source, path, metadata={"format": "pt"})
-    _, _, squares = _squares(folder)
-    assert int(squares["decoder.groups.1.layers.0.qkv"].argmax()) == 5
+    _, _, moments = _moments(folder)
+    assert int(moments["decoder.groups.1.layers.0.qkv"][0].diagonal().argmax()) == 5
 
 
 def test_scales_move_between_a_linear_and_its_input_and_change_nothing_else(make, monkeypatch):
     from export import adjustment
     folder = make("--dtype", "f32", "--distribution", "normal")
-    plan, checkpoint, squares = _squares(folder)
-    del squares["decoder.lm_head"]
+    plan, checkpoint, moments = _moments(folder)
+    del moments["decoder.lm_head"]
     monkeypatch.setattr(adjustment, "_WORTH", 1e9)  # all are taken
-    found = adjustment.adjustments(plan, checkpoint, torch.float32, squares)
-    assert all(found[name].columns is not None for name in squares)
+    found = adjustment.adjustments(plan, checkpoint, torch.float32, moments)
+    assert all(found[name].columns is not None for name in moments)
     assert all(found[f"vision.cross.{g}.kv"].rows is not None for g in (0, 1))
     plain, scaled = _logits(folder, {}), _logits(folder, found)
     assert (plain - scaled).abs().max() < 1e-4 * plain.std()
@@ -92,25 +94,59 @@ def test_scales_move_between_a_linear_and_its_input_and_change_nothing_else(make
 def test_rounded_norms_are_made_up_for(make, monkeypatch):
     from export import adjustment
     folder = make("--dtype", "f32", "--distribution", "normal")
-    plan, checkpoint, squares = _squares(folder)
+    plan, checkpoint, moments = _moments(folder)
     monkeypatch.setattr(adjustment, "_WORTH", 1e9)
     name = "decoder.groups.0.layers.0.qkv"
-    found = adjustment.adjustments(plan, checkpoint, torch.bfloat16, {name: squares[name]})
+    found = adjustment.adjustments(plan, checkpoint, torch.bfloat16, {name: moments[name]})
     source = checkpoint.chunks("model.layers.0.input_layernorm.weight")
     norm = torch.cat([chunk.float() for chunk in source])
     stored = (norm * found["decoder.groups.0.layers.0.input_norm"].rows).to(torch.bfloat16).float()
     assert torch.allclose(stored * found[name].columns, norm, rtol=1e-6)
 
 
-def test_importance_moves_the_error_to_where_it_costs_little():
+def _outputs_error(rows, x, form):
+    return float(((form.rounded(rows) - rows) @ x.t()).square().mean())
+
+
+def _form(x):
+    from export.int4_codes import padded_groups, read_moments
+    from export.packing import Int4Form
+    groups = padded_groups(x).transpose(0, 1)
+    return Int4Form(read_moments((groups.mT @ groups / len(x)).to(torch.bfloat16)))
+
+
+@pytest.mark.parametrize("k", [512, 200])
+def test_the_error_moves_to_inputs_that_are_small(k):
     from export.packing import Int4Form
     random = torch.Generator().manual_seed(1)
-    rows = torch.randn(64, 512, generator=random)
-    square = torch.ones(512)
-    square[::50] = 400
-    def cost(form):
-        return float(((form.rounded(rows) - rows).square() * square).sum())
-    assert cost(Int4Form(square)) < 0.5 * cost(Int4Form())
+    rows, x = torch.randn(64, k, generator=random), torch.randn(2000, k, generator=random)
+    x[:, ::50] *= 20
+    assert _outputs_error(rows, x, _form(x)) < 0.4 * _outputs_error(rows, x, Int4Form())
+
+
+@pytest.mark.parametrize("k", [512, 200])
+def test_inputs_that_go_together_make_up_for_each_others_errors(k):
+    from export.packing import Int4Form
+    random = torch.Generator().manual_seed(2)
+    rows = torch.randn(100, k, generator=random)
+    seen, later = (torch.randn(3000, 20, generator=random) @ mixed
+                   + torch.randn(3000, k, generator=random)
+                   for mixed in [torch.randn(20, k, generator=random)] * 2)
+    alone = _form(seen)
+    alone._moments.passed.zero_()
+    error = _outputs_error(rows, later, _form(seen))
+    assert error < 0.7 * _outputs_error(rows, later, alone)
+    assert error < 0.4 * _outputs_error(rows, later, Int4Form())
+
+
+def test_inputs_that_were_never_seen_leave_the_codes_whole():
+    rows = torch.randn(64, 256, generator=torch.Generator().manual_seed(3))
+    x = torch.zeros(10, 256)
+    x[:, 3] = 1
+    rounded = _form(x).rounded(rows)
+    assert rounded.isfinite().all()
+    assert (rounded[:, 3] - rows[:, 3]).abs().max() < 0.02
+    assert (rounded - rows).abs().max() < 1
 
 
 def test_the_first_linears_have_8_bits_for_what_the_head_saves(make, export):
@@ -132,9 +168,8 @@ def test_the_first_linears_have_8_bits_for_what_the_head_saves(make, export):
 
 def test_a_calibrated_bundle_differs_only_in_int4_and_what_feeds_it(make, export):
     checkpoint = make("--dtype", "bf16", "--distribution", "normal")
-    plain = tensors(export(checkpoint, name="plain", weights="int4"))
-    calibrated = tensors(export(checkpoint, name="calibrated", weights="int4",
-                                calibrate="synthetic"))
+    plain = tensors(export(checkpoint, name="plain", weights="int4", calibrate="none"))
+    calibrated = tensors(export(checkpoint, name="calibrated", weights="int4"))
     assert {name: (value.dtype, value.shape) for name, value in plain.items()
             } == {name: (value.dtype, value.shape) for name, value in calibrated.items()}
     name = "decoder.groups.1.layers.1.down.weight"

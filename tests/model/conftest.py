@@ -5,6 +5,7 @@ run."""
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,14 @@ def find_tool() -> Path:
     if not found:
         pytest.skip("logits_tool is not built: build the tests, or set IDEFICS_BUILD_DIR")
     return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def usable_sets() -> list[str]:
+    """The instruction sets of the linears' kernels that this CPU has."""
+    server = os.environ.get("IDEFICS_SERVER") or ROOT / "scripts/idefics-server"
+    said = subprocess.run([server, "inspect", "--cpu"], capture_output=True, text=True, check=True)
+    sets = re.findall(r"^[* ] (\w+) +(.*)$", said.stdout, re.MULTILINE)
+    return [name for name, what in sets if not what.startswith("this CPU lacks")]
 
 
 def golden_names():
@@ -56,13 +65,24 @@ def logits_of(answer):
 class Ours:
     """A bundle, asked through logits_tool."""
 
-    def __init__(self, bundle: Path, pictures: Path, kv_dtype: str = "bundle"):
+    def __init__(self, bundle: Path, pictures: Path, settings: dict[str, str] | None = None):
+        """settings: environment variables."""
         self.bundle = bundle
         self.pictures = pictures
-        self.kv_dtype = kv_dtype
+        self.settings = settings or {}
+
+    def having(self, **settings: str) -> "Ours":
+        return Ours(self.bundle, self.pictures, {**self.settings, **settings})
 
     def with_int8_kv(self) -> "Ours":
-        return Ours(self.bundle, self.pictures, "int8")
+        return self.having(IDEFICS_KV_DTYPE="int8")
+
+    def on(self, instruction_set: str) -> "Ours":
+        """With the linears' kernels of this set, and no wider operators of libtorch's."""
+        wide = instruction_set.startswith(("avx512", "amx"))
+        narrow = {"ATEN_CPU_CAPABILITY": "default" if instruction_set == "portable" else "avx2",
+                  "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+        return self.having(IDEFICS_CPU=instruction_set, **({} if wide else narrow))
 
     def prompt(self, prompt) -> dict:
         parts = [{"text": part}
@@ -77,7 +97,7 @@ class Ours:
         # Stamps of these short-lived bundles go away with them.
         environment = {
             **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "XDG_CACHE_HOME": str(self.bundle.parent),
-            "IDEFICS_KV_DTYPE": self.kv_dtype
+            **self.settings
         }
         if devices:
             environment["IDEFICS_DEVICE"] = devices
@@ -94,6 +114,22 @@ class Ours:
                 assert not one["error"], one["error"]
         assert len(answers) == len(requests)
         return answers
+
+
+def wrong_answers(model: Ours) -> list[str]:
+    """Which of the twelve questions of the demo's README it answers otherwise."""
+    assets = ROOT / "tests/assets"
+    scenes = json.loads((assets / "scenes.json").read_text())
+    requests = []
+    for scene in scenes:
+        parts = [{"image": str(assets / part[5:])} if part.startswith("file:") else {"text": part}
+                 for part in scene["prompt"]]
+        requests.append(
+            {"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
+    return [
+        scene["id"] for scene, answer in zip(scenes, model.ask(requests), strict=True)
+        if answer["text"].strip() != scene["answer"]
+    ]
 
 
 @pytest.fixture(scope="session")
