@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/log.h"
 
-#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -10,7 +10,12 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <memory>
+#include <mutex>
 #include <utility>
+
+#include "common/check.h"
+#include "common/log_hold.h"
 
 namespace idefics {
 namespace {
@@ -49,14 +54,18 @@ LevelNames NamesOf(LogLevel level) {
   return {"INFO", "INFO"};
 }
 
+constexpr std::array<bool, 256> kIsPlain = [] {
+  std::array<bool, 256> plain{};
+  for (size_t c = 0x20; c < plain.size(); ++c) plain[c] = c != '"' && c != '\\' && c != 0x7f;
+  return plain;
+}();
+
 void AppendEscaped(std::string_view text, std::string* out) {
-  const auto is_plain = [](char c) {
-    return c != '"' && c != '\\' && static_cast<unsigned char>(c) >= 0x20 && c != 0x7f;
-  };
   while (!text.empty()) {
-    const auto plain = std::find_if_not(text.begin(), text.end(), is_plain) - text.begin();
-    *out += text.substr(0, static_cast<size_t>(plain));
-    text.remove_prefix(static_cast<size_t>(plain));
+    size_t plain = 0;
+    while (plain < text.size() && kIsPlain[static_cast<unsigned char>(text[plain])]) ++plain;
+    out->append(text, 0, plain);
+    text.remove_prefix(plain);
     if (text.empty()) return;
     const char c = text.front();
     text.remove_prefix(1);
@@ -111,6 +120,38 @@ void AppendMembers(std::span<const LogField> fields, std::string* out) {
 }
 
 thread_local const LogScope* t_scope = nullptr;
+thread_local int t_holds = 0;     // LogHolds of this thread
+thread_local std::string t_held;  // lines that wait for the next one
+
+// stderr, a write for each line or for several that were held. Its lock keeps lines whole.
+class StderrSink final : public spdlog::sinks::base_sink<std::mutex> {
+ public:
+  void WriteHeld() {
+    if (t_held.empty()) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    Write();
+  }
+
+ protected:
+  void sink_it_(const spdlog::details::log_msg& message) override {
+    spdlog::memory_buf_t line;
+    formatter_->format(message, line);
+    t_held.append(line.data(), line.size());
+    if (t_holds == 0 || message.level >= spdlog::level::warn) Write();
+  }
+  void flush_() override {}
+
+ private:
+  static void Write() {
+    std::fwrite(t_held.data(), 1, t_held.size(), stderr);  // which has no buffer
+    t_held.clear();
+  }
+};
+
+const std::shared_ptr<StderrSink>& Sink() {
+  static const auto sink = std::make_shared<StderrSink>();
+  return sink;
+}
 
 // Set once by InitLog, before other threads.
 bool g_console = true;
@@ -130,7 +171,7 @@ void AppendHead(LogLevel level, std::string_view message, std::string* out) {
 
 spdlog::logger& Logger() {
   static const auto logger = [] {
-    auto made = spdlog::stderr_logger_mt("idefics");
+    auto made = std::make_shared<spdlog::logger>("idefics", Sink());
     made->set_pattern(kConsolePattern);
     return made;
   }();
@@ -148,7 +189,6 @@ LogLevel ParseLogLevel(std::string_view name) {
 
 void InitLog(LogLevel level, bool console) {
   Logger().set_level(ToSpdlog(level));
-  Logger().flush_on(spdlog::level::warn);
   g_console = console;
   Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
@@ -163,7 +203,17 @@ LogScope::LogScope(std::function<std::vector<LogField>()> fields)
   t_scope = this;
 }
 
-LogScope::~LogScope() { t_scope = outer_; }
+LogScope::~LogScope() {
+  t_scope = outer_;
+  if (outer_ == nullptr) Sink()->WriteHeld();
+}
+
+LogHold::LogHold() {
+  IDEFICS_CHECK(t_scope != nullptr);
+  ++t_holds;
+}
+
+LogHold::~LogHold() { --t_holds; }
 
 void Log(LogLevel level, std::string_view message) { LogWithFields(level, message, {}); }
 
@@ -172,9 +222,8 @@ void LogThrough(LogFunction program) { g_program = program; }
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (const LogFunction program = g_program) return program(level, message, fields);
   if (!Logger().should_log(ToSpdlog(level))) return;
-  constexpr size_t kUsualBytes = 512;
-  std::string line;
-  line.reserve(kUsualBytes);
+  thread_local std::string line;  // keeps its memory
+  line.clear();
   const std::vector<LogField> more = FieldsOfScope();
   if (g_console) {
     AppendEscaped(message, &line);

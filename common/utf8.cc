@@ -32,7 +32,8 @@ bool IsValidUtf8(std::string_view bytes) {
     if ((word & 0x8080808080808080U) != 0) break;
   }
   while (!bytes.empty()) {
-    const int num_bytes = DecodeUtf8(bytes).num_bytes;
+    const bool ascii = static_cast<uint8_t>(bytes[0]) < 0x80;
+    const int num_bytes = ascii ? 1 : DecodeUtf8(bytes).num_bytes;
     if (num_bytes == 0) return false;
     bytes.remove_prefix(num_bytes);
   }

@@ -2,8 +2,10 @@
 #include "server/http/request_journal.h"
 
 #include <algorithm>
+#include <array>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -28,15 +30,15 @@ std::string IdOf(const HttpRequest& request) {
   return usable ? *given : "req_" + RandomHex();
 }
 
-// What is told of a request when its answer has ended.
+// What is told of a request when its answer has ended. Views of the request; a stream outlives it.
 struct Entry {
   bool line = false;
-  RequestOrigin origin;
+  const RequestOrigin& origin;
   std::string_view route;
-  std::string client;
-  std::string method;
-  std::string path;
-  std::string agent;
+  std::string_view client;
+  std::string_view method;
+  std::string_view path;
+  std::string_view agent;
   int status = 0;
   Clock::time_point begin{};
 
@@ -44,27 +46,28 @@ struct Entry {
     const auto end = Clock::now();
     if (origin.span.sink != nullptr) AddSpan(end);
     if (!line) return;
-    const std::vector<LogField> fields = {
-        {"method", method},
-        {"path", path},
-        {"status", int64_t{status}},
-        {"duration", std::chrono::duration<double>(end - begin).count()},
-        {"client", client}};
+    const std::array<LogField, 5> fields = {
+        {{"method", std::string(method)},
+         {"path", std::string(path)},
+         {"status", int64_t{status}},
+         {"duration", std::chrono::duration<double>(end - begin).count()},
+         {"client", std::string(client)}}};
     const LogScope scope([this] { return LogFieldsOf(origin); });
     LogWithFields(LogLevel::kInfo, "Answered", fields);
   }
 
  private:
   void AddSpan(Clock::time_point end) const {
-    std::vector<SpanAttribute> attributes;
-    attributes.reserve(6);
-    attributes.assign({{"http.request.method", std::string_view(method)},
-                       {"http.response.status_code", int64_t{status}},
-                       {"url.scheme", std::string_view("http")},
-                       {"idefics.request_id", std::string_view(origin.request_id)}});
-    if (!route.empty()) attributes.push_back({"http.route", route});
-    if (!agent.empty()) attributes.push_back({"user_agent.original", std::string_view(agent)});
-    const std::string name = route.empty() ? "HTTP" : method + " " + std::string(route);
+    std::array<SpanAttribute, 6> attributes = {
+        {{"http.request.method", method},
+         {"http.response.status_code", int64_t{status}},
+         {"url.scheme", std::string_view("http")},
+         {"idefics.request_id", std::string_view(origin.request_id)}}};
+    size_t count = 4;
+    if (!route.empty()) attributes[count++] = {"http.route", route};
+    if (!agent.empty()) attributes[count++] = {"user_agent.original", agent};
+    std::string name = "HTTP";
+    if (!route.empty()) (name = method).append(" ").append(route);
     const std::string error = status >= 500 ? std::to_string(status) : "";
     Span span;
     span.name = name;
@@ -75,7 +78,7 @@ struct Entry {
     span.trace_state = origin.span.trace_state;
     span.begin = begin;
     span.end = end;
-    span.attributes = attributes;
+    span.attributes = std::span(attributes).first(count);
     span.error = error;
     origin.span.sink->Add(span);
   }
@@ -84,8 +87,15 @@ struct Entry {
 // A stream that tells of its end: the last piece, or that its client has left.
 class ToldStream final : public BodySource {
  public:
-  ToldStream(std::unique_ptr<BodySource> stream, Entry entry)
-      : stream_(std::move(stream)), entry_(std::move(entry)) {}
+  ToldStream(std::unique_ptr<BodySource> stream, const Entry& entry)
+      : stream_(std::move(stream)),
+        origin_(entry.origin),
+        client_(entry.client),
+        method_(entry.method),
+        path_(entry.path),
+        agent_(entry.agent),
+        entry_{entry.line, origin_, entry.route,  client_,    method_,
+               path_,      agent_,  entry.status, entry.begin} {}
   ~ToldStream() override {
     try {
       stream_.reset();
@@ -100,7 +110,12 @@ class ToldStream final : public BodySource {
 
  private:
   std::unique_ptr<BodySource> stream_;
-  Entry entry_;
+  const RequestOrigin origin_;
+  const std::string client_;
+  const std::string method_;
+  const std::string path_;
+  const std::string agent_;
+  const Entry entry_;
 };
 
 }  // namespace
@@ -119,21 +134,17 @@ void RequestJournal::Begin(HttpRequest& request) const {
 void RequestJournal::End(const HttpRequest& request, std::string_view route,
                          HttpResponse* response) const {
   response->headers.emplace_back("X-Request-Id", request.origin.request_id);
-  Entry entry;
-  entry.line = options_.lines && !options_.is_minor(request.path);
-  if (request.origin.span.sink == nullptr && !entry.line) return;
+  const bool line = options_.lines && !options_.is_minor(request.path);
+  if (request.origin.span.sink == nullptr && !line) return;
   constexpr size_t kMaxAgentBytes = 100;
   const std::string* agent = request.Header("User-Agent");
-  if (agent != nullptr) entry.agent = agent->substr(0, kMaxAgentBytes);
-  entry.origin = request.origin;
-  entry.route = route;
-  entry.client = request.client;
-  entry.method = request.method;
-  entry.path = request.path;
-  entry.status = response->status;
-  entry.begin = request.received;
+  std::string_view shown_agent;
+  if (agent != nullptr) shown_agent = std::string_view(*agent).substr(0, kMaxAgentBytes);
+  const Entry entry{line,           request.origin,   route,
+                    request.client, request.method,   request.path,
+                    shown_agent,    response->status, request.received};
   if (response->stream == nullptr) return entry.Tell();
-  response->stream = std::make_unique<ToldStream>(std::move(response->stream), std::move(entry));
+  response->stream = std::make_unique<ToldStream>(std::move(response->stream), entry);
 }
 
 }  // namespace idefics

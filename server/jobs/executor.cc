@@ -7,6 +7,7 @@
 #include "common/caught.h"
 #include "common/check.h"
 #include "common/log.h"
+#include "common/log_hold.h"
 #include "server/jobs/job_spans.h"
 #include "server/jobs/log_observer.h"
 
@@ -26,6 +27,7 @@ void LogEnd(const Job& job, const Status& status) {
   fields.push_back({"status", std::string(JobStateName(view.state))});
   if (!status.ok()) fields.push_back({"code", std::string(ErrorCodeName(status.code()))});
   const bool is_bug = status.code() == ErrorCode::kInternal;
+  const LogHold hold;  // a request that waited for it may have a line of its own
   LogWithFields(is_bug ? LogLevel::kError : LogLevel::kInfo,
                 is_bug ? "Prediction failed: " + status.message() : "Prediction ended", fields);
 }

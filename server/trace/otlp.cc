@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/trace/otlp.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <cstring>
 
 #include "common/utf8.h"
 #include "common/version.h"
@@ -11,11 +13,19 @@
 namespace idefics {
 namespace {
 
-// Appends fields of messages. What is zero or empty is left out, as protobuf 3 has it, but for the
-// fields of a oneof.
+// Appends fields of messages, to memory that was made to hold them all. What is zero or empty is
+// left out, as protobuf 3 has it, but for the fields of a oneof.
 class Writer {
  public:
-  explicit Writer(OtlpBytes* out) : out_(*out) {}
+  // At most `max_bytes` are appended.
+  Writer(OtlpBytes* out, size_t max_bytes) : out_(*out) {
+    const size_t begin = out_.size();
+    out_.resize(begin + max_bytes);
+    at_ = out_.data() + begin;
+  }
+  ~Writer() { out_.resize(static_cast<size_t>(at_ - out_.data())); }
+  Writer(const Writer&) = delete;
+  Writer& operator=(const Writer&) = delete;
 
   void Varint(uint32_t field, uint64_t value) {
     Tag(field, 0);
@@ -32,43 +42,79 @@ class Writer {
   void Bytes(uint32_t field, std::string_view bytes) {
     Tag(field, 2);
     Raw(bytes.size());
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
+    Copy(bytes);
   }
   // A collector refuses a whole request for one string that is not UTF-8.
   void Text(uint32_t field, std::string_view text) {
-    Bytes(field, IsValidUtf8(text) ? text : "(not UTF-8)");
+    Bytes(field, IsValidUtf8(text) ? text : kNotUtf8);
+  }
+  // As they are.
+  void Copy(std::string_view bytes) {
+    std::memcpy(at_, bytes.data(), bytes.size());
+    at_ += bytes.size();
   }
   // A message within the message: all that `write` appends.
   template <typename Write>
   void Part(uint32_t field, Write write) {
     Tag(field, 2);
-    const size_t begin = out_.size();
-    out_.push_back(0);  // its length: mostly of one byte
+    char* const length_at = at_++;  // mostly of one byte
     write();
-    uint64_t length = out_.size() - begin - 1;
-    size_t at = begin;
-    for (; length >= 0x80; length >>= 7) {
-      out_[at] = static_cast<char>(length | 0x80);
-      out_.insert(out_.begin() + static_cast<ptrdiff_t>(++at), 0);
-    }
-    out_[at] = static_cast<char>(length);
+    auto length = static_cast<uint64_t>(at_ - length_at - 1);
+    if (length >= 0x80) MakeRoom(length_at + 1, length);
+    char* at = length_at;
+    for (; length >= 0x80; length >>= 7) *at++ = static_cast<char>(length | 0x80);
+    *at = static_cast<char>(length);
   }
 
+  static constexpr std::string_view kNotUtf8 = "(not UTF-8)";
+
  private:
+  // For the further bytes of a length.
+  void MakeRoom(char* part, uint64_t length) {
+    size_t more = 0;
+    for (uint64_t left = length; left >= 0x80; left >>= 7) ++more;
+    std::memmove(part + more, part, length);
+    at_ += more;
+  }
   void Tag(uint32_t field, uint32_t type) { Raw(field << 3 | type); }
   void Raw(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) out_.push_back(static_cast<char>(value | 0x80));
-    out_.push_back(static_cast<char>(value));
+    for (; value >= 0x80; value >>= 7) *at_++ = static_cast<char>(value | 0x80);
+    *at_++ = static_cast<char>(value);
   }
   template <typename T>
   void Little(T value) {
     static_assert(std::endian::native == std::endian::little);
-    const auto bytes = std::bit_cast<std::array<char, sizeof value>>(value);
-    out_.insert(out_.end(), bytes.begin(), bytes.end());
+    std::memcpy(at_, &value, sizeof value);
+    at_ += sizeof value;
   }
 
   OtlpBytes& out_;
+  char* at_ = nullptr;
 };
+
+// What tags and lengths of a field, and of the messages around it, take at most; a number, too.
+constexpr size_t kFieldBytes = 64;
+
+size_t MostBytes(std::string_view text) {
+  return kFieldBytes + std::max(text.size(), Writer::kNotUtf8.size());
+}
+
+size_t MostBytes(const SpanAttribute& attribute) {
+  size_t bytes = MostBytes(attribute.name);
+  if (const auto* text = std::get_if<std::string_view>(&attribute.value)) bytes += MostBytes(*text);
+  const auto* texts = std::get_if<std::span<const std::string_view>>(&attribute.value);
+  if (texts == nullptr) return bytes;
+  for (const std::string_view text : *texts) bytes += MostBytes(text);
+  return bytes;
+}
+
+size_t MostBytes(const Span& span) {
+  constexpr size_t kIdsAndTimes = 4 * kFieldBytes;
+  size_t bytes = kIdsAndTimes + MostBytes(span.name) + MostBytes(span.trace_state) +
+                 MostBytes(span.error) + 2 * kFieldBytes;
+  for (const SpanAttribute& attribute : span.attributes) bytes += MostBytes(attribute);
+  return bytes;
+}
 
 // AnyValue
 struct ValueWriter {
@@ -108,7 +154,7 @@ void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, Otlp
     const auto since = time.time_since_epoch() + wall_offset;
     return static_cast<uint64_t>(std::chrono::nanoseconds(since).count());
   };
-  Writer out(spans);
+  Writer out(spans, MostBytes(span));
   out.Part(kSpans, [&] {
     out.Bytes(1, View(span.context.trace_id));
     out.Bytes(2, View(span.context.span_id));
@@ -131,7 +177,9 @@ void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, Otlp
 void AppendOtlpRequest(std::span<const char> spans,
                        const std::vector<std::pair<std::string, std::string>>& resource,
                        OtlpBytes* request) {
-  Writer out(request);
+  size_t bytes = spans.size() + 4 * kFieldBytes;
+  for (const auto& [name, value] : resource) bytes += MostBytes(name) + MostBytes(value);
+  Writer out(request, bytes);
   out.Part(1, [&] {
     out.Part(1, [&] {
       for (const auto& [name, value] : resource) {
@@ -143,7 +191,7 @@ void AppendOtlpRequest(std::span<const char> spans,
         out.Text(1, "cog-idefics");
         out.Text(2, kServerVersion);
       });
-      request->insert(request->end(), spans.begin(), spans.end());
+      out.Copy({spans.data(), spans.size()});
     });
   });
 }

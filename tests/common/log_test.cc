@@ -4,12 +4,15 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <catch2/catch_test_macros.hpp>
 #include <cstdio>
 #include <limits>
 #include <string>
 #include <vector>
+
+#include "common/log_hold.h"
 
 namespace idefics {
 namespace {
@@ -105,6 +108,38 @@ TEST_CASE("lines below the level are not written", "[log]") {
   CHECK(lines.find("three") != std::string::npos);
   CHECK(lines.find("four") != std::string::npos);
   InitLog(LogLevel::kInfo, /*console=*/true);
+}
+
+TEST_CASE("a held line is written with the next one, with a warning, or when its scope ends",
+          "[log]") {
+  InitLog(LogLevel::kInfo, /*console=*/true);
+  const auto lines = [](const std::string& text) {
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  const auto log_held = [](const char* message) {
+    const LogHold hold;
+    LogInfo(message);
+  };
+  std::string text = Captured([&] {
+    const LogScope scope([] { return std::vector<LogField>(); });
+    CHECK(Captured([&] { log_held("first"); }).empty());
+    const std::string both = Captured([] { LogInfo("second"); });
+    CHECK(lines(both) == 2);
+    CHECK(both.find("first") < both.find("second"));
+    log_held("third");
+    {
+      const LogScope inner([] { return std::vector<LogField>(); });
+    }
+    log_held("fourth");
+  });
+  CHECK(lines(text) == 2);
+  text = Captured([&] {
+    const LogScope scope([] { return std::vector<LogField>(); });
+    const LogHold held;
+    LogInfo("first");
+    CHECK(lines(Captured([] { LogWarning("second"); })) == 2);
+  });
+  CHECK(text.empty());
 }
 
 }  // namespace
