@@ -41,6 +41,8 @@ RIVAL = "transformers"
 AS_AVX2 = {"IDEFICS_CPU": "avx2", "ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2",
            "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
 REPEATS = 3  # in one start of a program, so that a round is not one measurement
+# A piece of weights is moved to huge pages in a tenth of it (weights/huge_pages.h).
+STILL_SECONDS = 1.5
 
 
 def middle(run: Callable[[], float]) -> float:
@@ -157,6 +159,18 @@ class Server:
         """GB"""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
+
+    def _huge_pages(self) -> int:
+        """kB of its memory."""
+        rollup = Path(f"/proc/{self.process.pid}/smaps_rollup").read_text()
+        return int(rollup.split("AnonHugePages:")[1].split()[0])
+
+    def wait_for_huge_pages(self) -> None:
+        """Until no more of them come: requests beside weights that still move are slower."""
+        before = -1
+        while (now := self._huge_pages()) != before:
+            before = now
+            time.sleep(STILL_SECONDS)
 
     def ask(self, prompt: Sequence[str], new_tokens: int, **inputs: Any) -> Answer:
         """Runs to exactly `new_tokens` tokens, whatever the model says."""
@@ -354,4 +368,5 @@ def heading(text: str) -> None:
 def running(server: Server) -> Iterator[Server]:
     with server:
         server.ask(["Hello"], 8)  # pages of the weights are mapped, threads exist
+        server.wait_for_huge_pages()
         yield server
