@@ -105,6 +105,29 @@ def test_what_comes_too_early_or_too_late_is_rejected(start):
     server.ask("POST", "/predictions/a/cancel")
 
 
+def test_what_there_is_no_room_for_is_rejected(start):
+    server = start("--memory-budget", "6000000", "--body-timeout", "0.5")
+    server.wait_until("READY")
+    assert server.predict(prompt=["x" * 7_000_000])[0] == 503
+    slow = server.connect()
+    slow.putrequest("POST", "/predictions")
+    slow.putheader("Content-Type", "application/json")
+    slow.putheader("Content-Length", "1000000")
+    slow.endheaders(b"{")
+    assert slow.getresponse().status == 408
+    assert sums(server, "requests_rejected") == {("cog", "no_memory"): 1,
+                                                 ("cog", "body_timeout"): 1}
+
+
+def test_whoever_asks_a_broken_model_is_rejected(start):
+    server = start()
+    server.wait_until("READY")
+    assert server.predict(prompt=["[crash]x"])[1]["status"] == "failed"
+    assert server.predict(prompt=["x"])[0] == 503
+    assert sums(server, "requests_rejected") == {("cog", "broken"): 1}
+    assert server.stop() == 1
+
+
 def outcomes(server):
     found = {}
     for (name, labels), count in samples(page(server)).items():

@@ -181,6 +181,8 @@ def test_too_many_streams_are_refused_with_429(start):
     _, refused = open_stream(server, "s")
     assert (refused.status,
             json.loads(refused.read())) == (429, {"error": "Too many stream subscribers"})
+    counted = 'api="cog",reason="too_many_streams"} 1'
+    assert counted in server.ask("GET", "/metrics")[1]
     assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
     streams.pop()[0].close()
     wait_until(lambda: open_stream(server, "s")[1].status == 200)
