@@ -89,7 +89,7 @@ def read_samples(source: str, config: CheckpointConfig, tokenizer: Tokenizer) ->
                           f"{', '.join(f'*{suffix}' for suffix in _SUFFIXES)}")
     files = files[::-(-len(files) // _PICTURES)]
     samples = []
-    for file, picture in zip(files, _seen(files), strict=True):
+    for file, picture in zip(files, seen_pictures(files), strict=True):
         text = file.with_suffix(".txt")
         tokens = words.of(text.read_text("utf-8"))[:_MOST_TOKENS] if text.is_file() else []
         samples.append(words.sample(_normalised(picture, config), [*words.picture, *tokens],
@@ -138,7 +138,7 @@ def _drawn_pictures(size: int) -> list[Tensor]:
     return pictures
 
 
-def _seen(files: list[Path]) -> list[Tensor]:
+def seen_pictures(files: list[Path]) -> list[Tensor]:
     """What the server sees of picture files, [3, S, S] of 0 … 1 each."""
     server = os.environ.get("IDEFICS_SERVER")
     if not server:
