@@ -25,15 +25,15 @@ QUESTION = {"image": data_uri(next((ROOT / "tests/assets").glob("*.jpg"))), "tex
 def test_ranks_hold_the_bytes_that_inspect_says_and_answer_as_one(start, demo):
     shown = subprocess.run([SERVER, "inspect", BUNDLE, "--json"], capture_output=True, check=True)
     ways = json.loads(shown.stdout)["devices"]
-    weights = {way["devices"]: way["weights"] for way in ways if "fp8" not in way["flags"]}
+    weights = {way["flags"]: way["weights"] for way in ways}
     expected = demo.predict(**QUESTION)[1]["output"]
     for ranks in (2, 4):
         server = start("--model", BUNDLE, "--device", "cpu", "--tensor-parallel", str(ranks))
         server.wait_until("READY", 120)
         assert server.predict(**QUESTION)[1]["output"] == expected
         held = re.findall(r"(\d+) bytes of weights", "".join(server.log))
-        assert len(held) == ranks and max(map(int, held)) == weights[ranks]
-    assert weights[1] > weights[2] > weights[4]
+        assert len(held) == ranks and max(map(int, held)) == weights[f"--tensor-parallel {ranks}"]
+    assert weights[""] > weights["--tensor-parallel 2"] > weights["--tensor-parallel 4"]
 
 
 PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207

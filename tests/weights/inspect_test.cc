@@ -97,6 +97,17 @@ TEST_CASE("inspect says what each of several devices holds", "[inspect]") {
   CHECK_THAT(table, ContainsSubstring("24 B, 0 B, 0 B, 0 B"));
 }
 
+TEST_CASE("fp8 is no way to run weights that are smaller already", "[inspect]") {
+  const TemporaryFolder folder;
+  testing::WriteSmallBundle(folder.path());
+  Json manifest = testing::ValidManifest();
+  manifest["quantization"] = "int8";
+  testing::WriteManifest(folder.path(), manifest);
+  const std::string table = Inspect(folder.path(), /*json=*/false).out;
+  CHECK_THAT(table, ContainsSubstring("--device cuda:0,cuda:1"));
+  CHECK_THAT(table, !ContainsSubstring("--weights fp8"));
+}
+
 TEST_CASE("a device has room for what its memory leaves beside weights and pictures", "[inspect]") {
   DeviceNeeds needs;
   needs.shares = {{10'500'000'000, 1'000'000, 10'000'000}};
@@ -105,8 +116,10 @@ TEST_CASE("a device has room for what its memory leaves beside weights and pictu
   CHECK(needs.TokensOn(24'000'000'000, 960) == 0);
   CHECK(needs.TokensOn(12'000'000'000, 0) == 0);
   // A second device with less room decides.
-  needs.shares.push_back({12'500'000'000, 1'000'000, 10'000'000});
-  CHECK(needs.TokensOn(24'000'000'000, 32) == 8000 - 320);
+  needs.shares.push_back({12'500'000'000, 1'000'000, 0});
+  CHECK(needs.TokensOn(24'000'000'000, 32) == 8000);
+  CHECK(needs.Most().weights == 12'500'000'000);
+  CHECK(needs.Most().per_image == 10'000'000);
 }
 
 TEST_CASE("inspect refuses a damaged bundle with one sentence on stderr", "[inspect]") {
