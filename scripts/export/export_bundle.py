@@ -168,20 +168,13 @@ def _resume_key(plan: _Plan, source: Source) -> str:
     ).hexdigest()
 
 
-def _announce(plan: _Plan, shards: HubShards, commit: str, bundle: Path) -> None:
-    fetched = shards.download_bytes()
+def _announce(plan: _Plan, shards: HubShards, bundle: Path) -> None:
     print(
-        f"export: {plan.names['repository']} at {commit[:12]}: {len(shards.files)} weight files. "
-        f"{fetched / 1e9:.2f} GB to fetch ({_duration(fetched * 8 / 1e8)} at 100 Mbit/s, "
-        f"{_duration(fetched * 8 / 1e9)} at 1 Gbit/s); the bundle {bundle} will have "
-        f"{plan.weight_bytes / 1e9:.2f} GB, "
+        f"export: {shards.repo.describe(len(shards.files), shards.download_bytes())}; "
+        f"the bundle {bundle} will have {plan.weight_bytes / 1e9:.2f} GB, "
         f"and {shards.disk_bytes() / 1e9:.2f} GB are on the disk at most",
         file=sys.stderr,
     )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _begin(
@@ -193,7 +186,7 @@ def _begin(
     fetched = 0
     if source.shards:
         source.shards.plan(left, plan.stored)
-        _announce(plan, source.shards, source.commit, final)
+        _announce(plan, source.shards, final)
         partial.keep()
         fetched = source.shards.download_bytes()
         needed = source.shards.disk_bytes() - sum(

@@ -8,6 +8,7 @@ retries); it takes a body of the right size for the right one, so contents are c
 
 import hashlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import ExportError
+from .writer import check_free_space
 
 CHUNK_BYTES = 8 << 20
 # That brought nothing new, one after the other; the library itself tries each five times.
@@ -150,10 +152,10 @@ class HubRepo:
         """The file, whole and of the right hash: from the hub's cache on this machine, or in
         `folder`, where a part that an earlier run left is gone on with. `advance` is told every
         byte; what it raises ends the download."""
-        cached = _hub().try_to_load_from_cache(self.name.repo, file.name, revision=self.commit)
-        if isinstance(cached, str) and _hash(Path(cached), file) == _promised(file):
+        cached = self._cached(file.name)
+        if cached is not None and _hash(cached, file) == _promised(file):
             advance(file.bytes)
-            return Path(cached)
+            return cached
         whole = folder / file.name
         if whole.exists():
             advance(file.bytes)
@@ -166,19 +168,44 @@ class HubRepo:
             part.rename(whole)
         return whole
 
-    def fetch_to_cache(self, names: Sequence[str]) -> Path:
-        """The folder of the hub's cache on this machine that holds these files, whole and right."""
+    def describe(self, num_files: int, fetched: int) -> str:
+        """What of it will come over the network, and how long that takes."""
+        return (
+            f"{self.name.repo} at {self.commit[:12]}: {num_files} weight files. "
+            f"{fetched / 1e9:.2f} GB to fetch ({_duration(fetched * 8 / 1e8)} at 100 Mbit/s, "
+            f"{_duration(fetched * 8 / 1e9)} at 1 Gbit/s)"
+        )
+
+    def fetch_to_cache(self, small: Sequence[str], weights: Sequence[str]) -> Path:
+        """The folder of the hub's cache on this machine that holds these files, whole and right.
+        Says first what is to come; the library draws how far it is."""
+        hub = _hub()
+        names = [*small, *weights]
+        fetched = sum(self.files[name].bytes for name in names if self._cached(name) is None)
+        cache = Path(hub.constants.HF_HUB_CACHE)
+        print(
+            f"export: {self.describe(len(weights), fetched)}; they stay in {cache}",
+            file=sys.stderr,
+        )
+        cache.mkdir(parents=True, exist_ok=True)
+        check_free_space(cache, fetched, "this machine's cache of the hub")
+        hub.utils.enable_progress_bars()
         with hub_errors(self.name):
             folder = Path(
-                _hub().snapshot_download(
-                    self.name.repo, revision=self.commit, allow_patterns=list(names)
+                hub.snapshot_download(
+                    self.name.repo, revision=self.commit, allow_patterns=names
                 )
             )
+        hub.utils.disable_progress_bars()
         for name in names:
             if _hash(folder / name, self.files[name]) != _promised(self.files[name]):
                 (folder / name).resolve().unlink()
                 raise self._other_bytes(self.files[name])
         return folder
+
+    def _cached(self, name: str) -> Path | None:
+        found = _hub().try_to_load_from_cache(self.name.repo, name, revision=self.commit)
+        return Path(found) if isinstance(found, str) else None
 
     def _other_bytes(self, file: HubFile) -> ExportError:
         return ExportError(
@@ -214,6 +241,10 @@ class HubRepo:
             expected_size=file.bytes,
             displayed_filename=file.name,
         )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 class _Watched:

@@ -58,7 +58,7 @@ class HubShards:
     def __init__(self, repo: HubRepo, names: Sequence[str]):
         """Asks for the header of each file."""
         self.files = [HubShard(self, repo.files[name], repo.header(name)) for name in names]
-        self._repo = repo
+        self.repo = repo
         self._reads: list[tuple[HubShard, int]] = []
         self._order: list[HubShard] = []
         self._reads_left: Counter[HubShard] = Counter()
@@ -109,7 +109,7 @@ class HubShards:
         for wanted in self._order[place : place + 2]:
             if wanted not in self._downloads:
                 self._downloads[wanted] = self._thread.submit(
-                    self._repo.fetch, wanted.file, self._scratch, self._arrived
+                    self.repo.fetch, wanted.file, self._scratch, self._arrived
                 )
         return self._downloads[shard].result()
 

@@ -84,7 +84,7 @@ def _open_repository(repo: HubRepo, whole: bool) -> Iterator[Source]:
             raise ExportError(f"{repo.name} lacks {lost[0]}, which the index of its weights names")
         # Names and shapes are at no known place of a .bin: it has to be here first too.
         if whole or any(name.endswith(".bin") for name in files):
-            cached = repo.fetch_to_cache(small + list(files))
+            cached = repo.fetch_to_cache(small, list(files))
             yield _in_cache(repo.name, cached, repo.commit)
             return
         shards = HubShards(repo, list(files))

@@ -59,11 +59,11 @@ def write_file(path: Path, data: bytes) -> WrittenFile:
     return file.close()
 
 
-def check_free_space(parent: Path, needed: int) -> None:
+def check_free_space(parent: Path, needed: int, what: str = "the bundle") -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise ExportError(
-            f"the bundle needs {needed / 1e9:.2f} GB, {parent} has {free / 1e9:.2f} GB free: "
+            f"{what} needs {needed / 1e9:.2f} GB, {parent} has {free / 1e9:.2f} GB free: "
             f"free some "
             "space or give another place")
 

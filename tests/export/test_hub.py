@@ -306,4 +306,7 @@ def test_a_calibration_reads_a_repository_as_it_reads_its_folder(
         tmp_path / "fetched", *(word for key in flags for word in (f"--{key}", flags[key]))
     )
     assert status == 0, said
+    first, *_, last = said.splitlines()
+    assert ": 2 weight files. " in first and "GB to fetch" in first and "they stay in" in first
+    assert "for this machine" in last
     assert weights(tmp_path / "fetched") == weights(export(hub.folder, **flags))
