@@ -3,16 +3,17 @@
 build; test_rendered_pod.py runs the container itself."""
 
 import ipaddress
+import json
 import re
 
 import pytest
 
-from chart import PVC, ROOT, helm, preset, render
+from chart import CHART, PVC, ROOT, helm, preset, render
 
 EVERYTHING = {**PVC, "gpus": 1, "autoscaling": {"enabled": True}, "podMonitor": {"enabled": True},
               "networkPolicy": {"enabled": True}, "apiKeys": {"existingSecret": "keys"},
               "image": {"digest": "sha256:" + "0" * 64}, "server": {"args": ["--n=1"]},
-              "metrics": {"port": 9400}, "otel": {"endpoint": "http://collector.o11y:4318"},
+              "metrics": {"port": 9400}, "dashboard": {"enabled": True}, "otel": {"endpoint": "http://collector.o11y:4318"},
               "nodeSelector": {"gpu": "h100"}, "tolerations": [{"operator": "Exists"}]}
 
 
@@ -28,14 +29,34 @@ OCI = {"model": {"source": "oci", "image": "registry.example/idefics-9b:1"}}
 def test_what_is_rendered_is_valid(values):
     validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is missing")
     for kind, each in render(values).items():
-        if kind != "PodMonitor":  # no schema of it is there
+        if kind not in ("PodMonitor", "ScaledObject"):  # no schema of them is there
             validate.validate(each, "1.31", strict=True)
 
 
 def test_all_parts_are_there():
-    assert set(render(PVC)) == {"Deployment", "Service", "PodDisruptionBudget"}
-    assert set(render(EVERYTHING)) == {"Deployment", "Service", "PodDisruptionBudget",
-                                       "HorizontalPodAutoscaler", "PodMonitor", "NetworkPolicy"}
+    usual = {"Deployment", "Service", "ServiceAccount", "PodDisruptionBudget"}
+    assert set(render(PVC)) == usual
+    assert set(render(EVERYTHING)) == usual | {"HorizontalPodAutoscaler", "PodMonitor", "ConfigMap",
+                                               "NetworkPolicy"}
+
+
+def test_keda_asks_prometheus_in_place_of_an_hpa():
+    objects = render({**PVC, "autoscaling": {"enabled": True, "prometheus": "http://prom:9090"}})
+    assert "HorizontalPodAutoscaler" not in objects
+    made = objects["ScaledObject"]["spec"]
+    assert made["scaleTargetRef"]["name"] == objects["Deployment"]["metadata"]["name"]
+    assert made["triggers"] == [{
+        "type": "prometheus", "metricType": "AverageValue", "metadata": {
+            "serverAddress": "http://prom:9090", "threshold": "2",
+            "query": 'sum(idefics_requests_waiting{namespace="prod"})'}}]
+    behavior = made["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior == render(EVERYTHING)["HorizontalPodAutoscaler"]["spec"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
+
+
+def test_the_dashboard_is_there_as_it_is():
+    [text] = render(EVERYTHING)["ConfigMap"]["data"].values()
+    assert json.loads(text) == json.loads((CHART / "dashboards/cog-idefics.json").read_text())
 
 
 @pytest.mark.parametrize("values, word", [

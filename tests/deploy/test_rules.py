@@ -19,8 +19,8 @@ from ports import free_port
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 FOLDER = DEPLOY / "prometheus"
-PANELS = [panel for panel in
-          json.loads((DEPLOY / "grafana/cog-idefics.json").read_text())["panels"]
+DASHBOARD = DEPLOY / "helm/cog-idefics/dashboards/cog-idefics.json"
+PANELS = [panel for panel in json.loads(DASHBOARD.read_text())["panels"]
           if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 
