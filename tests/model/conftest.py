@@ -116,20 +116,24 @@ class Ours:
         return answers
 
 
-def wrong_answers(model: Ours) -> list[str]:
-    """Which of the twelve questions of the demo's README it answers otherwise."""
+def demo_scenes() -> list[dict]:
+    """The twelve questions of the demo's README: id, answer and the request that asks."""
     assets = ROOT / "tests/assets"
     scenes = json.loads((assets / "scenes.json").read_text())
-    requests = []
     for scene in scenes:
         parts = [{"image": str(assets / part[5:])} if part.startswith("file:") else {"text": part}
                  for part in scene["prompt"]]
-        requests.append(
-            {"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
-    return [
-        scene["id"] for scene, answer in zip(scenes, model.ask(requests), strict=True)
-        if answer["text"].strip() != scene["answer"]
-    ]
+        scene["request"] = {"prompt_parts": parts,
+                            "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}}
+    return scenes
+
+
+def wrong_answers(model: Ours) -> list[str]:
+    """Which of them it answers otherwise."""
+    scenes = demo_scenes()
+    answers = model.ask([scene["request"] for scene in scenes])
+    return [scene["id"] for scene, answer in zip(scenes, answers, strict=True)
+            if answer["text"].strip() != scene["answer"]]
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model whose layers are divided among devices: bit for bit the undivided one."""
 
-import json
-
 import pytest
 
-from conftest import ROOT, logits_of
+from conftest import demo_scenes, logits_of
 
-ASSETS = ROOT / "tests/assets"
 DEVICES = ["cpu,cpu", "cpu,cpu,cpu"]
 WIDTHS = [("f32", None), ("bf16", None), ("bf16", "int8"), ("bf16", "int4")]
 
@@ -42,12 +39,7 @@ def test_logits_are_the_same_in_every_width(ours, dtype, weights, kv_dtype, devi
 @pytest.mark.parametrize("dtype, weights", WIDTHS)
 def test_the_demo_answers_the_same_alone_and_together(ours, dtype, weights, devices):
     model = ours("demo", dtype, weights)
-    requests = []
-    for scene in json.loads((ASSETS / "scenes.json").read_text()):
-        parts = [{"image": str(ASSETS / part[5:])} if part.startswith("file:") else {"text": part}
-                 for part in scene["prompt"]]
-        requests.append(
-            {"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
+    requests = [scene["request"] for scene in demo_scenes()]
     alone = [answer["token_ids"] for answer in model.ask(requests)]
     assert [answer["token_ids"] for answer in model.ask(requests, devices=devices)] == alone
     together = model.ask([{"together": requests}], devices=devices)[0]

@@ -9,9 +9,8 @@ import subprocess
 import numpy
 import pytest
 
-from conftest import ROOT, find_tool, logits_of
+from conftest import demo_scenes, find_tool, logits_of
 
-ASSETS = ROOT / "tests/assets"
 RANKS = [2, 3, 4]  # of 6 heads and an MLP of 256: 3 divides the MLP, 4 the heads unevenly
 
 
@@ -126,12 +125,7 @@ def test_ranks_compute_bit_for_bit_what_one_process_computes_in_parts(ours, chec
 @pytest.mark.parametrize("ranks", RANKS)
 def test_the_demo_answers_the_same_whatever_number_of_ranks_it_has(ours, ranks):
     model = ours("demo", "f32")
-    requests = []
-    for scene in json.loads((ASSETS / "scenes.json").read_text()):
-        parts = [{"image": str(ASSETS / part[5:])} if part.startswith("file:") else {"text": part}
-                 for part in scene["prompt"]]
-        requests.append(
-            {"prompt_parts": parts, "sampling": {"max_new_tokens": 96, "eos_token_id": [1002]}})
+    requests = [scene["request"] for scene in demo_scenes()]
     alone = [answer["token_ids"] for answer in model.ask(requests)]
     assert [answer["token_ids"] for answer in model.ask(requests, ranks=ranks)] == alone
     together = model.ask([{"together": requests}], ranks=ranks)[0]
