@@ -222,9 +222,9 @@ void LogThrough(LogFunction program) { g_program = program; }
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (const LogFunction program = g_program) return program(level, message, fields);
   if (!Logger().should_log(ToSpdlog(level))) return;
+  const std::vector<LogField> more = FieldsOfScope();
   thread_local std::string line;  // keeps its memory
   line.clear();
-  const std::vector<LogField> more = FieldsOfScope();
   if (g_console) {
     AppendEscaped(message, &line);
     const bool has_members = !fields.empty() || !more.empty();

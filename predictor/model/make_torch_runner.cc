@@ -93,15 +93,17 @@ Result<std::vector<at::Device>> ChooseDevices(const TorchRunnerOptions& options)
 constexpr uint64_t kLeastOnHugePages = uint64_t{256} << 20;
 
 bool TakesHugePages(const Bundle& bundle, std::optional<bool> asked) {
-  const bool has = HasHugePages();
-  if (asked && *asked && !has) {
-    Log(LogLevel::kWarning,
-        "--huge-pages true, but this system has none: the weights stay on the pages of their "
-        "file; /sys/kernel/mm/transparent_hugepage/enabled would have to say madvise or always");
+  if (asked.has_value() && !*asked) return false;
+  if (!HasHugePages()) {
+    if (asked) {
+      Log(LogLevel::kWarning,
+          "--huge-pages true, but this system has none: the weights stay on the pages of their "
+          "file; /sys/kernel/mm/transparent_hugepage/enabled would have to say madvise or always");
+    }
+    return false;
   }
-  if (asked || !has) return has && asked.value_or(false);
   const uint64_t bytes = bundle.weight_bytes();
-  return bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2;
+  return asked || (bytes >= kLeastOnHugePages && bytes <= FreeHostBytes() / 2);
 }
 
 Result<std::unique_ptr<ModelRunner>> MakeAlone(const Bundle& bundle,
