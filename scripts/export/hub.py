@@ -189,14 +189,13 @@ class HubRepo:
         )
         cache.mkdir(parents=True, exist_ok=True)
         check_free_space(cache, fetched, "this machine's cache of the hub")
-        hub.utils.enable_progress_bars()
         with hub_errors(self.name):
+            hub.utils.enable_progress_bars()  # until the next _hub()
             folder = Path(
                 hub.snapshot_download(
                     self.name.repo, revision=self.commit, allow_patterns=names
                 )
             )
-        hub.utils.disable_progress_bars()
         for name in names:
             if _hash(folder / name, self.files[name]) != _promised(self.files[name]):
                 (folder / name).resolve().unlink()

@@ -308,5 +308,6 @@ def test_a_calibration_reads_a_repository_as_it_reads_its_folder(
     assert status == 0, said
     first, *_, last = said.splitlines()
     assert ": 2 weight files. " in first and "GB to fetch" in first and "they stay in" in first
+    assert "Fetching" in said, "the bars of the hub's library are drawn"
     assert "for this machine" in last
     assert weights(tmp_path / "fetched") == weights(export(hub.folder, **flags))
