@@ -88,15 +88,14 @@ def test_a_folder_is_read_at_each_request_and_the_page_follows(start, visit, tmp
         (tmp_path / name).write_bytes((PAGE / name).read_bytes())
     server = start(Server.fake, "--playground-dir", str(tmp_path))
     page = visit(server, wait=False)
-    page.page.wait_for_event("request", lambda request: request.method == "HEAD"
-                             and request.url.endswith("/words.js"))
     assert server.ask("GET", "/playground/app.js")[1]["x-playground-dir"] == "1"
     assert server.ask("GET", "/playground/CMakeLists.txt")[0] == 404
     (tmp_path / ".hidden.js").write_text("secret")
     assert server.ask("GET", "/playground/.hidden.js")[0] == 404
-    words = (tmp_path / "words.js").read_text()
+    changed = tmp_path / ".words.js"
+    changed.write_text((tmp_path / "words.js").read_text().replace("Ask about pictures", "Changed"))
     with page.page.expect_navigation():  # by itself
-        (tmp_path / "words.js").write_text(words.replace("Ask about pictures", "Changed"))
+        changed.replace(tmp_path / "words.js")  # a half-written file would break the page
     expect(page.page.get_by_role("heading", name="Changed")).to_be_visible()
 
 
