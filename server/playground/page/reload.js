@@ -23,8 +23,8 @@ export async function reloadOnChange() {
   }
   const look = async () => {
     for (const file of files) {
-      const {tag} = await tagOf(file, {method: 'HEAD', cache: 'no-store'})
-                        .catch(() => ({tag: null}));
+      const {tag} =
+          await tagOf(file, {method: 'HEAD', cache: 'no-store'}).catch(() => ({tag: null}));
       if (tag !== null && tag !== loaded.get(file)) return window.location.reload();
     }
     setTimeout(look, 1000);
