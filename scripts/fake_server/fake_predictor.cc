@@ -56,6 +56,7 @@ FakeOptions FakeOptionsFromEnvironment() {
   };
   FakeOptions options;
   options.setup_delay_s = FakeSeconds(read("FAKE_SETUP_DELAY"));
+  options.setup_hold = read("FAKE_SETUP_HOLD");
   options.setup_fail = read("FAKE_SETUP_FAIL");
   options.health = read("FAKE_HEALTH");
   options.tokenizer = read("FAKE_TOKENIZER");
@@ -64,7 +65,8 @@ FakeOptions FakeOptionsFromEnvironment() {
 
 Result<std::unique_ptr<Predictor>> LoadFake(const FakeOptions& options,
                                             const std::stop_token& stop) {
-  if (options.setup_delay_s > 0 && !FakeSleep(options.setup_delay_s, stop)) {
+  if ((options.setup_delay_s > 0 && !FakeSleep(options.setup_delay_s, stop)) ||
+      (!options.setup_hold.empty() && !FakeHold(options.setup_hold, stop))) {
     return Status(ErrorCode::kCanceled, "canceled");
   }
   if (!options.setup_fail.empty()) return Status::InvalidInput(options.setup_fail);

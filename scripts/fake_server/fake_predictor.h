@@ -16,12 +16,13 @@ namespace idefics {
 
 struct FakeOptions {
   double setup_delay_s = 0;
+  std::string setup_hold;  // not empty: set-up goes on once this file exists
   std::string setup_fail;  // not empty: set-up fails with this
   std::string health;      // "", "false", "raise", "hang"
   std::string tokenizer;   // file of a tokenizer.model: OpenAI's API answers too
 };
 
-// FAKE_SETUP_DELAY, FAKE_SETUP_FAIL, FAKE_HEALTH, FAKE_TOKENIZER.
+// FAKE_SETUP_DELAY, FAKE_SETUP_HOLD, FAKE_SETUP_FAIL, FAKE_HEALTH, FAKE_TOKENIZER.
 FakeOptions FakeOptionsFromEnvironment();
 
 // What loading a model is to a real one.

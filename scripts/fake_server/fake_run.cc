@@ -3,6 +3,8 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
@@ -158,6 +160,10 @@ class FakeRun {
       const size_t comma = value.find(',');
       fail_after_ = Count(value.substr(0, comma), kMaxPieces);
       fail_text_ = comma == std::string::npos ? "" : value.substr(comma + 1);
+    } else if (name == "hold") {
+      const size_t comma = value.find(',');
+      holds_[Count(value.substr(0, comma), kMaxPieces)] =
+          comma == std::string::npos ? "" : value.substr(comma + 1);
     } else if (name == "chunk_log") {
       chunk_log_ = true;
     } else if (name == "chunk_metric") {
@@ -222,9 +228,16 @@ class FakeRun {
     observer_.OnText(piece);
   }
 
+  // `pieces` are out.
+  Status Hold(size_t pieces) const {
+    const auto found = holds_.find(pieces);
+    return found == holds_.end() || FakeHold(found->second, stop_) ? Status::Ok() : Canceled();
+  }
+
   Status Emit() {
     const size_t count = chunks_.value_or(1);
     for (size_t i = 0; i < count; ++i) {
+      RETURN_IF_ERROR(Hold(i));
       if (fail_after_ && i >= *fail_after_) return Status::InvalidInput(fail_text_);
       if (delay_s_ > 0 && !FakeSleep(delay_s_, stop_)) return Canceled();
       if (stop_.stop_requested()) return Canceled();
@@ -238,6 +251,7 @@ class FakeRun {
         Show(chunks_ ? payload_ + "-" + std::to_string(i) : payload_);
       }
     }
+    RETURN_IF_ERROR(Hold(count));
     if (fail_after_ && *fail_after_ >= count) return Status::InvalidInput(fail_text_);
     return Status::Ok();
   }
@@ -251,6 +265,7 @@ class FakeRun {
   std::optional<size_t> big_;
   std::optional<size_t> fail_after_;
   std::string fail_text_;
+  std::map<size_t, std::string> holds_;  // pieces that are out: the file that lets it go on
   std::string chunk_metric_;
   double delay_s_ = 0;
   bool echo_ = false;
@@ -282,6 +297,14 @@ bool FakeSleep(double seconds, const std::stop_token& stop) {
   MutexLock lock(mutex);
   changed.WaitFor(lock, stop, duration<double>(seconds), [] { return false; });
   return !stop.stop_requested();
+}
+
+bool FakeHold(const std::string& path, const std::stop_token& stop) {
+  constexpr double kLookEveryS = 0.005;
+  while (!std::filesystem::exists(path)) {
+    if (!FakeSleep(kLookEveryS, stop)) return false;
+  }
+  return true;
 }
 
 Status RunDirectives(const GenerateRequest& request, const std::stop_token& stop,

@@ -15,6 +15,9 @@ double FakeSeconds(const std::string& text);
 // False: stopped.
 bool FakeSleep(double seconds, const std::stop_token& stop);
 
+// Until there is a file of that name. False: stopped.
+bool FakeHold(const std::string& path, const std::stop_token& stop);
+
 // Decodes the images, obeys the directives that the text begins with, and shows the pieces.
 // kNotReady: it has crashed and cannot go on.
 Status RunDirectives(const GenerateRequest& request, const std::stop_token& stop,

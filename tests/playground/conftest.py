@@ -66,7 +66,8 @@ def start() -> Iterator[Callable[..., Server]]:
 def browser() -> Iterator["Browser"]:
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"],
+                                             timeout=PATIENCE_MS)
         yield running
         running.close()
 
@@ -77,7 +78,8 @@ class Playground:
     def __init__(self, page: "Page", url: str):
         self.page, self.url = page, url
         self.console: list[str] = []
-        self.in_console = ""  # what the browser itself may say there, also while the page closes
+        # What the browser itself may say there, also while the page closes; a regular expression.
+        self.in_console = ""
         self.asked: list[str] = []
         page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.console.append(f"error: {error}"))
@@ -98,7 +100,12 @@ class Playground:
         return self.page.get_by_role("status", name="Server status")
 
     def ready(self) -> "Playground":
+        """Waits for what the page draws by itself after its load: what the browser has kept, and
+        what the server says of its inputs and its model. A press before that may find its button
+        gone."""
+        expect(self.page.locator("body")).not_to_have_attribute("aria-busy", "true")
         expect(self.status()).to_contain_text("Ready")
+        expect(self.page.locator("#set-max_new_tokens")).to_be_attached()
         return self
 
     def send(self, text: str) -> None:
@@ -118,9 +125,15 @@ class Playground:
         expect(self.answer(n).locator(".said")).to_have_text(text)
 
     def choose(self, *files: Any, button: str = "Add pictures") -> None:
+        """Returns once they have been read: then the focus moves behind them, from under whoever
+        writes."""
+        taken = self.page.evaluate_handle("""() => ({event: new Promise((resolve) =>
+            document.getElementById('picture-file').addEventListener('change', resolve))})""")
         with self.page.expect_file_chooser() as chooser:
             self.button(button).click()
         chooser.value.set_files(list(files))
+        taken.evaluate("(taken) => taken.event.then(() => null)")
+        expect(self.page.locator("#bar-note")).to_be_empty()
 
     def scene(self, title: str) -> None:
         """One of the start page's scenes, in the composer."""
@@ -170,7 +183,8 @@ class Playground:
         foreign = [url for url in self.asked
                    if not url.startswith((self.url + "/", "data:", "blob:"))]
         assert foreign == [], "another server was asked"
-        said = [line for line in self.console if not self.in_console or self.in_console not in line]
+        said = [line for line in self.console
+                if not self.in_console or not re.search(self.in_console, line)]
         assert said == [], "the console is not clean"
 
 

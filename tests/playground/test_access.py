@@ -141,6 +141,11 @@ def test_on_a_phone(visit, demo, device):
     page.said(1, "I see a burger.")
     fits()
     page.shot(f"phone-answer-{width}")
+    page.answer(1).locator(".stats").evaluate("""(line) => {
+        line.textContent = '1024 tokens · over 10000 tokens/s · first token after 1234.56 s · '
+          + 'stopped at the limit of 1024 tokens';
+    }""")
+    fits()
     page.button("Settings").tap()
     panel = page.page.get_by_role("region", name="Settings")
     box = panel.bounding_box()
@@ -169,6 +174,8 @@ def test_dark_follows_the_system_until_it_is_chosen(visit, fake):
     assert ground() == dark
     page.page.reload()
     assert ground() == dark
+    page.ready()
+    assert ground() == dark
     page.page.get_by_role("radio", name="System").check()
     assert ground() == light
 
@@ -192,7 +199,7 @@ def test_markup_stays_text(visit, fake):
     page = visit(fake)
     page.page.on("dialog", lambda dialog: pytest.fail("a script ran"))
     page.send("[chunks=1]" + MARKUP)
-    expect(page.answer(1).locator(".said")).to_have_text(MARKUP + "-0")
+    page.said(1, MARKUP + "-0")
     expect(page.question(1).locator(".said")).to_have_text("[chunks=1]" + MARKUP)
     page.choose(file(MARKUP.replace("/", "_") + ".png", picture()))
     name = MARKUP.replace("/", "_") + ".png"

@@ -32,7 +32,7 @@ def test_a_conversation_outlives_the_page(visit, demo):
     wait_until(lambda: (kept(page) or {}).get("draft") == [{"type": "text", "text": "a draft"}], 30,
                "the draft's being kept")
     page.page.reload()
-    page.said(1, "I see a burger.")
+    page.ready().said(1, "I see a burger.")
     expect(page.question(1).get_by_role("img", name="Picture 1: scene-burger.webp")).to_be_visible()
     expect(page.box()).to_have_value("a draft")
     expect(page.page.locator("html")).to_have_attribute("data-theme", "dark")
@@ -70,12 +70,34 @@ def test_conversations_are_listed_opened_and_deleted(visit, fake):
     page.shot("conversations")
     page.button("Open conversation: [chunks=1]first").click()
     page.said(1, "first-0")
+    expect(entries.last).to_have_attribute("aria-current", "true")  # the list is drawn
     page.button("Delete conversation: [chunks=1]first").click()
     expect(entries).to_have_count(1)
     page.button("Undo").click()
     expect(entries).to_have_count(2)
     page.button("Delete conversation: [chunks=1]second").click()
     expect(entries).to_have_count(1)
+
+
+def test_the_list_holds_still_while_an_answer_is_kept(visit, fake):
+    page = visit(fake)
+    page.send("[chunks=1]first")
+    page.said(1, "first-0")
+    page.button("New conversation").click()
+    expect(page.answer(1)).to_have_count(0)
+    page.send("[chunks=3000][delay=0.1]w")
+    page.button("Conversations").click()
+    expect(page.button("Open conversation", exact=False)).to_have_count(2)
+    entry = page.button("Open conversation: [chunks=1]first")
+    entry.focus()
+
+    def length():
+        return sum(len(turn["answer"]["text"]) for turn in (kept(page) or {"turns": []})["turns"])
+    for _ in range(3):
+        before = length()
+        wait_until(lambda before=before: length() > before, 30, "more being kept")
+    expect(entry).to_be_focused()
+    page.button("Stop").click()
 
 
 def test_an_empty_tab_writes_nothing(visit, fake):

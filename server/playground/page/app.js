@@ -72,7 +72,7 @@ class Page {
     await this.store.open();
     const kept = await this.store.page();
     if (kept) {
-      this.settings.restore(kept.settings);
+      this.settings.restore({...kept.settings, theme: undefined});  // theme.js knows the last one
       this.panels.restore(kept.panels);
       const conversation = kept.open ? await this.store.conversation(kept.open) : null;
       // Whoever began to write before that is not interrupted.
@@ -80,6 +80,7 @@ class Page {
         this.#open(conversation);
     }
     this.#ready = true;
+    document.body.removeAttribute('aria-busy');
     const untouched = document.activeElement === document.body;
     if (untouched && !matchMedia('(pointer: coarse)').matches) this.composer.focus();
     reloadOnChange().catch(() => {});
@@ -250,6 +251,7 @@ class Page {
   this.composer.setParts(conversation.draft || []);
   this.composer.fold(conversation.turns.length > 0);
   this.#refuse([]);
+  clearTimeout(this.#keepTimer);  // to open one is no change of it
   this.#keepPage();
   this.#showShelf();
 }

@@ -18,9 +18,15 @@ const THEMES = {
 };
 const SAFE = Number.MAX_SAFE_INTEGER;
 
-const initial = () => ({mode: null, strategy: 'Greedy', values: {}, shrink: true, theme: 'system'});
+const initial = () => ({
+  mode: null,
+  strategy: 'Greedy',
+  values: {},
+  shrink: true,
+  theme: document.documentElement.dataset.theme || 'system'
+});
 
-/** Shows the theme, and remembers it where the next start looks first (theme.js). */
+/** Shows the theme, and remembers it where the next start looks (theme.js). */
 function applyTheme(theme) {
   if (theme === 'system')
     delete document.documentElement.dataset.theme;
@@ -134,8 +140,7 @@ export class Settings {
   }
 
   #reset() {
-    const {theme} = this.#state;
-    this.#state = {...initial(), theme};
+    this.#state = initial();
     this.render();
     this.onChange();
   }

@@ -6,10 +6,17 @@ import {words} from './words.js';
 const dayOf = (time) =>
     new Date(time).toLocaleDateString(undefined, {month: 'short', day: 'numeric'});
 
-/** `options`: onOpen(id), onDelete(id). */
+let shown = '';
+
+/** `options`: onOpen(id), onDelete(id); the same at every call. */
 export async function showShelf(store, openId, options) {
   const titles = await store.titles();
   byId('conversation-hint').textContent = store.works ? words.keptHere : words.notKept;
+  // An answer under way is kept every second: a press and the focus outlive that.
+  const now = JSON.stringify(
+      [openId, ...titles.map(({id, title, updated}) => [id, title, dayOf(updated)])]);
+  if (now === shown) return;
+  shown = now;
   byId('conversation-list')
       .replaceChildren(...titles.map(
           ({id, title, updated}) =>

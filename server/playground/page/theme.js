@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Before the first paint: the theme that was chosen, so that nothing flashes. The choice itself is
-// kept with the settings (settings.js); this copy is only for the start.
+// Before the first paint: the theme that was chosen last (settings.js), so that nothing flashes.
 try {
   const theme = localStorage.getItem('idefics-theme');
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;

@@ -30,6 +30,10 @@ DIRECTIVE = re.compile(r"\[([a-z_]+)(?:=([^\]]*))?\]")
 
 def setting_of(settings: dict[str, Any], name: str, value: str | None) -> bool:
     """Notes a setting; False where `name` is none."""
+    if name == "hold":
+        count, _, file = str(value).partition(",")
+        settings.setdefault("hold", {})[int(count)] = file
+        return True
     if name not in ("chunks", "big", "echo", "delay", "fail_after", "chunk_log", "chunk_metric"):
         return False
     settings[name] = value if value is not None else True
@@ -98,8 +102,13 @@ def steps(given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if not setting_of(settings, *match.groups()):
             yield from effects(*match.groups())
     limit, _, message = settings.get("fail_after", "").partition(",")
+
+    def hold(count: int) -> Iterator[tuple[str, float]]:
+        while count in settings.get("hold", {}) and not os.path.exists(settings["hold"][count]):
+            yield "wait", 0.005
     pieces = pieces_of(settings, text[at:], given)
     for index, piece in enumerate(pieces):
+        yield from hold(index)
         if limit and index >= int(limit):
             raise ValueError(message)
         if "delay" in settings:
@@ -109,6 +118,7 @@ def steps(given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if "chunk_metric" in settings:
             current_scope().record_metric(settings["chunk_metric"], index)
         yield "piece", piece
+    yield from hold(len(pieces))
     if limit and int(limit) >= len(pieces):
         raise ValueError(message)
 
@@ -139,6 +149,8 @@ async def pieces_async(given: dict[str, Any]) -> AsyncIterator[str]:
 class Common(BaseRunner):
     def setup(self) -> None:
         time.sleep(float(os.environ.get("FAKE_SETUP_DELAY", "0")))
+        while (file := os.environ.get("FAKE_SETUP_HOLD")) and not os.path.exists(file):
+            time.sleep(0.005)
         if message := os.environ.get("FAKE_SETUP_FAIL"):
             raise RuntimeError(message)
 
