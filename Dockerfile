@@ -4,10 +4,11 @@
 # schema label. Certificates of an own authority (*.crt) go to docker/ca-certificates/.
 # BASE is pinned by its digest: `docker buildx imagetools inspect debian:bookworm-slim` tells the newest,
 # --build-arg BASE=… takes another. The build itself brings every package up to date.
+# `--target export` is another image: what makes bundles, for a job that fetches a model from the hub.
 ARG BASE=debian:bookworm-slim@sha256:4724b8cc51e33e398f0e2e15e18d5ec2851ff0c2280647e1310bc1642182655d
 
-# ---- compiles the server and exports the demo model ----
-FROM ${BASE} AS build
+# ---- what changes seldom: the compiler and libtorch ----
+FROM ${BASE} AS tools
 ARG VARIANT=cuda
 ENV COG_IDEFICS_CACHE=/cache PIP_CERT=/etc/ssl/certs/ca-certificates.crt \
     CURL_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
@@ -15,10 +16,13 @@ COPY docker/ca-certificates/ /usr/local/share/ca-certificates/
 RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
     && apt-get install -y --no-install-recommends ca-certificates && update-ca-certificates
 WORKDIR /work
-# First what changes seldom: these layers hold the compiler and libtorch.
 COPY scripts/setup.sh scripts/environment.sh scripts/requirements*.txt scripts/
 COPY scripts/arm64 scripts/arm64
 RUN if [ "$VARIANT" = cuda ]; then scripts/setup.sh --cuda; else scripts/setup.sh; fi
+
+# ---- compiles the server and exports the demo model ----
+FROM tools AS build
+ARG VARIANT=cuda
 COPY docker/collect_runtime.sh docker/
 RUN docker/collect_runtime.sh "$VARIANT" /opt/libtorch
 COPY CMakeLists.txt CMakePresets.json VERSION ./
@@ -42,6 +46,30 @@ RUN build="build/$([ "$VARIANT" = cuda ] && echo cuda || echo release)" \
     && cmake --install "$build" --prefix /out/local --strip \
     && install -m 644 docker/vex.openvex.json VERSION /out/local/share/doc/cog-idefics/ \
     && docker/sbom.sh pins "$VARIANT" >/out/pins
+
+# ---- the hub's client, beside libtorch's Python ----
+FROM tools AS hub
+RUN scripts/setup.sh --hub && mkdir /out && mv "$COG_IDEFICS_CACHE"/hub-* /out/
+
+# ---- exports checkpoints; as any user, with HF_HOME and the bundle's folder to write to ----
+FROM ${BASE} AS export
+COPY docker/ca-certificates/ /usr/local/share/ca-certificates/
+RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get upgrade -y \
+    && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      ca-certificates python3 tini \
+    && rm -rf /var/lib/apt/lists/* && update-ca-certificates
+RUN --mount=type=bind,from=tools,source=/cache,target=/tools \
+    mkdir /cache && cp -a /tools/python-* /cache/
+COPY --from=hub /out /cache
+WORKDIR /work
+COPY LICENSE VERSION ./
+COPY scripts/environment.sh scripts/export.sh scripts/requirements*.txt scripts/
+COPY scripts/arm64 scripts/arm64
+COPY scripts/export scripts/export
+COPY --from=build /out/local/lib/cog-idefics/libidefics_ops.so ./
+ENV COG_IDEFICS_CACHE=/cache IDEFICS_OPS_LIBRARY=/work/libidefics_ops.so HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+ENTRYPOINT ["/usr/bin/tini", "--", "/work/scripts/export.sh"]
 
 # ---- what runs ----
 FROM ${BASE}

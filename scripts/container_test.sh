@@ -121,15 +121,18 @@ healthy() {
   [ "$("$docker" inspect --format '{{.State.Health.Status}}' idefics-test-image)" = healthy ]
 }
 
-# The chart's pod, with the kubelet played by a test. The image needs no Python; the test has the oracles'.
-test_rendered_pod() {
+# The chart's pods, with the kubelet played by tests. The images need no Python of ours; the tests have the oracles'.
+test_rendered_pods() {
   if [ ! -e "$ORACLE_ENV/.complete" ]; then
-    say "skipped: the rendered pod, whose test needs scripts/setup.sh --tests" && return
+    say "skipped: the rendered pods, whose tests need scripts/setup.sh --tests" && return
   fi
-  IDEFICS_IMAGE=$IMAGE IDEFICS_FAKE_SERVER=$ROOT/scripts/fake-server IDEFICS_SERVER=$ROOT/scripts/idefics-server \
+  "$scratch/context/scripts/build_image.sh" export cog-idefics:test-export
+  passed "the image that makes bundles builds"
+  IDEFICS_IMAGE=$IMAGE IDEFICS_EXPORT_IMAGE=cog-idefics:test-export \
+    IDEFICS_FAKE_SERVER=$ROOT/scripts/fake-server IDEFICS_SERVER=$ROOT/scripts/idefics-server \
     PYTHONPATH="$ROOT/scripts:$ROOT/tests/timing" "$ORACLE_ENV/bin/python" -m pytest -q -p no:cacheprovider \
-    "$ROOT/tests/deploy/test_rendered_pod.py"
-  passed "the chart's pod starts, answers and leaves as the kubelet asks"
+    "$ROOT/tests/deploy/test_rendered_pod.py" "$ROOT/tests/deploy/test_export_job.py"
+  passed "the chart's pods export, start, answer and leave as the kubelet asks"
 }
 
 # As an operator who trusts nobody runs it: no user of the image, nothing to write, no capability.
@@ -196,7 +199,7 @@ test_image() {
   [ "$status" = 0 ] || die "SIGTERM ended the container with status $status, not 0"
   passed "SIGTERM ends it with status 0"
   test_image_without_rights
-  test_rendered_pod
+  test_rendered_pods
 }
 
 in_door() { "$docker" exec -e HOME=/root idefics-test-door bash -c "$1"; }

@@ -14,6 +14,9 @@ CHECKOV = Path(os.environ.get("IDEFICS_DEPLOY_ENV", "")) / "bin/checkov"
 HARDENED = {**PVC, "networkPolicy": {"enabled": True}, "apiKeys": {"existingSecret": "keys"},
             "image": {"digest": "sha256:" + "0" * 64}}
 
+EXPORT = {**HARDENED, "model": {"source": "export", "volume": {"size": "20Gi"}},
+          "export": {"repository": "org/name", "image": HARDENED["image"], "tokenSecret": "hub"}}
+
 
 def judged(values, tmp_path):
     """(failed, skipped): {rule: reason} of what checkov finds in all objects."""
@@ -34,7 +37,8 @@ def judged(values, tmp_path):
 @pytest.mark.parametrize("values, waived", [
     (PVC, {"CKV_K8S_11", "CKV_K8S_43", "CKV_K8S_15", "CKV2_K8S_6"}),
     (preset("values-9b.yaml"), {"CKV_K8S_11", "CKV_K8S_43", "CKV_K8S_15", "CKV2_K8S_6"}),
-    (HARDENED, {"CKV_K8S_11"})], ids=["defaults", "9b", "hardened"])
+    (HARDENED, {"CKV_K8S_11"}), (EXPORT, {"CKV_K8S_11"})],
+    ids=["defaults", "9b", "hardened", "export"])
 def test_no_rule_is_broken_without_a_reason(values, waived, tmp_path):
     failed, skipped = judged(values, tmp_path)
     assert failed == {}
