@@ -79,7 +79,7 @@ constexpr Flag kFlags[] = {
     {"custom-ops", "IDEFICS_CUSTOM_OPS", FlagType::kBool, "true", 0, 0, "", kBoth,
      "Run the model's own operators; --no-custom-ops runs plain ones, for comparison."},
     {"graph", "IDEFICS_GRAPH", FlagType::kBool, "true", 0, 0, "", kBoth,
-     "Replay decode steps on a GPU from CUDA graphs; --no-graph starts each kernel by itself."},
+     "Replay steps on a GPU from CUDA graphs; --no-graph starts each kernel by itself."},
     {"async-scheduling", "IDEFICS_ASYNC_SCHEDULING", FlagType::kChoice, "auto", 0, 0,
      "auto|true|false", kBoth,
      "Sample tokens where the model runs, so that the next step starts before the host has seen "

@@ -7,6 +7,7 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "predictor/model/cuda_batch.h"
@@ -22,46 +23,48 @@ constexpr int kWarmups = 3;
 // One captured step. The graph reads `indices` and writes `outputs` at fixed addresses, so both
 // live as long as it does.
 struct Captured {
-  at::Tensor indices;            // i32: GraphInput, on the device
-  DecodeGraphs::Tensors inputs;  // views of indices, in the order of kStepArrays
+  at::Tensor indices;          // i32: GraphInput, on the device
+  StepGraphs::Tensors inputs;  // views of indices, in the order of kStepArrays
   at::cuda::CUDAGraph graph;
-  DecodeGraphs::Tensors outputs;  // in the graphs' pool
+  StepGraphs::Tensors outputs;  // in the graphs' pool
 };
 
-class CapturedDecodeGraphs : public DecodeGraphs {
+class CapturedStepGraphs : public StepGraphs {
  public:
-  CapturedDecodeGraphs(at::Device device, int32_t scratch_slot, Forward forward)
+  CapturedStepGraphs(at::Device device, int32_t scratch_slot, Forward forward)
       : device_(device),
         scratch_slot_(scratch_slot),
         forward_(std::move(forward)),
         stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
         pool_(at::cuda::graph_pool_handle()) {}
 
-  void Capture(int most_rows) override {
+  void Capture(int most_rows, int64_t kv_tokens) override {
     const c10::cuda::CUDAGuard device(stream_.device_index());
-    const std::vector<int> sizes = GraphSizes(most_rows);
-    for (auto rows = sizes.rbegin(); rows != sizes.rend(); ++rows) {
+    for (const StepSize& size : GraphSizes(most_rows, kv_tokens)) {
       try {
-        graphs_[*rows] = CaptureStep(*rows);
+        graphs_[size] = CaptureStep(size);
       } catch (const std::exception& error) {
-        graphs_.clear();
-        TORCH_WARN("steps of ", *rows, " rows cannot be captured as a CUDA graph, so all steps ",
-                   "run without graphs: ", error.what());
+        const bool decodes = size.tokens == size.rows;
+        if (decodes) graphs_.clear();
+        TORCH_WARN("steps of ", size.tokens, " tokens in ", size.rows, " rows cannot be captured ",
+                   "as a CUDA graph, so ", decodes ? "all steps" : "steps with prompts",
+                   " run without graphs: ", error.what());
         return;
       }
     }
   }
 
   Tensors Run(const StepIndices& step) override {
-    const auto found = graphs_.find(GraphRows(step));
+    const std::optional<StepSize> size = GraphSizeOf(step);
+    const auto found = size ? graphs_.find(*size) : graphs_.end();
     if (found == graphs_.end()) return {};
     const c10::cuda::CUDAGuard device(stream_.device_index());
     Captured* const captured = found->second.get();
-    Upload(GraphInput(step, found->first, scratch_slot_), captured);
+    Upload(GraphInput(step, *size, scratch_slot_), captured);
     captured->graph.replay();  // on the current stream
     Tensors outputs;
     for (const at::Tensor& output : captured->outputs) {
-      outputs.push_back(output.narrow(0, 0, static_cast<int64_t>(step.rows())));
+      outputs.push_back(output.narrow(0, 0, step.size().samples));
     }
     return outputs;
   }
@@ -73,12 +76,12 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   }
 
   // Of a step whose rows all write to the scratch slot.
-  std::unique_ptr<Captured> CaptureStep(int rows) {
-    const std::vector<int32_t> input = GraphInput(StepIndices({}), rows, scratch_slot_);
+  std::unique_ptr<Captured> CaptureStep(const StepSize& size) {
+    const std::vector<int32_t> input = GraphInput(StepIndices({}), size, scratch_slot_);
     auto captured = std::make_unique<Captured>();
-    const auto size = static_cast<int64_t>(input.size());
-    captured->indices = at::empty({size}, at::TensorOptions(at::kInt).device(device_));
-    const auto sizes = GraphInputSizes(rows);
+    const auto numbers = static_cast<int64_t>(input.size());
+    captured->indices = at::empty({numbers}, at::TensorOptions(at::kInt).device(device_));
+    const auto sizes = GraphInputSizes(size);
     int64_t at = 0;
     for (size_t i = 0; i < sizes.size(); ++i) {
       const at::Tensor array = captured->indices.narrow(0, at, sizes[i]);
@@ -123,15 +126,15 @@ class CapturedDecodeGraphs : public DecodeGraphs {
   const c10::cuda::CUDAStream stream_;  // one for all captures: they share a cuBLAS workspace
   // One for all graphs: none is replayed while another's outputs are in use.
   const at::cuda::MempoolId_t pool_;
-  std::map<int, std::unique_ptr<Captured>> graphs_;  // by rows
+  std::map<StepSize, std::unique_ptr<Captured>> graphs_;
   std::unique_ptr<Captured> spoilt_;
 };
 
 }  // namespace
 
-std::unique_ptr<DecodeGraphs> MakeDecodeGraphs(at::Device device, int32_t scratch_slot,
-                                               DecodeGraphs::Forward forward) {
-  return std::make_unique<CapturedDecodeGraphs>(device, scratch_slot, std::move(forward));
+std::unique_ptr<StepGraphs> MakeStepGraphs(at::Device device, int32_t scratch_slot,
+                                           StepGraphs::Forward forward) {
+  return std::make_unique<CapturedStepGraphs>(device, scratch_slot, std::move(forward));
 }
 
 }  // namespace idefics

@@ -4,8 +4,10 @@
 // idefics::sample_tokens. Pure functions.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <bit>
+#include <compare>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -15,6 +17,15 @@
 #include "predictor/model/model_runner.h"
 
 namespace idefics {
+
+// How many rows, tokens and tokens that want logits a step has.
+struct StepSize {
+  int rows = 0;
+  int tokens = 0;
+  int samples = 0;
+
+  auto operator<=>(const StepSize&) const = default;
+};
 
 // T tokens of R rows; the logits of S tokens are wanted.
 struct StepIndices {
@@ -47,6 +58,10 @@ struct StepIndices {
   }
 
   size_t rows() const { return row_starts.size() - 1; }
+  StepSize size() const {
+    return {static_cast<int>(rows()), static_cast<int>(tokens.size()),
+            static_cast<int>(sample_rows.size())};
+  }
 
   // All arrays one behind the other, in the order of kStepArrays.
   std::vector<int32_t> Concatenated() const;
@@ -70,42 +85,68 @@ struct StepIndices {
   }
 };
 
-// One of the arrays. In a CUDA graph, rows beyond the step's own hold pad(index of the row, column,
-// the arena slot that belongs to no sequence).
+// A step of size `own` in the place of a larger one, as a CUDA graph has it. The rows beyond the
+// step's own share the tokens beyond its own: one each as far as they go, and the last row has the
+// rest.
+struct StepPadding {
+  StepSize own;
+  StepSize whole;
+  int32_t scratch_slot;  // of the arena; belongs to no sequence
+
+  // Of a row beyond the step's own, or behind the last.
+  constexpr int32_t FirstToken(int row) const {
+    return row == whole.rows ? whole.tokens : std::min(own.tokens + row - own.rows, whole.tokens);
+  }
+  constexpr int32_t Tokens(int row) const { return FirstToken(row + 1) - FirstToken(row); }
+};
+
+// One of the arrays.
 struct StepArray {
   const char* name;  // as decoder.forward has it
   std::vector<int32_t> StepIndices::*values;
+  int StepSize::*length;
   int64_t columns;
-  int64_t extra_rows;  // of a decode step: this many more than it has sequences
-  int32_t (*pad)(int32_t row, int64_t column, int32_t scratch_slot);
+  int64_t extra;  // this many entries more than `length`
+  // What a graph has in an entry beyond the step's own.
+  int32_t (*pad)(const StepPadding& padding, int entry, int64_t column);
 };
 
-constexpr int32_t PadZero(int32_t, int64_t, int32_t) { return 0; }
-constexpr int32_t PadNoImage(int32_t, int64_t, int32_t) { return -1; }
-constexpr int32_t PadRowIndex(int32_t row, int64_t, int32_t) { return row; }
-constexpr int32_t PadScratchSlot(int32_t, int64_t, int32_t scratch_slot) { return scratch_slot; }
-// Nothing shared, and one key of its own in the scratch slot.
-constexpr int32_t PadStarts(int32_t, int64_t column, int32_t scratch_slot) {
-  return column == 0 ? 0 : scratch_slot;
+constexpr int32_t PadZero(const StepPadding&, int, int64_t) { return 0; }
+constexpr int32_t PadNoImage(const StepPadding&, int, int64_t) { return -1; }
+constexpr int32_t PadSample(const StepPadding&, int entry, int64_t) { return entry; }
+constexpr int32_t PadScratchSlot(const StepPadding& padding, int, int64_t) {
+  return padding.scratch_slot;
+}
+constexpr int32_t PadRowStart(const StepPadding& padding, int row, int64_t) {
+  return padding.FirstToken(row);
+}
+// Nothing shared. The key of a row of one token is in the scratch slot; a longer one sees whatever
+// is in the arena's first slots.
+constexpr int32_t PadKvStart(const StepPadding& padding, int row, int64_t column) {
+  return column == 0 || padding.Tokens(row) > 1 ? 0 : padding.scratch_slot;
+}
+constexpr int32_t PadKvLength(const StepPadding& padding, int row, int64_t column) {
+  return column == 0 ? 0 : padding.Tokens(row);
 }
 // A row that is not sampled.
-constexpr int32_t PadSamplingParams(int32_t, int64_t column, int32_t) {
+constexpr int32_t PadSamplingParams(const StepPadding&, int, int64_t column) {
   using Words = std::array<int32_t, kDeviceSamplingWords>;
   return std::bit_cast<Words>(DeviceSamplingParams{})[static_cast<size_t>(column)];
 }
-constexpr int32_t PadLengths(int32_t, int64_t column, int32_t) { return column == 0 ? 0 : 1; }
 
 constexpr std::array<StepArray, 9> kStepArrays{{
-    {"tokens", &StepIndices::tokens, 1, 0, PadZero},
-    {"positions", &StepIndices::positions, 1, 0, PadZero},
-    {"kv_slots", &StepIndices::kv_slots, 1, 0, PadScratchSlot},
-    {"image_slots", &StepIndices::image_slots, 1, 0, PadNoImage},
-    {"row_starts", &StepIndices::row_starts, 1, 1, PadRowIndex},
-    {"kv_starts", &StepIndices::kv_starts, 2, 0, PadStarts},
-    {"kv_lengths", &StepIndices::kv_lengths, 2, 0, PadLengths},
-    {"sample_rows", &StepIndices::sample_rows, 1, 0, PadRowIndex},
-    {"sampling_params", &StepIndices::sampling_params, kDeviceSamplingWords, 0, PadSamplingParams},
+    {"tokens", &StepIndices::tokens, &StepSize::tokens, 1, 0, PadZero},
+    {"positions", &StepIndices::positions, &StepSize::tokens, 1, 0, PadZero},
+    {"kv_slots", &StepIndices::kv_slots, &StepSize::tokens, 1, 0, PadScratchSlot},
+    {"image_slots", &StepIndices::image_slots, &StepSize::tokens, 1, 0, PadNoImage},
+    {"row_starts", &StepIndices::row_starts, &StepSize::rows, 1, 1, PadRowStart},
+    {"kv_starts", &StepIndices::kv_starts, &StepSize::rows, 2, 0, PadKvStart},
+    {"kv_lengths", &StepIndices::kv_lengths, &StepSize::rows, 2, 0, PadKvLength},
+    {"sample_rows", &StepIndices::sample_rows, &StepSize::samples, 1, 0, PadSample},
+    {"sampling_params", &StepIndices::sampling_params, &StepSize::samples, kDeviceSamplingWords, 0,
+     PadSamplingParams},
 }};
+
 inline std::vector<int32_t> StepIndices::Concatenated() const {
   std::vector<int32_t> all;
   for (const StepArray& array : kStepArrays) {

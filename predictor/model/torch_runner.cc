@@ -14,7 +14,6 @@
 
 #include "common/check.h"
 #include "predictor/model/arena_size.h"
-#include "predictor/model/cuda_batch.h"
 #include "predictor/model/cuda_graphs.h"
 #include "predictor/model/decoder.h"
 #include "predictor/model/image_encoder.h"
@@ -36,7 +35,7 @@ constexpr int32_t kPrefillChunkOnCpu = 16;
 
 // Twice as many as make the int4 9b model fastest on two cores: an arrival does not wait.
 constexpr int32_t kMaxNumSeqsOnCpu = 32;
-constexpr int32_t kMaxNumSeqsOnGpu = kGraphRows.back();
+constexpr int32_t kMaxNumSeqsOnGpu = 256;
 constexpr int32_t kImagesOnGpu = 8;  // started by the host in the time of one
 
 at::Tensor GatherLastTokens(const at::Tensor& tokens, const at::Tensor& kv_slots,
@@ -123,8 +122,8 @@ class TorchRunner : public ModelRunner {
       Allocate(bundle.manifest(), std::move(modules));
 #ifdef IDEFICS_WITH_CUDA
       if (use_graphs_) {
-        graphs_ = MakeDecodeGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
-                                   [this](const auto& indices) { return Decode(indices); });
+        graphs_ = MakeStepGraphs(device_, static_cast<int32_t>(limits_.kv_tokens),
+                                 [this](const auto& indices) { return Decode(indices); });
       }
 #endif
       // The queues do not wait for the work on the default stream.
@@ -140,7 +139,7 @@ class TorchRunner : public ModelRunner {
     if (graphs_ == nullptr) return Status::Ok();
     return Guarded("capturing steps", [&] {
       const auto queue = Enter(step_queue_);
-      graphs_->Capture(max_rows_);
+      graphs_->Capture(max_rows_, limits_.kv_tokens);
     });
   }
 
@@ -372,7 +371,7 @@ class TorchRunner : public ModelRunner {
   const bool huge_pages_;
   const DecoderWeights weights_;
   const bool use_graphs_;
-  std::unique_ptr<DecodeGraphs> graphs_;  // null: every step runs eagerly
+  std::unique_ptr<StepGraphs> graphs_;  // null: every step runs eagerly
   const DeviceQueue step_queue_;
   std::deque<StartedStep> in_flight_;
   std::optional<ImageEncoder> images_;

@@ -39,7 +39,7 @@ struct TorchRunnerOptions {
   int32_t max_num_seqs = 0;  // 0: as many as gain something
   int32_t max_sequence_tokens = defaults::kMaxSequenceTokens;
   bool custom_ops = true;   // false: plain ATen operators, for comparison
-  bool cuda_graphs = true;  // decode steps on CUDA from graphs; false: eagerly, for comparison
+  bool cuda_graphs = true;  // steps on CUDA from graphs; false: eagerly, for comparison
   AsyncScheduling async_scheduling = AsyncScheduling::kAuto;
   DecoderWeights weights = DecoderWeights::kAsInBundle;
   KvDType kv_dtype = KvDType::kAsInBundle;

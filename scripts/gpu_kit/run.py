@@ -85,6 +85,13 @@ def throughput(kit: Kit) -> list[str]:
                   "--clients", kit.clients)
 
 
+def throughput_without_graphs(kit: Kit) -> list[str]:
+    """Of the last width, whose steps are the shortest beside the host's time to start them."""
+    return ["env", "IDEFICS_GRAPH=false", *python(
+        BENCH / "throughput.py", *kit.bundles[-2:], "--rounds", "1", "--tokens", "30",
+        "--clients", "8,64")]
+
+
 def ladder(kit: Kit) -> list[str]:
     return python(BENCH / "ladder.py", *kit.bundles, "--checkpoint", str(kit.checkpoint),
                   "--rounds", "2", "--tokens", "32")
@@ -98,6 +105,7 @@ STEPS = [
     Step("timings", 120, lambda kit: [str(ROOT / "local/bin/gpu_test")], True),
     Step("load", 180, bench("load.py", "--rounds", "1")),
     Step("throughput", 300, throughput),
+    Step("throughput without graphs", 180, throughput_without_graphs, True),
     Step("captions", 180, bench("captions.py", "--rounds", "1")),
     Step("ladder", 420, ladder),
 ]

@@ -29,7 +29,7 @@ double Microseconds(int calls, const std::function<void(int)>& call);
 void CompareOperators();
 void CompareLinears();
 void CompareSampling();
-void CompareDecodeGraphs();
+void CompareStepGraphs();
 void CompareQueues();
 
 // Prints what docs/performance.md#a-new-device asks of a new device.

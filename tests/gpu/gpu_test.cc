@@ -23,7 +23,7 @@ int main(int argc, char** argv) {
   idefics::test::CompareOperators();
   idefics::test::CompareLinears();
   idefics::test::CompareSampling();
-  idefics::test::CompareDecodeGraphs();
+  idefics::test::CompareStepGraphs();
   idefics::test::CompareQueues();
   std::printf("%d checks, %d failures\n", idefics::test::outcome.checks,
               idefics::test::outcome.failures);
