@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activation-aware changes to what int4 linears are made of: what their errors cost, and scales
-that move between a linear's input and what makes it (AWQ, arXiv 2306.00978), so that the model
-computes the same and large inputs meet finely rounded weights."""
+"""Activation-aware changes to what quantized linears are made of: what their errors cost, and for
+int4 scales that move between a linear's input and what makes it (AWQ, arXiv 2306.00978), so that
+the model computes the same and large inputs meet finely rounded weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from .checkpoint import Checkpoint
-from .int4_codes import padded_groups, read_moments
 from .packing import Int4Form
 from .plan import TargetTensor
+from .rounding import padded_groups, read_moments
+from .weight_files import WeightForm
 
 _POWERS = (0.2, 0.35, 0.5)  # of the root mean square of an input that are tried
 _SAMPLE_ROWS = 128  # of W, on which they are tried
@@ -26,21 +27,31 @@ class Adjustment:
     """Of one tensor of the plan."""
     columns: Tensor | None = None  # [k]: W is multiplied by them
     rows: Tensor | None = None  # [n]: and by these; a norm's weight [n] is too
-    moments: Tensor | None = None  # [G, 128, 128] of the input, for Int4Form
+    moments: Tensor | None = None  # [G, 128, 128] of the input, as Calibration finds them
 
 
-def adjustments(plan: list[TargetTensor], checkpoint: Checkpoint, dtype: torch.dtype,
+def is_adjusted(target: TargetTensor, form: WeightForm) -> bool:
+    """What is int4, and what looks at pictures in int8: tokens of a picture are much alike, so the
+    errors of a weight add up over them and over a hundred linears behind each other."""
+    width = form.width(target) if target.linear else "none"
+    return width == "int4" or (width == "int8" and target.name.startswith("vision."))
+
+
+def adjustments(plan: list[TargetTensor], checkpoint: Checkpoint, form: WeightForm,
                 moments: Mapping[str, Tensor]) -> dict[str, Adjustment]:
-    """`moments`: those of the inputs of linears that are to be int4, as Calibration finds them;
-    `dtype`: of the bundle's norms."""
+    """`moments`: as Calibration finds them, also of linears that are not adjusted."""
     targets = {target.name: target for target in plan}
     found: dict[str, Adjustment] = {}
     for name, moment in moments.items():
-        scale = _worthwhile_scale(targets[name], checkpoint, moment)
+        target = targets[name]
+        if not is_adjusted(target, form):
+            continue
+        scale = (_worthwhile_scale(target, checkpoint, moment)
+                 if form.width(target) == "int4" else None)
         if scale is None:
             found[name] = replace(found.get(name, Adjustment()), moments=moment)
             continue
-        source, scale = _divided(targets, checkpoint, dtype, name, scale)
+        source, scale = _divided(targets, checkpoint, form.dtype, name, scale)
         found[source.name] = replace(found.get(source.name, Adjustment()), rows=source.rows)
         found[name] = replace(found.get(name, Adjustment()), columns=scale,
                               moments=_scaled(moment, 1 / scale))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the decoder's linears see: the moments of their inputs while the checkpoint looks at
-pictures and reads.
+"""What the linears see: the moments of their inputs while the checkpoint looks at pictures and
+reads.
 
 The modules of modules.py run here in Python, on the operators of the server. A layer's weights are
 read when it runs and dropped behind it, so an 80b needs the memory of one layer. Where there is no
@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from .checkpoint import Checkpoint
 from .config import CheckpointConfig
-from .int4_codes import padded_groups
 from .linears import PackedLinear, Widths
 from .modules import Decoder, Vision
 from .plan import TargetTensor
 from .progress import Progress
+from .rounding import padded_groups
 from .weight_files import WeightForm, stored_bytes
 from .weight_writer import WeightWriter
 
@@ -83,25 +83,51 @@ def _set(module: nn.Module, path: str, value: Tensor) -> None:
     module.get_submodule(owner).register_parameter(last, nn.Parameter(value, requires_grad=False))
 
 
+def _form(dtype: torch.dtype) -> WeightForm:
+    """In which a checkpoint for a bundle of this type runs here."""
+    # Operators for f16 are references, far too slow.
+    return WeightForm(torch.float32 if dtype == torch.float16 else dtype, "none")
+
+
+def looks(plan: list[TargetTensor]) -> list[TargetTensor]:
+    """What Calibration.of_pictures reads."""
+    return [target for target in plan if target.name.startswith("vision.")
+            and not target.name.startswith("vision.cross.")]
+
+
+def bytes_read(targets: list[TargetTensor], dtype: torch.dtype) -> int:
+    """How far a pass over `targets` advances the progress."""
+    return sum(stored_bytes(target, _form(dtype)) for target in targets)
+
+
+def bytes_of_samples(plan: list[TargetTensor], dtype: torch.dtype) -> int:
+    """How far Calibration.of_samples advances the progress, at most."""
+    return (_DRAWS + 1) * bytes_read(plan, dtype)
+
+
 class Calibration:
-    """Runs a checkpoint over samples."""
+    """Runs a checkpoint over pictures and texts. Moments are the mean of x xᵀ of the input x of a
+    linear, by the names of plan.py, within each group of rounding.py, [G, 128, 128] bf16; what k
+    lacks of a whole group is 0."""
 
     def __init__(self, config: CheckpointConfig, plan: list[TargetTensor], checkpoint: Checkpoint,
-                 dtype: torch.dtype):
-        # Operators for f16 are references, far too slow.
-        form = WeightForm(torch.float32 if dtype == torch.float16 else dtype, "none")
+                 dtype: torch.dtype, progress: Progress):
+        form = _form(dtype)
         self._dtype = form.dtype
         self._config = config
-        self._progress = Progress("calibrating",
-                                  (_DRAWS + 1) * sum(stored_bytes(target, form) for target in plan))
-        self._streamed = _Streamed(plan, WeightWriter(checkpoint, form, self._progress))
+        self._streamed = _Streamed(plan, WeightWriter(checkpoint, form, progress))
         self._moments: dict[str, Tensor] = {}
 
     @torch.no_grad()
-    def moments(self, samples: list[Sample]) -> dict[str, Tensor]:
-        """Of the input x of each linear of the decoder, by the names of plan.py: the mean of x xᵀ
-        within each group of Int4Form, [G, 128, 128] bf16; what k lacks of a whole group is 0.
-        At least one sample has a picture."""
+    def of_pictures(self, pixels: list[Tensor]) -> dict[str, Tensor]:
+        """Of each linear that looks at pictures, but for their patches. pixels [3, S, S] f32,
+        normalised."""
+        self._pool(torch.stack(pixels))
+        return self._moments
+
+    @torch.no_grad()
+    def of_samples(self, samples: list[Sample]) -> dict[str, Tensor]:
+        """Of each linear of the decoder too. At least one sample has a picture."""
         drawn = any(sample.drawn for sample in samples)
         keys, values = self._look(torch.stack(_pictures(samples)))
         decoder = Decoder(self._config.shape, Widths("none")).eval()
@@ -112,29 +138,39 @@ class Calibration:
         for _ in range(_DRAWS if drawn else 0):
             logits = self._read(decoder, samples, rows, keys, values)
             rows = _drawn(samples, rows, logits, self._config, random)
-        for name, module in decoder.named_modules():
-            if isinstance(module, PackedLinear):
-                module.register_forward_pre_hook(self._recorder(f"decoder.{name}"))
+        self._record(decoder, "decoder")
         self._read(decoder, samples, rows, keys, values)
-        self._progress.close()
         return self._moments
 
-    def _recorder(self, name: str) -> Callable[..., None]:
-        def record(_: nn.Module, arguments: tuple[Tensor]) -> None:
-            groups = padded_groups(arguments[0].float()).transpose(0, 1)  # [G, T, 128]
-            self._moments[name] = (groups.mT @ groups / groups.size(1)).to(torch.bfloat16)
-        return record
+    def _record(self, module: nn.Module, name: str) -> None:
+        """From now on what the linears of a module see, which is called `name` in the plan."""
+        def recorder(of: str) -> Callable[..., None]:
+            def record(_: nn.Module, arguments: tuple[Tensor]) -> None:
+                self._moments[of] = _moments(arguments[0])
+            return record
+        for part, inner in module.named_modules():
+            if isinstance(inner, PackedLinear):
+                inner.register_forward_pre_hook(recorder(f"{name}.{part}"))
 
-    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all pictures, [cross layers, M, H, L, d]."""
+    def _pool(self, pixels: Tensor) -> tuple[Vision, Tensor]:
+        """What looks at pictures [M, 3, S, S], and what it finds, [M, L, E]."""
         vision = Vision(self._config.shape, Widths("none")).eval()
         parts = [name for name, module in vision.named_modules() if name.count(".") == 1
                  and name.split(".")[0] in ("layers", "blocks", "cross")]
         self._streamed.prepare(vision, "vision", parts)
         x = vision.embed(pixels)
+        self._record(vision, "vision")
         for layer in vision.layers:
             x = layer(x)
-        return vision.image_kv(vision.pool(x))
+        latents = vision.pool(x)
+        found = _moments(latents)
+        self._moments |= {f"vision.cross.{i}.kv": found for i in range(len(vision.cross))}
+        return vision, latents
+
+    def _look(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all pictures, [cross layers, M, H, L, d]."""
+        vision, latents = self._pool(pixels)
+        return vision.image_kv(latents)
 
     def _read(self, decoder: Decoder, samples: list[Sample], rows: list[list[int]], keys: Tensor,
               values: Tensor) -> Tensor:
@@ -153,6 +189,12 @@ class Calibration:
         return decoder(torch.tensor([token for row in rows for token in row], **ints), positions,
                        slots, sees, torch.tensor(starts, **ints), own, lengths, slots, arena,
                        arena.clone(), keys, values)
+
+
+def _moments(x: Tensor) -> Tensor:
+    """x [..., k] -> [G, 128, 128] bf16"""
+    groups = padded_groups(x.flatten(0, -2).float()).transpose(0, 1)  # [G, T, 128]
+    return (groups.mT @ groups / groups.size(1)).to(torch.bfloat16)
 
 
 def _pictures(samples: list[Sample]) -> list[Tensor]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from .adjustment import Adjustment, adjustments
-from .calibration import Calibration
+from .adjustment import Adjustment, adjustments, is_adjusted
+from .calibration import Calibration, bytes_of_samples, bytes_read, looks
 from .config import CheckpointConfig, read_config
 from .errors import ExportError
 from .hub_weights import HubShards
@@ -21,13 +21,13 @@ from .manifest import manifest_json
 from .plan import TargetTensor, build_plan, check_sources
 from .progress import Progress
 from .recommended import recommended_width
-from .samples import NOTHING, SYNTHETIC, read_samples
+from .samples import NOTHING, SYNTHETIC, read_pictures, read_samples
 from .scripted import load_operators, script_files
 from .source import Source, open_source
 from .tokenizer_files import Tokenizer, read_tokenizer
 from .weight_files import WeightForm, planned_files, stored_bytes, stored_tensors
 from .weight_writer import WeightWriter
-from .wide_linears import HEAD, wide_linears
+from .wide_linears import wide_linears
 from .writer import BundleFolder, check_free_space, write_file
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
@@ -47,7 +47,8 @@ class ExportOptions:
     # Of the linears that look at pictures: the dtype, or "int8"; None: int8 where the decoder's are
     # quantized.
     vision: str | None = None
-    # int4: samples.py says by what, or NOTHING; None: SYNTHETIC.
+    # What int4 weights, and int8 ones of vision, are rounded by: samples.py, or NOTHING; None:
+    # SYNTHETIC.
     calibrate: str | None = None
     name: str | None = None  # None: the checkpoint folder's
     force: bool = False
@@ -158,13 +159,13 @@ def _plan(options: ExportOptions, source: Source) -> _Plan:
     )
 
 
-def _resume_key(plan: _Plan, source: Source) -> str:
+def _resume_key(plan: _Plan, source: Source, calibrate: str) -> str:
     """Of everything that decides the bytes of the bundle; "" where reading them again is cheap."""
     if not source.shards:
         return ""
     programs = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
     return hashlib.sha256(
-        json.dumps([plan.names, torch.__version__]).encode() + programs
+        json.dumps([plan.names, calibrate, torch.__version__]).encode() + programs
     ).hexdigest()
 
 
@@ -178,14 +179,20 @@ def _announce(plan: _Plan, shards: HubShards, bundle: Path) -> None:
 
 
 def _begin(
-    plan: _Plan, source: Source, partial: BundleFolder, final: Path, left: list[TargetTensor]
+    plan: _Plan,
+    source: Source,
+    partial: BundleFolder,
+    final: Path,
+    seen: list[TargetTensor],
+    left: list[TargetTensor],
 ) -> int:
-    """Says what is to come and sees that the disk has room for it. Returns the bytes to fetch and
-    to write. `left`: what no earlier export of the same finished."""
+    """Says what is to come and sees that the disk has room for it. Returns the bytes to fetch, to
+    look with and to write. `seen`: what a calibration reads before; `left`: what no earlier export
+    of the same finished."""
     needed = written = sum(plan.stored(target) for target in left)
     fetched = 0
     if source.shards:
-        source.shards.plan(left, plan.stored)
+        source.shards.plan(seen, left, plan.stored)
         _announce(plan, source.shards, final)
         partial.keep()
         fetched = source.shards.download_bytes()
@@ -193,29 +200,40 @@ def _begin(
             path.stat().st_size for path in partial.scratch.iterdir()
         )
     check_free_space(final.parent, needed + _SLACK_BYTES)
-    return written + fetched
+    return bytes_read(seen, plan.form.dtype) + written + fetched
 
 
 def _calibration(options: ExportOptions) -> str:
     """What samples.py is asked for, NOTHING for other widths."""
-    if options.weights == "int4":
+    sees_in_int8 = options.vision == "int8" or (options.weights == "int8" and not options.vision)
+    if options.weights == "int4" or sees_in_int8:
         return options.calibrate or SYNTHETIC
     if options.calibrate not in (None, NOTHING):
-        raise ExportError("--calibrate is for int4 weights: give --weights int4, or leave it out")
+        raise ExportError(
+            "--calibrate is for int4 weights and for pictures that are seen in int8: give "
+            "--weights int4 or int8, or leave it out"
+        )
     return NOTHING
 
 
-def _adjustments(plan: _Plan, source: Source, calibrate: str) -> Mapping[str, Adjustment]:
-    if calibrate == NOTHING:
-        return {}
+def _by_samples(plan: _Plan, source: Source, calibrate: str) -> Mapping[str, Adjustment]:
     samples = read_samples(calibrate, plan.config, plan.tokenizer)
-    calibration = Calibration(plan.config, plan.targets, source.checkpoint, plan.form.dtype)
-    int4 = {
-        name: moments
-        for name, moments in calibration.moments(samples).items()
-        if name not in plan.form.int8 and name != HEAD
-    }
-    return adjustments(plan.targets, source.checkpoint, plan.form.dtype, int4)
+    dtype = plan.form.dtype
+    progress = Progress("calibrating", bytes_of_samples(plan.targets, dtype))
+    calibration = Calibration(plan.config, plan.targets, source.checkpoint, dtype, progress)
+    moments = calibration.of_samples(samples)
+    progress.close()
+    return adjustments(plan.targets, source.checkpoint, plan.form, moments)
+
+
+def _by_pictures(
+    plan: _Plan, source: Source, calibrate: str, progress: Progress
+) -> Mapping[str, Adjustment]:
+    calibration = Calibration(
+        plan.config, plan.targets, source.checkpoint, plan.form.dtype, progress
+    )
+    moments = calibration.of_pictures(read_pictures(calibrate, plan.config))
+    return adjustments(plan.targets, source.checkpoint, plan.form, moments)
 
 
 def _write(
@@ -223,12 +241,17 @@ def _write(
 ) -> None:
     finished = {name: partial.finished(name) for name, _ in plan.files}
     left = [target for name, targets in plan.files if not finished[name] for target in targets]
-    total = _begin(plan, source, partial, final, left)
-    adjusted = _adjustments(plan, source, calibrate)
+    calibrates = calibrate != NOTHING and any(is_adjusted(t, plan.form) for t in left)
+    reads = calibrates and plan.form.quantization == "int4"
+    seen = looks(plan.targets) if calibrates and not reads else []
+    total = _begin(plan, source, partial, final, seen, left)
+    adjusted = _by_samples(plan, source, calibrate) if reads else {}
     what = "fetching and exporting" if source.shards else "exporting"
     progress = Progress(f"{what} {plan.names['name']} as {plan.weights}", total)
     if source.shards:
         source.shards.begin(partial.scratch, progress.advance)
+    if seen:
+        adjusted = _by_pictures(plan, source, calibrate, progress)
     files = {
         name: write_file(partial.path / name, data)
         for name, data in {**plan.scripts, "tokenizer.model": plan.tokenizer.model}.items()
@@ -247,11 +270,12 @@ def export_bundle(options: ExportOptions) -> ExportSummary:
     hub and
     was finished is kept beside it for the next export of the same."""
     calibrate = _calibration(options)
-    # A calibration reads the weights before they are written.
-    with open_source(str(options.checkpoint), whole=calibrate != NOTHING) as source:
+    # A calibration with texts reads all weights, more than once, before they are written.
+    whole = calibrate != NOTHING and options.weights == "int4"
+    with open_source(str(options.checkpoint), whole=whole) as source:
         plan = _plan(options, source)
         final = options.bundle.absolute()
-        with BundleFolder(final, options.force, _resume_key(plan, source)) as partial:
+        with BundleFolder(final, options.force, _resume_key(plan, source, calibrate)) as partial:
             _write(plan, source, partial, final, calibrate)
             partial.commit()
     return ExportSummary(

@@ -68,10 +68,17 @@ class HubShards:
         self._scratch = Path()
         self._advance: Callable[[int], None] = lambda _: None
 
-    def plan(self, targets: Sequence[TargetTensor], stored: Callable[[TargetTensor], int]) -> None:
-        """What will be read, and in which order. `stored`: the bytes of a target in the bundle."""
+    def plan(
+        self,
+        seen: Sequence[TargetTensor],
+        targets: Sequence[TargetTensor],
+        stored: Callable[[TargetTensor], int],
+    ) -> None:
+        """What will be read, and in which order: `seen` by a calibration, then `targets`, which are
+        written. `stored`: the bytes of a target in the bundle."""
         holder = {tensor.name: shard for shard in self.files for tensor in shard.tensors()}
-        self._reads = [
+        self._reads = [(holder[part.name], 0) for target in seen for part in target.parts]
+        self._reads += [
             (holder[part.name], stored(target) if part == target.parts[-1] else 0)
             for target in targets
             for part in target.parts

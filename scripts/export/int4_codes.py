@@ -2,55 +2,22 @@
 """Which codes, steps and minima stand for the values of an int4 linear, with the smallest error of
 its outputs.
 
-A group is 128 values of a column, w ≈ code · step + minimum. Where it is known what the linear
-multiplies, the moments of a group are E[x xᵀ] of its inputs, and an error e of its weights costs
-eᵀ · moments · e. Then values are rounded one after the other and each passes its error on to those
-after it, which the same inputs reach (GPTQ, arXiv 2210.17323, inside each group)."""
+A group is 128 values of a column, w ≈ code · step + minimum."""
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-GROUP = 128  # values of a column that share a step and a minimum
+from .rounding import GROUP, Moments, padded_groups, passed_on
+
 _TINY = 1e-30  # a smaller range counts as zero: its reciprocal would not be finite
 # Parts of the range of a group that are tried: outliers may be cut off.
 _RANGES = (1.0, 0.95, 0.9, 0.85, 0.8)
 _FITS = 2  # times that a line is fitted to the codes without moments, then with them
 _PASSED_FITS = 2
-_TOGETHER = 16  # values after which errors are passed on to all that follow
+_LEVELS = (0, 15)
 _TILE = 64  # columns that are searched together
-# Of the moments of two different inputs: they come from few samples, and the next ones differ.
-_TRUST = 0.4
-_UNSEEN = 0.01  # of the mean square of a group: what was hardly seen may come yet
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Of the inputs of a linear, as the search reads them. G groups."""
-    shares: Tensor  # [G, 128]: what a squared error of a value costs; their sum is 1
-    cost: Tensor  # [G, 128, 128]
-    passed: Tensor  # [G, 128, 128]: [g, i, j] of an error of value i is taken from value j > i
-
-
-def padded_groups(values: Tensor, fill: float = 0) -> Tensor:
-    """[..., k] -> [..., G, 128]; what is missing of the last one is `fill`."""
-    return F.pad(values, (0, -values.size(-1) % GROUP), value=fill).unflatten(-1, (-1, GROUP))
-
-
-def read_moments(found: Tensor) -> Moments:
-    """found [G, 128, 128], of any size."""
-    found = found.double()
-    size = found.diagonal(dim1=1, dim2=2).clamp_min(_TINY)
-    size = size.maximum(_UNSEEN * size.mean(1, keepdim=True))
-    size = size / size.sum(1, keepdim=True)
-    scale = found.diagonal(dim1=1, dim2=2).sum(1).clamp_min(_TINY)
-    cost = _TRUST * found / scale[:, None, None]
-    cost.diagonal(dim1=1, dim2=2).copy_(size)
-    factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(cost)), upper=True)
-    passed = factor / factor.diagonal(dim1=1, dim2=2)[..., None]
-    return Moments(size.float(), cost.float(), passed.float())
 
 
 def int4_codes(rows: Tensor, moments: Moments | None) -> tuple[Tensor, Tensor]:
@@ -111,7 +78,7 @@ def _best_codes(groups: Tensor, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]
 def _encode(groups: Tensor, step: Tensor, minimum: Tensor, out: Tensor) -> Tensor:
     inverse = torch.where(step > 0, 1 / step, 0.0)
     return torch.sub(groups, minimum[..., None],
-                     out=out).mul_(inverse[..., None]).round_().clamp_(0, 15)
+                     out=out).mul_(inverse[..., None]).round_().clamp_(*_LEVELS)
 
 
 def _stored(step: Tensor, minimum: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,7 +121,8 @@ def _passed_codes(groups: Tensor, moments: Moments, step: Tensor, minimum: Tenso
     for passes in range(1 + _PASSED_FITS):
         if passes:
             step, minimum = _stored(*_fitted(values, best.codes, moments.cost))
-        new = _judged(values, moments, step, minimum, _passed_on(values, moments, step, minimum))
+        new = _judged(values, moments, step, minimum,
+                      passed_on(values, moments, step, minimum, _LEVELS))
         wins = new.cost < best.cost
         best = _Passed(torch.where(wins, new.step, best.step),
                        torch.where(wins, new.minimum, best.minimum),
@@ -167,24 +135,6 @@ def _judged(values: Tensor, moments: Moments, step: Tensor, minimum: Tensor,
             codes: Tensor) -> _Passed:
     error = (codes * step[:, None]).add_(minimum[:, None]).sub_(values)
     return _Passed(step, minimum, codes, (moments.cost @ error).mul_(error).sum(1))
-
-
-def _passed_on(values: Tensor, moments: Moments, step: Tensor, minimum: Tensor) -> Tensor:
-    """Codes [G, 128, r] of values [G, 128, r], one after the other."""
-    wanted, codes = values.clone(), torch.empty_like(values)
-    inverse = torch.where(step > 0, 1 / step, 0.0)
-    errors = torch.empty_like(values[:, :_TOGETHER])
-    for first in range(0, GROUP, _TOGETHER):
-        end = first + _TOGETHER
-        for i in range(first, end):
-            code = torch.sub(wanted[:, i], minimum).mul_(inverse).round_().clamp_(0, 15)
-            codes[:, i] = code
-            error = torch.sub(wanted[:, i], code.mul_(step).add_(minimum), out=errors[:, i - first])
-            if i + 1 < end:
-                wanted[:, i + 1:end].sub_(moments.passed[:, i, i + 1:end, None] * error[:, None])
-        if end < GROUP:
-            wanted[:, end:].baddbmm_(moments.passed[:, first:end, end:].mT, errors, alpha=-1)
-    return codes
 
 
 def _fitted(values: Tensor, codes: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .int4_codes import GROUP, Moments, int4_codes
+from .int4_codes import int4_codes
+from .rounding import GROUP, Moments, padded_groups, passed_on
 
 TILE = 64
 _TINY = 1e-30  # a smaller range counts as zero: its reciprocal would not be finite
@@ -59,6 +60,10 @@ class Int8Form:
 
     read_as = torch.float32
 
+    def __init__(self, moments: Moments | None = None):
+        """moments: of the inputs; None: each value is rounded for itself."""
+        self._moments = moments
+
     def tensors(self, n: int, k: int) -> dict[str, StoredShape]:
         tiles = ceil_div(n, TILE)
         return {
@@ -72,9 +77,22 @@ class Int8Form:
         used = largest > _TINY
         inverse = torch.where(used, 127 / largest, 0.0)
         scale = torch.where(used, largest / 127, 0.0)
-        q = (rows * inverse[:, None]).round_().clamp_(-127, 127).add_(128).to(torch.uint8)
+        if self._moments is None:
+            q = (rows * inverse[:, None]).round_().clamp_(-127, 127)
+        else:
+            q = self._passed_codes(rows, scale, self._moments)
+        q = q.add_(128).to(torch.uint8)
         q = F.pad(q, (0, -q.size(1) % 4), value=128)
         return _tiled(q, fill=128), F.pad(scale, (0, -len(scale) % TILE)).view(-1, TILE)
+
+    def _passed_codes(self, rows: Tensor, scale: Tensor, moments: Moments) -> Tensor:
+        """[r, k] f32. A tile's sums do not depend on what is beside it."""
+        tiles = []
+        for tile, step in zip(padded_groups(rows).split(TILE), scale.split(TILE), strict=True):
+            values = tile.permute(1, 2, 0).contiguous()
+            codes = passed_on(values, moments, step.expand(len(values), -1), 0.0, (-127, 127))
+            tiles.append(codes.permute(2, 0, 1).flatten(1)[:, :rows.size(1)])
+        return torch.cat(tiles)
 
 
 class Int4Form:
@@ -111,7 +129,9 @@ class Int4Form:
 LinearForm = PlainForm | Int8Form | Int4Form
 
 
-def linear_form(dtype: torch.dtype, quantization: str) -> LinearForm:
-    forms: dict[str,
-                LinearForm] = {"none": PlainForm(dtype), "int8": Int8Form(), "int4": Int4Form()}
+def linear_form(dtype: torch.dtype, quantization: str,
+                moments: Moments | None = None) -> LinearForm:
+    forms: dict[str, LinearForm] = {
+        "none": PlainForm(dtype), "int8": Int8Form(moments), "int4": Int4Form(moments)
+    }
     return forms[quantization]

@@ -79,15 +79,7 @@ def read_samples(source: str, config: CheckpointConfig, tokenizer: Tokenizer) ->
     words = _Words(tokenizer)
     if source == SYNTHETIC:
         return _synthetic(config, words)
-    folder = Path(source)
-    if not folder.is_dir():
-        raise ExportError(f"--calibrate {source} is neither a folder nor \"{SYNTHETIC}\" nor "
-                          f"\"{NOTHING}\"")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
-    if not files:
-        raise ExportError(f"{source} holds no picture to calibrate with: expected files named "
-                          f"{', '.join(f'*{suffix}' for suffix in _SUFFIXES)}")
-    files = files[::-(-len(files) // _PICTURES)]
+    files = _picture_files(source)
     samples = []
     for file, picture in zip(files, seen_pictures(files), strict=True):
         text = file.with_suffix(".txt")
@@ -97,10 +89,29 @@ def read_samples(source: str, config: CheckpointConfig, tokenizer: Tokenizer) ->
     return samples
 
 
+def read_pictures(source: str, config: CheckpointConfig) -> list[Tensor]:
+    """Those of read_samples, [3, S, S] f32 each, normalised."""
+    pictures = (_drawn_pictures(config.processor["image_size"])
+                if source == SYNTHETIC else seen_pictures(_picture_files(source)))
+    return [_normalised(picture, config) for picture in pictures]
+
+
+def _picture_files(source: str) -> list[Path]:
+    """Some of those of a folder."""
+    folder = Path(source)
+    if not folder.is_dir():
+        raise ExportError(f"--calibrate {source} is neither a folder nor \"{SYNTHETIC}\" nor "
+                          f"\"{NOTHING}\"")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in _SUFFIXES]
+    if not files:
+        raise ExportError(f"{source} holds no picture to calibrate with: expected files named "
+                          f"{', '.join(f'*{suffix}' for suffix in _SUFFIXES)}")
+    return files[::-(-len(files) // _PICTURES)]
+
+
 def _synthetic(config: CheckpointConfig, words: _Words) -> list[Sample]:
     """Questions about drawn pictures, texts, half of them behind a picture, and pictures alone."""
-    pictures = [_normalised(picture, config)
-                for picture in _drawn_pictures(config.processor["image_size"])]
+    pictures = read_pictures(SYNTHETIC, config)
     questions = [
         words.sample(picture, words.question(text, i % 2 == 1), _DRAWN_ANSWER)
         for i, (picture, text) in enumerate(zip(pictures, _QUESTIONS, strict=True))]

@@ -8,6 +8,7 @@ import torch
 
 from .packing import LinearForm, linear_form
 from .plan import TargetTensor
+from .rounding import Moments
 
 MAX_FILE_BYTES = 4_000_000_000  # of weights in one file; a larger tensor gets a file of its own
 ALIGNMENT = 64  # bytes; a cache line, and what AVX-512 and device copies like
@@ -24,12 +25,17 @@ class WeightForm:
     vision: str = "none"  # of the linears of everything that looks at pictures: "none", "int8"
     int8: frozenset[str] = frozenset()  # linears of the decoder that have 8 bits instead
 
-    def of(self, target: TargetTensor) -> LinearForm:
-        """The form of packing.py. REQUIRES: target.linear."""
+    def width(self, target: TargetTensor) -> str:
+        """"none", "int8" or "int4". REQUIRES: target.linear."""
         if target.name in self.int8:
-            return linear_form(self.dtype, "int8")
+            return "int8"
         asked = self.vision if target.name.startswith("vision.") else self.quantization
-        return linear_form(self.dtype, asked if target.quantized else "none")
+        return asked if target.quantized else "none"
+
+    def of(self, target: TargetTensor, moments: Moments | None = None) -> LinearForm:
+        """The form of packing.py. `moments`: of the inputs, where they were measured. REQUIRES:
+        target.linear."""
+        return linear_form(self.dtype, self.width(target), moments)
 
 
 @dataclass(frozen=True)

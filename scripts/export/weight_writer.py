@@ -14,10 +14,10 @@ from torch import Tensor
 from .adjustment import Adjustment
 from .checkpoint import Checkpoint
 from .errors import ExportError
-from .int4_codes import read_moments
-from .packing import TILE, Int4Form
+from .packing import TILE
 from .plan import TargetTensor
 from .progress import Progress
+from .rounding import read_moments
 from .weight_files import WeightForm, safetensors_header, stored_tensors
 from .writer import HashedFile, WrittenFile
 
@@ -82,10 +82,8 @@ class WeightWriter:
 
     def _linear(self, target: TargetTensor, workers: ThreadPoolExecutor) -> Iterator[Tensor]:
         """The tiles of the weight, then the scale where the form has one."""
-        form = self._form.of(target)
-        if isinstance(form, Int4Form):
-            moments = self._adjustments.get(target.name, Adjustment()).moments
-            form = Int4Form(None if moments is None else read_moments(moments))
+        moments = self._adjustments.get(target.name, Adjustment()).moments
+        form = self._form.of(target, None if moments is None else read_moments(moments))
         scales: list[Tensor] = []
         waiting: deque[Future] = deque()
 

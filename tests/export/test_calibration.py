@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""int4 that knows what its weights are multiplied with: what is measured, that scales change
-nothing but the rounding, and which linears have 8 bits instead."""
+"""int4, and int8 of what looks at pictures, that know what their weights are multiplied with: what
+is measured, that scales change nothing but the rounding, and which linears have 8 bits instead."""
 
 import itertools
 import zlib
@@ -25,11 +25,17 @@ def _parts(folder):
 
 def _moments(folder):
     from export.calibration import Calibration
+    from export.progress import Progress
     from export.samples import read_samples
     config, plan, checkpoint, tokenizer = _parts(folder)
     samples = read_samples("synthetic", config, tokenizer)
-    calibration = Calibration(config, plan, checkpoint, torch.float32)
-    return plan, checkpoint, calibration.moments(samples)
+    calibration = Calibration(config, plan, checkpoint, torch.float32, Progress("", 1))
+    return plan, checkpoint, calibration.of_samples(samples)
+
+
+def _int4(dtype=torch.float32):
+    from export.weight_files import WeightForm
+    return WeightForm(dtype, "int4")
 
 
 def _logits(folder, adjustments):
@@ -42,7 +48,7 @@ def _logits(folder, adjustments):
     from export.weight_files import WeightForm
     from export.weight_writer import WeightWriter
     config, plan, checkpoint, tokenizer = _parts(folder)
-    calibration = Calibration(config, plan, checkpoint, torch.float32)
+    calibration = Calibration(config, plan, checkpoint, torch.float32, Progress("", 1))
     writer = WeightWriter(checkpoint, WeightForm(torch.float32, "none"), Progress("", 1),
                           adjustments)
     calibration._streamed = _Streamed(plan, writer)
@@ -55,15 +61,30 @@ def _logits(folder, adjustments):
         return calibration._read(decoder, samples, rows, keys, values)
 
 
-def test_every_linear_of_the_decoder_is_measured(make):
+def test_every_linear_but_that_of_the_patches_is_measured(make):
     folder = make("--dtype", "f32", "--distribution", "normal")
     plan, _, moments = _moments(folder)
     wanted = {target.name: (-(-target.shape[1] // 128), 128, 128) for target in plan
-              if target.linear and target.name.startswith("decoder.")}
+              if target.linear and target.name != "vision.patch_embedding"}
     assert {name: found.shape for name, found in moments.items()} == wanted
     for found in moments.values():
         assert torch.equal(found, found.mT) and found.isfinite().all()
         assert (found.diagonal(dim1=1, dim2=2) > 0).any()
+
+
+def test_pictures_alone_are_seen_as_beside_texts(make):
+    from export.calibration import Calibration, bytes_read, looks
+    from export.progress import Progress
+    from export.samples import read_pictures
+    folder = make("--dtype", "f32", "--distribution", "normal")
+    _, _, moments = _moments(folder)
+    config, plan, checkpoint, _ = _parts(folder)
+    progress = Progress("", 10**9)
+    calibration = Calibration(config, looks(plan), checkpoint, torch.float32, progress)
+    found = calibration.of_pictures(read_pictures("synthetic", config))
+    assert found.keys() == {name for name in moments if name.startswith("vision.")}
+    assert all(torch.equal(value, moments[name]) for name, value in found.items())
+    assert progress._done == bytes_read(looks(plan), torch.float32)
 
 
 def test_a_large_channel_is_seen(make):
@@ -81,10 +102,10 @@ def test_scales_move_between_a_linear_and_its_input_and_change_nothing_else(make
     from export import adjustment
     folder = make("--dtype", "f32", "--distribution", "normal")
     plan, checkpoint, moments = _moments(folder)
-    del moments["decoder.lm_head"]
     monkeypatch.setattr(adjustment, "_WORTH", 1e9)  # all are taken
-    found = adjustment.adjustments(plan, checkpoint, torch.float32, moments)
-    assert all(found[name].columns is not None for name in moments)
+    found = adjustment.adjustments(plan, checkpoint, _int4(), moments)
+    assert all(found[name].columns is not None for name in moments
+               if name.startswith("decoder.groups."))
     assert all(found[f"vision.cross.{g}.kv"].rows is not None for g in (0, 1))
     plain, scaled = _logits(folder, {}), _logits(folder, found)
     assert (plain - scaled).abs().max() < 1e-4 * plain.std()
@@ -97,7 +118,7 @@ def test_rounded_norms_are_made_up_for(make, monkeypatch):
     plan, checkpoint, moments = _moments(folder)
     monkeypatch.setattr(adjustment, "_WORTH", 1e9)
     name = "decoder.groups.0.layers.0.qkv"
-    found = adjustment.adjustments(plan, checkpoint, torch.bfloat16, {name: moments[name]})
+    found = adjustment.adjustments(plan, checkpoint, _int4(torch.bfloat16), {name: moments[name]})
     source = checkpoint.chunks("model.layers.0.input_layernorm.weight")
     norm = torch.cat([chunk.float() for chunk in source])
     stored = (norm * found["decoder.groups.0.layers.0.input_norm"].rows).to(torch.bfloat16).float()
@@ -108,11 +129,12 @@ def _outputs_error(rows, x, form):
     return float(((form.rounded(rows) - rows) @ x.t()).square().mean())
 
 
-def _form(x):
-    from export.int4_codes import padded_groups, read_moments
-    from export.packing import Int4Form
+def _form(x, width="int4"):
+    from export.packing import linear_form
+    from export.rounding import padded_groups, read_moments
     groups = padded_groups(x).transpose(0, 1)
-    return Int4Form(read_moments((groups.mT @ groups / len(x)).to(torch.bfloat16)))
+    return linear_form(torch.float32, width,
+                       read_moments((groups.mT @ groups / len(x)).to(torch.bfloat16)))
 
 
 @pytest.mark.parametrize("k", [512, 200])
@@ -137,6 +159,24 @@ def test_inputs_that_go_together_make_up_for_each_others_errors(k):
     error = _outputs_error(rows, later, _form(seen))
     assert error < 0.7 * _outputs_error(rows, later, alone)
     assert error < 0.4 * _outputs_error(rows, later, Int4Form())
+
+
+def _int8_error(rows, x, form):
+    """Of the outputs by the operator's own weights."""
+    weight, scale = form.pack(rows)
+    lanes = weight.view(*form.tensors(*rows.shape)["weight"][1]).float() - 128
+    read = (lanes * scale[:, None, :, None]).permute(0, 2, 1, 3).flatten(2).flatten(0, 1)
+    return float(((read[:len(rows), :rows.size(1)] - rows) @ x.t()).square().mean())
+
+
+@pytest.mark.parametrize("k", [512, 200])
+def test_int8_makes_up_for_errors_that_meet_what_inputs_have_in_common(k):
+    from export.packing import Int8Form
+    random = torch.Generator().manual_seed(4)
+    rows, common = torch.randn(100, k, generator=random), torch.randn(k, generator=random)
+    seen, later = (common + torch.randn(3000, k, generator=random) for _ in range(2))
+    error = _int8_error(rows, later, _form(seen, "int8"))
+    assert error < 0.75 * _int8_error(rows, later, Int8Form())
 
 
 def test_inputs_that_were_never_seen_leave_the_codes_whole():
@@ -166,20 +206,33 @@ def test_the_first_linears_have_8_bits_for_what_the_head_saves(make, export):
     assert manifest(export(checkpoint, name="bf16"))["int8_linears"] == []
 
 
-def test_a_calibrated_bundle_differs_only_in_int4_and_what_feeds_it(make, export):
+def test_a_calibrated_bundle_differs_only_in_int4_vision_and_what_feeds_int4(make, export):
     checkpoint = make("--dtype", "bf16", "--distribution", "normal")
     plain = tensors(export(checkpoint, name="plain", weights="int4", calibrate="none"))
     calibrated = tensors(export(checkpoint, name="calibrated", weights="int4"))
     assert {name: (value.dtype, value.shape) for name, value in plain.items()
             } == {name: (value.dtype, value.shape) for name, value in calibrated.items()}
-    name = "decoder.groups.1.layers.1.down.weight"
-    assert not torch.equal(plain[name], calibrated[name])
-    for same in ("decoder.embed", "decoder.lm_head.weight", "vision.layers.0.qkv.weight"):
+    for name in ("decoder.groups.1.layers.1.down.weight", "vision.layers.0.qkv.weight"):
+        assert not torch.equal(plain[name], calibrated[name])
+    for same in ("decoder.embed", "decoder.lm_head.weight", "vision.patch_embedding.weight",
+                 "vision.layers.0.qkv.scale"):
         assert torch.equal(plain[same], calibrated[same])
 
 
+@pytest.mark.parametrize("flags", [{"weights": "int8"}, {"weights": "bf16", "vision": "int8"}])
+def test_8_bit_linears_are_calibrated_where_they_look_at_pictures(make, export, flags):
+    checkpoint = make("--dtype", "bf16", "--distribution", "normal")
+    plain = tensors(export(checkpoint, name="plain", calibrate="none", **flags))
+    calibrated = tensors(export(checkpoint, name="calibrated", **flags))
+    changed = {name for name, value in plain.items() if not torch.equal(value, calibrated[name])}
+    assert changed == {name for name, value in plain.items()
+                       if name.startswith("vision.") and value.dtype == torch.uint8}
+
+
 @pytest.mark.parametrize("flags, words", [
-    (("--weights", "int8", "--calibrate", "synthetic"), "--calibrate is for int4"),
+    (("--weights", "bf16", "--calibrate", "synthetic"), "--calibrate is for int4"),
+    (("--weights", "int8", "--vision", "f32", "--calibrate", "synthetic"), "seen in int8"),
+    (("--weights", "int8", "--calibrate", "nowhere"), "nowhere is neither a folder nor"),
     (("--weights", "int4", "--calibrate", "nowhere"), "nowhere is neither a folder nor"),
 ])
 def test_what_cannot_be_calibrated_is_refused(tiny, tmp_path, command, flags, words):

@@ -287,6 +287,27 @@ def test_at_most_two_weight_files_and_the_bundle_are_on_the_disk(hub, start, tmp
     )  # decoder and cross-attention layers lie in different files of this checkpoint
 
 
+def test_a_calibration_by_pictures_fetches_each_file_once(hub, fetch, checkpoint, tmp_path):
+    status, said = fetch(tmp_path / "bundle", "--weights", "int8")
+    assert status == 0, said
+    assert {name: hub.sent[name] for name in SHARDS} == {
+        name: (hub.folder / name).stat().st_size for name in SHARDS
+    }
+    folder = tmp_path / "of the folder"
+    done = subprocess.run(
+        [ROOT / "scripts/export.sh", checkpoint, folder, "--weights", "int8"],
+        env=environment(),
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path / "bundle") == weights(folder)
+    plain = tmp_path / "plain"
+    assert fetch(plain, "--weights", "int8", "--calibrate", "none")[0] == 0
+    assert weights(plain) != weights(folder)
+
+
 @pytest.mark.parametrize("shards", [1, 2])
 def test_weights_of_torchs_own_format_come_through_the_cache(
     make, fetch, hub, export, shards, tmp_path
