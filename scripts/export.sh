@@ -17,6 +17,7 @@ if is_hub_name "${1:-}"; then
   [ -e "$HUB_ENV/.complete" ] || "$ROOT/scripts/setup.sh" --hub
   python=$HUB_ENV/bin/python
 fi
-# Else each packing thread's allocator keeps some 100 MB of what it freed.
-export MALLOC_ARENA_MAX=1
+# Else each packing thread's allocator keeps some 100 MB of what it freed, and threads that wait for each
+# other in a calibration spin, which takes minutes instead of seconds beside other programs.
+export MALLOC_ARENA_MAX=1 OMP_WAIT_POLICY=PASSIVE
 PYTHONPATH=$ROOT/scripts IDEFICS_PROGRAM_NAME=scripts/export.sh exec "$python" -m export "$@"

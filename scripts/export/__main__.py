@@ -17,9 +17,9 @@ _VISION_HELP = """how the weights that look at pictures are stored; default: int
 int4 weights, else as --dtype, and that is the only other choice"""
 _CALIBRATE_HELP = """int4: the checkpoint is run on the pictures of a folder, each with the text of
 the file NAME.txt beside it or with what the model says of it, and rounded so that what it computes
-there stays; default: drawn pictures, questions and texts of our own (synthetic); none: each value
-is rounded for itself, which is faster and less exact, and from the hub needs the disk of one shard
-instead of all of them"""
+there stays; int8: only what looks at pictures is; default: drawn pictures, questions and texts of
+our own (synthetic); none: each value is rounded for itself, which is faster and less exact, and
+int4 then needs the disk of one shard from the hub instead of all of them"""
 _DTYPE_HELP = """type of the model's arithmetic and of weights that are not quantized; default: the
 checkpoint's own, but bf16 for an f16 checkpoint (same size; f16 activations overflow in the 80b)"""
 

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
 sys.path.insert(0, str(SCRIPTS))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as export.sh does
 LIBRARY = Path(
     os.environ.get("IDEFICS_OPS_LIBRARY") or ROOT / "build/release/predictor/ops/libidefics_ops.so")
 
