@@ -32,7 +32,7 @@ Result<uint64_t> ParseChunkSize(const std::string& line) {
 
 Result<std::string> BodyReader::Read() {
   if (!head_.has_body()) return std::string();
-  deadline_ = Connection::Clock::now() + limits_.time;
+  deadline_ = head_.body_deadline.value_or(Connection::Clock::now() + limits_.time);
   if (!head_.chunked && head_.content_length > limits_.max_bytes) return TooLarge();
   // Told before anything is read, not when it is full of halves.
   if (!memory_.Fits(head_.content_length)) return NoMemory();

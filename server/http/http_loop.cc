@@ -228,15 +228,18 @@ void HttpServer::Loop::OnHead(Connection& connection, RequestHead head) {
       !head.expect_continue && !head.chunked &&
       router_.LaneOf(head.method, head.path()) != Router::Lane::kPlain;
   if (!gathers) return Dispatch(connection, std::move(head));
-  connection.waiting = std::move(head);
   connection.deadline =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(options_.body.time);
+  head.body_deadline = connection.deadline;
+  connection.waiting = std::move(head);
   Arm(connection.fd(), EPOLLIN | EPOLLRDHUP);
 }
 
 void HttpServer::Loop::Dispatch(Connection& connection, RequestHead head) {
-  const bool reads = head.chunked || head.content_length > connection.unread().size();
-  const bool quick = !reads && router_.LaneOf(head.method, head.path()) == Router::Lane::kQuick;
+  const bool lacks = head.chunked || head.content_length > connection.unread().size();
+  const bool reads = lacks && !head.body_deadline;  // else its route says at once that it is late
+  const bool quick =
+      lacks ? !reads : router_.LaneOf(head.method, head.path()) == Router::Lane::kQuick;
   if (reads && num_reading_ >= options_.max_body_threads) {
     return Refuse(connection, 503, "The server is reading as many requests as it can; try again.");
   }
@@ -360,11 +363,7 @@ bool HttpServer::Loop::IsOver(Connection& connection, Clock::time_point now) {
   if (state == State::kParked) {
     const bool idle = !connection.head_started && !connection.waiting;
     const bool over = now >= connection.deadline || (draining_ && idle);
-    if (over && connection.waiting) {
-      WriteRefusal(connection, 408, "the request did not arrive in time");
-    } else if (over && !idle) {
-      WriteRefusal(connection, 408, "The request head did not arrive in time.");
-    }
+    if (over && !idle) WriteRefusal(connection, 408, "The request head did not arrive in time.");
     return over;
   }
   if (state == State::kWriting) return now >= connection.deadline || break_all_;
@@ -379,10 +378,13 @@ void HttpServer::Loop::Sweep() {
   const auto now = Clock::now();
   std::vector<int> over;
   std::vector<Connection*> silent;
+  std::vector<Connection*> late;  // of short bodies
   {
     const MutexLock lock(hand_over_);
     for (const auto& [fd, connection] : connections_) {
-      if (IsOver(*connection, now)) {
+      if (connection->waiting && now >= connection->deadline) {
+        late.push_back(connection.get());
+      } else if (IsOver(*connection, now)) {
         over.push_back(fd);
       } else if (connection->state.load() == State::kStreaming && now >= connection->deadline) {
         silent.push_back(connection.get());
@@ -390,6 +392,7 @@ void HttpServer::Loop::Sweep() {
     }
   }
   for (Connection* connection : silent) GoOn(*connection);
+  for (auto* slow : late) Dispatch(*slow, std::exchange(slow->waiting, std::nullopt).value());
   for (const int fd : over) Drop(fd);
 }
 

@@ -4,6 +4,7 @@
 // functions.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -29,6 +30,8 @@ struct RequestHead {
   uint64_t content_length = 0;
   bool keep_alive = true;
   bool expect_continue = false;
+  // By when its body must be there, where somebody has begun to wait for it.
+  std::optional<std::chrono::steady_clock::time_point> body_deadline{};
 
   std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }
   bool has_body() const { return chunked || content_length > 0; }
