@@ -10,6 +10,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -60,10 +61,27 @@ constexpr std::array<bool, 256> kIsPlain = [] {
   return plain;
 }();
 
+// Bytes from its front on that need no escape; most texts are plain, which eight at a time show.
+size_t NumPlain(std::string_view text) {
+  constexpr uint64_t kEach = 0x0101010101010101;
+  const auto some_below = [](uint64_t bytes, uint64_t limit) {  // limit <= 0x80
+    return ((bytes - kEach * limit) & ~bytes & kEach * 0x80) != 0;
+  };
+  size_t plain = 0;
+  for (uint64_t word = 0; plain + sizeof word <= text.size(); plain += sizeof word) {
+    std::memcpy(&word, text.data() + plain, sizeof word);
+    const auto some = [&](char c) {
+      return some_below(word ^ kEach * static_cast<uint64_t>(c), 1);
+    };
+    if (some_below(word, 0x20) || some('"') || some('\\') || some('\x7f')) break;
+  }
+  while (plain < text.size() && kIsPlain[static_cast<unsigned char>(text[plain])]) ++plain;
+  return plain;
+}
+
 void AppendEscaped(std::string_view text, std::string* out) {
   while (!text.empty()) {
-    size_t plain = 0;
-    while (plain < text.size() && kIsPlain[static_cast<unsigned char>(text[plain])]) ++plain;
+    const size_t plain = NumPlain(text);
     out->append(text, 0, plain);
     text.remove_prefix(plain);
     if (text.empty()) return;
@@ -83,14 +101,15 @@ void AppendEscaped(std::string_view text, std::string* out) {
 constexpr const char* kConsolePattern = "%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v";
 constexpr const char* kJsonPattern = R"({"timestamp":"%Y-%m-%dT%H:%M:%S.%f%z",%v})";
 
+void AppendText(std::string_view text, std::string* out) {
+  *out += '"';
+  AppendEscaped(text, out);
+  *out += '"';
+}
+
 // A JSON value. JSON has no infinities and no NaN: they are null.
 void AppendValue(const LogField& field, std::string* out) {
-  if (const auto* text = std::get_if<std::string>(&field.value)) {
-    *out += '"';
-    AppendEscaped(*text, out);
-    *out += '"';
-    return;
-  }
+  if (const auto* text = std::get_if<std::string>(&field.value)) return AppendText(*text, out);
   if (const auto* flag = std::get_if<bool>(&field.value)) {
     *out += *flag ? "true" : "false";
     return;
@@ -109,12 +128,16 @@ void AppendValue(const LogField& field, std::string* out) {
   }
 }
 
-// Appends "a":1,"b":"x", behind an opening brace or other members.
+// "a": or ,"a": behind an opening brace or other members.
+void AppendName(std::string_view name, std::string* out) {
+  *out += out->back() == '{' ? "\"" : ",\"";
+  AppendEscaped(name, out);
+  *out += "\":";
+}
+
 void AppendMembers(std::span<const LogField> fields, std::string* out) {
   for (const LogField& field : fields) {
-    *out += out->back() == '{' ? "\"" : ",\"";
-    AppendEscaped(field.name, out);
-    *out += "\":";
+    AppendName(field.name, out);
     AppendValue(field, out);
   }
 }
@@ -193,13 +216,18 @@ void InitLog(LogLevel level, bool console) {
   Logger().set_pattern(console ? kConsolePattern : kJsonPattern);
 }
 
-std::vector<LogField> FieldsOfScope() {
-  if (t_scope == nullptr) return {};
-  return t_scope->fields_();
+void LogMembers::Add(std::string_view name, std::string_view text) {
+  AppendName(name, &line_);
+  AppendText(text, &line_);
 }
 
-LogScope::LogScope(std::function<std::vector<LogField>()> fields)
-    : fields_(std::move(fields)), outer_(t_scope) {
+void AddMembersOfScope(std::string* line) {
+  if (t_scope == nullptr) return;
+  LogMembers members(line);
+  t_scope->add_(members);
+}
+
+LogScope::LogScope(std::function<void(LogMembers&)> add) : add_(std::move(add)), outer_(t_scope) {
   t_scope = this;
 }
 
@@ -222,20 +250,23 @@ void LogThrough(LogFunction program) { g_program = program; }
 void LogWithFields(LogLevel level, std::string_view message, std::span<const LogField> fields) {
   if (const LogFunction program = g_program) return program(level, message, fields);
   if (!Logger().should_log(ToSpdlog(level))) return;
-  const std::vector<LogField> more = FieldsOfScope();
   thread_local std::string line;  // keeps its memory
   line.clear();
   if (g_console) {
     AppendEscaped(message, &line);
-    const bool has_members = !fields.empty() || !more.empty();
-    if (has_members) line += " {";
+    const size_t bare = line.size();
+    line += " {";
     AppendMembers(fields, &line);
-    AppendMembers(more, &line);
-    if (has_members) line += '}';
+    AddMembersOfScope(&line);
+    if (line.back() == '{') {
+      line.resize(bare);
+    } else {
+      line += '}';
+    }
   } else {
     AppendHead(level, message, &line);
     AppendMembers(fields, &line);
-    AppendMembers(more, &line);
+    AddMembersOfScope(&line);
   }
   Logger().log(ToSpdlog(level), spdlog::string_view_t(line));
 }

@@ -9,7 +9,6 @@
 #include <string>
 #include <string_view>
 #include <variant>
-#include <vector>
 
 namespace idefics {
 
@@ -31,20 +30,31 @@ struct LogField {
   std::variant<bool, int64_t, double, std::string> value;  // texts may hold any bytes
 };
 
-// While it lives, lines of this thread have these members, too; of several the innermost counts.
-// They are asked for when a line is written: most scopes see none. REQUIRES: lives on the stack of
-// one thread.
+// The members of a line that is being written.
+class LogMembers {
+ public:
+  explicit LogMembers(std::string* line) : line_(*line) {}
+  // The text may hold any bytes.
+  void Add(std::string_view name, std::string_view text);
+
+ private:
+  std::string& line_;
+};
+
+// While it lives, lines of this thread have the members that `add` adds, too; of several scopes the
+// innermost counts. It is called when a line is written: most scopes see none. REQUIRES: lives on
+// the stack of one thread.
 class LogScope {
  public:
-  explicit LogScope(std::function<std::vector<LogField>()> fields);
+  explicit LogScope(std::function<void(LogMembers&)> add);
   ~LogScope();
   LogScope(const LogScope&) = delete;
   LogScope& operator=(const LogScope&) = delete;
 
  private:
-  friend std::vector<LogField> FieldsOfScope();
+  friend void AddMembersOfScope(std::string* line);
 
-  const std::function<std::vector<LogField>()> fields_;
+  const std::function<void(LogMembers&)> add_;
   const LogScope* const outer_;
 };
 

@@ -24,13 +24,25 @@ Utf8Character DecodeUtf8(std::string_view bytes) {
   return {code_point, num_bytes};
 }
 
-bool IsValidUtf8(std::string_view bytes) {
-  // Most of it is ASCII, which eight bytes at a time show.
+// Most texts are, which eight bytes at a time show.
+static bool IsAscii(std::string_view bytes) {
+  constexpr uint64_t kHigh = 0x8080808080808080U;
   uint64_t word = 0;
-  for (; bytes.size() >= sizeof word; bytes.remove_prefix(sizeof word)) {
-    std::memcpy(&word, bytes.data(), sizeof word);
-    if ((word & 0x8080808080808080U) != 0) break;
+  if (bytes.size() < sizeof word) {
+    for (const char c : bytes) word |= static_cast<uint8_t>(c);
+    return word < 0x80;
   }
+  const char* const last = bytes.data() + bytes.size() - sizeof word;
+  for (const char* at = bytes.data(); at < last; at += sizeof word) {
+    std::memcpy(&word, at, sizeof word);
+    if ((word & kHigh) != 0) return false;
+  }
+  std::memcpy(&word, last, sizeof word);
+  return (word & kHigh) == 0;
+}
+
+bool IsValidUtf8(std::string_view bytes) {
+  if (IsAscii(bytes)) return true;
   while (!bytes.empty()) {
     const bool ascii = static_cast<uint8_t>(bytes[0]) < 0x80;
     const int num_bytes = ascii ? 1 : DecodeUtf8(bytes).num_bytes;

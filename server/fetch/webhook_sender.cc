@@ -244,7 +244,8 @@ class WebhookSender::Loop {
       watched.memory.ShrinkTo(0);
     }
     if (good) return;
-    const LogScope scope([&] { return LogFieldsOf(watched.source->target().origin); });
+    const LogScope scope(
+        [&](LogMembers& members) { AddLogMembers(watched.source->target().origin, members); });
     LogWarning("A webhook post of prediction " + watched.source->target().name + " failed " +
                (watched.guard.denied ? "because its address is not public (--webhook-hosts)"
                                      : "with status " + std::to_string(status)) +

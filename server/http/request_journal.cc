@@ -52,7 +52,7 @@ struct Entry {
          {"status", int64_t{status}},
          {"duration", std::chrono::duration<double>(end - begin).count()},
          {"client", std::string(client)}}};
-    const LogScope scope([this] { return LogFieldsOf(origin); });
+    const LogScope scope([this](LogMembers& members) { AddLogMembers(origin, members); });
     LogWithFields(LogLevel::kInfo, "Answered", fields);
   }
 
@@ -66,7 +66,8 @@ struct Entry {
     size_t count = 4;
     if (!route.empty()) attributes[count++] = {"http.route", route};
     if (!agent.empty()) attributes[count++] = {"user_agent.original", agent};
-    std::string name = "HTTP";
+    thread_local std::string name;  // keeps its memory
+    name = "HTTP";
     if (!route.empty()) (name = method).append(" ").append(route);
     const std::string error = status >= 500 ? std::to_string(status) : "";
     Span span;

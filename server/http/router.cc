@@ -58,7 +58,7 @@ HttpResponse Router::Error(const HttpRequest& request, int status) const {
 
 HttpResponse Router::Route(HttpRequest& request) const {
   if (journal_ != nullptr) journal_->Begin(request);
-  const LogScope scope([&request] { return LogFieldsOf(request.origin); });
+  const LogScope scope([&](LogMembers& members) { AddLogMembers(request.origin, members); });
   std::string_view route;
   HttpResponse response = Answer(request, &route);
   if (journal_ != nullptr) journal_->End(request, route, &response);

@@ -77,7 +77,7 @@ Status Executor::RunTaskOf(Job& job) {
 // Returns the one to run next, or nullptr.
 std::shared_ptr<Job> Executor::Run(const std::shared_ptr<Job>& job) {
   IDEFICS_CHECK(predictor_ != nullptr);
-  const LogScope scope([&job] { return LogFieldsOf(job->origin()); });
+  const LogScope scope([&job](LogMembers& members) { AddLogMembers(job->origin(), members); });
   Status status;
   if (job->stop_token().stop_requested()) {
     status = job->EndOfCanceled({ErrorCode::kCanceled, "canceled before it began"});

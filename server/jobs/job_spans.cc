@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/jobs/job_spans.h"
 
+#include <array>
 #include <chrono>
+#include <cstddef>
+#include <memory_resource>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -57,14 +60,15 @@ void AddJobSpans(const Job& job, const AskedSampling& sampling, const TaskOutcom
   AddParts(origin.span, outcome);
   const GenerateResult& result = outcome.result;
   int64_t num_tokens = 0;
-  std::vector<std::string_view> reasons;
+  std::array<std::byte, 256> room;  // enough for most, without an allocation
+  std::pmr::monotonic_buffer_resource memory(room.data(), room.size());
+  std::pmr::vector<std::string_view> reasons(&memory);
+  reasons.reserve(result.choices.size());
   for (const Choice& choice : result.choices) {
     num_tokens += static_cast<int64_t>(choice.token_ids.size());
     reasons.emplace_back(FinishReasonName(choice.finish_reason));
   }
-  std::vector<SpanAttribute> attributes;
-  attributes.reserve(13);
-  attributes.assign(
+  std::array<SpanAttribute, 13> attributes = {
       {{"gen_ai.operation.name", std::string_view("generate_content")},
        {"gen_ai.provider.name", std::string_view("cog-idefics")},
        {"gen_ai.response.id", std::string_view(job.id())},
@@ -74,12 +78,11 @@ void AddJobSpans(const Job& job, const AskedSampling& sampling, const TaskOutcom
        {"gen_ai.usage.output_tokens", num_tokens},
        {"gen_ai.response.finish_reasons", std::span<const std::string_view>(reasons)},
        {"idefics.images", int64_t{result.num_images}},
-       {"idefics.cached_tokens", result.num_cached_tokens}});
-  if (sampling.do_sample) {
-    attributes.push_back({"gen_ai.request.temperature", sampling.temperature});
-    attributes.push_back({"gen_ai.request.top_p", sampling.top_p});
-    attributes.push_back({"gen_ai.request.top_k", int64_t{sampling.top_k}});
-  }
+       {"idefics.cached_tokens", result.num_cached_tokens},
+       {"gen_ai.request.temperature", sampling.temperature},
+       {"gen_ai.request.top_p", sampling.top_p},
+       {"gen_ai.request.top_k", int64_t{sampling.top_k}}}};
+  constexpr size_t kOfSamples = 3;  // the last ones say how tokens were drawn
   Span span;
   span.name = "generate_content";
   span.context = origin.span.context;
@@ -87,7 +90,8 @@ void AddJobSpans(const Job& job, const AskedSampling& sampling, const TaskOutcom
   span.trace_state = origin.span.trace_state;
   span.begin = outcome.clocks.received;
   span.end = outcome.clocks.completed;
-  span.attributes = attributes;
+  span.attributes =
+      std::span(attributes).first(attributes.size() - (sampling.do_sample ? 0 : kOfSamples));
   const bool failed = !status.ok() && status.code() != ErrorCode::kCanceled;
   if (failed) span.error = ErrorCodeName(status.code());
   origin.span.sink->Add(span);

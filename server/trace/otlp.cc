@@ -13,83 +13,66 @@
 namespace idefics {
 namespace {
 
-// Appends fields of messages, to memory that was made to hold them all. What is zero or empty is
-// left out, as protobuf 3 has it, but for the fields of a oneof.
+// Writes fields of messages, the last one first, so that a message is there when its length is
+// asked for. What is zero or empty is left out, as protobuf 3 has it, but for the fields of a
+// oneof.
 class Writer {
  public:
-  // At most `max_bytes` are appended.
-  Writer(OtlpBytes* out, size_t max_bytes) : out_(*out) {
-    const size_t begin = out_.size();
-    out_.resize(begin + max_bytes);
-    at_ = out_.data() + begin;
-  }
-  ~Writer() { out_.resize(static_cast<size_t>(at_ - out_.data())); }
-  Writer(const Writer&) = delete;
-  Writer& operator=(const Writer&) = delete;
+  // Behind what is written. REQUIRES: enough memory in front of it.
+  explicit Writer(char* end) : at_(end) {}
+
+  // Where the first of what was written stands.
+  const char* at() const { return at_; }
 
   void Varint(uint32_t field, uint64_t value) {
-    Tag(field, 0);
     Raw(value);
+    Tag(field, 0);
   }
   void Fixed64(uint32_t field, uint64_t value) {
-    Tag(field, 1);
     Little(value);
+    Tag(field, 1);
   }
   void Fixed32(uint32_t field, uint32_t value) {
-    Tag(field, 5);
     Little(value);
+    Tag(field, 5);
   }
   void Bytes(uint32_t field, std::string_view bytes) {
-    Tag(field, 2);
+    at_ -= bytes.size();
+    std::memcpy(at_, bytes.data(), bytes.size());
     Raw(bytes.size());
-    Copy(bytes);
+    Tag(field, 2);
   }
   // A collector refuses a whole request for one string that is not UTF-8.
   void Text(uint32_t field, std::string_view text) {
     Bytes(field, IsValidUtf8(text) ? text : kNotUtf8);
   }
-  // As they are.
-  void Copy(std::string_view bytes) {
-    std::memcpy(at_, bytes.data(), bytes.size());
-    at_ += bytes.size();
-  }
-  // A message within the message: all that `write` appends.
+  // A message within the message: all that `write` writes, and `num_bytes` that stand behind it.
   template <typename Write>
-  void Part(uint32_t field, Write write) {
-    Tag(field, 2);
-    char* const length_at = at_++;  // mostly of one byte
+  void Part(uint32_t field, Write write, size_t num_bytes = 0) {
+    const char* const end = at_ + num_bytes;
     write();
-    auto length = static_cast<uint64_t>(at_ - length_at - 1);
-    if (length >= 0x80) MakeRoom(length_at + 1, length);
-    char* at = length_at;
-    for (; length >= 0x80; length >>= 7) *at++ = static_cast<char>(length | 0x80);
-    *at = static_cast<char>(length);
+    Raw(static_cast<uint64_t>(end - at_));
+    Tag(field, 2);
   }
 
   static constexpr std::string_view kNotUtf8 = "(not UTF-8)";
 
  private:
-  // For the further bytes of a length.
-  void MakeRoom(char* part, uint64_t length) {
-    size_t more = 0;
-    for (uint64_t left = length; left >= 0x80; left >>= 7) ++more;
-    std::memmove(part + more, part, length);
-    at_ += more;
-  }
   void Tag(uint32_t field, uint32_t type) { Raw(field << 3 | type); }
   void Raw(uint64_t value) {
-    for (; value >= 0x80; value >>= 7) *at_++ = static_cast<char>(value | 0x80);
-    *at_++ = static_cast<char>(value);
+    at_ -= value < 0x80 ? 1 : (std::bit_width(value) + 6) / 7;
+    char* at = at_;
+    for (; value >= 0x80; value >>= 7) *at++ = static_cast<char>(value | 0x80);
+    *at = static_cast<char>(value);
   }
   template <typename T>
   void Little(T value) {
     static_assert(std::endian::native == std::endian::little);
+    at_ -= sizeof value;
     std::memcpy(at_, &value, sizeof value);
-    at_ += sizeof value;
   }
 
-  OtlpBytes& out_;
-  char* at_ = nullptr;
+  char* at_;
 };
 
 // What tags and lengths of a field, and of the messages around it, take at most; a number, too.
@@ -125,7 +108,8 @@ struct ValueWriter {
   void operator()(std::string_view value) const { out.Text(1, value); }
   void operator()(std::span<const std::string_view> values) const {
     out.Part(5, [&] {
-      for (const std::string_view value : values) out.Part(1, [&] { out.Text(1, value); });
+      std::for_each(values.rbegin(), values.rend(),
+                    [this](std::string_view value) { out.Part(1, [&] { out.Text(1, value); }); });
     });
   }
 };
@@ -133,8 +117,8 @@ struct ValueWriter {
 // KeyValue
 void AddAttribute(uint32_t field, const SpanAttribute& attribute, Writer& out) {
   out.Part(field, [&] {
-    out.Bytes(1, attribute.name);
     out.Part(2, [&] { std::visit(ValueWriter{out}, attribute.value); });
+    out.Bytes(1, attribute.name);
   });
 }
 
@@ -145,7 +129,8 @@ std::string_view View(const std::array<unsigned char, kSize>& id) {
 
 }  // namespace
 
-void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, OtlpBytes* spans) {
+std::span<const char> WriteOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset,
+                                    OtlpBytes* memory) {
   constexpr uint32_t kSpans = 2;  // of ScopeSpans
   constexpr uint32_t kRemoteKnown = 0x100;
   constexpr uint32_t kIsRemote = 0x200;
@@ -154,46 +139,60 @@ void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, Otlp
     const auto since = time.time_since_epoch() + wall_offset;
     return static_cast<uint64_t>(std::chrono::nanoseconds(since).count());
   };
-  Writer out(spans, MostBytes(span));
+  const size_t most = MostBytes(span);
+  if (memory->size() < most) memory->resize(most);
+  char* const end = memory->data() + memory->size();
+  Writer out(end);
   out.Part(kSpans, [&] {
-    out.Bytes(1, View(span.context.trace_id));
-    out.Bytes(2, View(span.context.span_id));
-    if (!span.trace_state.empty()) out.Text(3, span.trace_state);
-    if (span.parent != SpanId{}) out.Bytes(4, View(span.parent));
-    out.Text(5, span.name);
-    out.Varint(6, static_cast<uint64_t>(span.kind));
-    out.Fixed64(7, wall(span.begin));
-    out.Fixed64(8, wall(span.end));
-    for (const SpanAttribute& attribute : span.attributes) AddAttribute(9, attribute, out);
-    if (!span.error.empty()) {
-      AddAttribute(9, {"error.type", span.error}, out);
-      out.Part(15, [&] { out.Varint(3, kError); });
-    }
     const uint32_t sampled = span.context.sampled ? 1 : 0;
     out.Fixed32(16, sampled | kRemoteKnown | (span.remote_parent ? kIsRemote : 0));
+    if (!span.error.empty()) {
+      out.Part(15, [&] { out.Varint(3, kError); });
+      AddAttribute(9, {"error.type", span.error}, out);
+    }
+    std::for_each(span.attributes.rbegin(), span.attributes.rend(),
+                  [&out](const SpanAttribute& attribute) { AddAttribute(9, attribute, out); });
+    out.Fixed64(8, wall(span.end));
+    out.Fixed64(7, wall(span.begin));
+    out.Varint(6, static_cast<uint64_t>(span.kind));
+    out.Text(5, span.name);
+    if (span.parent != SpanId{}) out.Bytes(4, View(span.parent));
+    if (!span.trace_state.empty()) out.Text(3, span.trace_state);
+    out.Bytes(2, View(span.context.span_id));
+    out.Bytes(1, View(span.context.trace_id));
   });
+  return {out.at(), end};
 }
 
-void AppendOtlpRequest(std::span<const char> spans,
-                       const std::vector<std::pair<std::string, std::string>>& resource,
-                       OtlpBytes* request) {
-  size_t bytes = spans.size() + 4 * kFieldBytes;
+size_t OtlpHeadBytes(const OtlpResource& resource) {
+  size_t bytes = 4 * kFieldBytes + MostBytes(kServerVersion);
   for (const auto& [name, value] : resource) bytes += MostBytes(name) + MostBytes(value);
-  Writer out(request, bytes);
-  out.Part(1, [&] {
+  return bytes;
+}
+
+std::span<const char> WriteOtlpHead(const OtlpResource& resource, size_t head_bytes,
+                                    OtlpBytes* request) {
+  char* const end = request->data() + request->size();
+  const size_t num_span_bytes = request->size() - head_bytes;
+  Writer out(request->data() + head_bytes);
+  const auto write = [&] {
+    out.Part(
+        2,
+        [&] {
+          out.Part(1, [&] {
+            out.Text(2, kServerVersion);
+            out.Text(1, "cog-idefics");
+          });
+        },
+        num_span_bytes);
     out.Part(1, [&] {
-      for (const auto& [name, value] : resource) {
-        AddAttribute(1, {name, std::string_view(value)}, out);
-      }
-    });
-    out.Part(2, [&] {
-      out.Part(1, [&] {
-        out.Text(1, "cog-idefics");
-        out.Text(2, kServerVersion);
+      std::for_each(resource.rbegin(), resource.rend(), [&out](const auto& item) {
+        AddAttribute(1, {item.first, std::string_view(item.second)}, out);
       });
-      out.Copy({spans.data(), spans.size()});
     });
-  });
+  };
+  out.Part(1, write, num_span_bytes);
+  return {out.at(), end};
 }
 
 }  // namespace idefics

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <span>
 #include <string>
 #include <utility>
@@ -13,15 +14,20 @@
 
 namespace idefics {
 
-using OtlpBytes = std::vector<char>;  // a string's push_back is a call, and spans are full of them
+using OtlpBytes = std::vector<char>;
+using OtlpResource = std::vector<std::pair<std::string, std::string>>;  // who sends spans
 
-// Appends a span as a part of a request. `wall_offset`: what its clock lacks to the time since
-// 1970.
-void AppendOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset, OtlpBytes* spans);
+// A span as a part of a request, at the end of `memory`, which grows where it is too short.
+// `wall_offset`: what the span's clock lacks to the time since 1970.
+std::span<const char> WriteOtlpSpan(const Span& span, std::chrono::nanoseconds wall_offset,
+                                    OtlpBytes* memory);
 
-// Appends the request with such parts. `resource`: attributes of who sends them.
-void AppendOtlpRequest(std::span<const char> spans,
-                       const std::vector<std::pair<std::string, std::string>>& resource,
-                       OtlpBytes* request);
+// At most so many bytes stand before the spans of a request.
+size_t OtlpHeadBytes(const OtlpResource& resource);
+
+// Completes a request: `head_bytes` of any content, then its spans. Returns it: the head need not
+// take all of its room.
+std::span<const char> WriteOtlpHead(const OtlpResource& resource, size_t head_bytes,
+                                    OtlpBytes* request);
 
 }  // namespace idefics

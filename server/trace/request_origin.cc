@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "server/trace/request_origin.h"
 
+#include <array>
+#include <span>
+#include <string_view>
+
 #include "common/random_id.h"
 
 namespace idefics {
@@ -13,16 +17,17 @@ RequestOrigin RequestOrigin::Below() const {
   return below;
 }
 
-std::vector<LogField> LogFieldsOf(const RequestOrigin& origin) {
-  std::vector<LogField> fields;
-  fields.reserve(3);
-  if (!origin.request_id.empty()) fields.push_back({"request_id", origin.request_id});
+void AddLogMembers(const RequestOrigin& origin, LogMembers& members) {
+  if (!origin.request_id.empty()) members.Add("request_id", origin.request_id);
   const TraceContext& context = origin.span.context;
-  if (context.exists()) {
-    fields.push_back({"trace_id", ToHex(context.trace_id)});
-    fields.push_back({"span_id", ToHex(context.span_id)});
-  }
-  return fields;
+  if (!context.exists()) return;
+  const auto add = [&members](std::string_view name, std::span<const unsigned char> id) {
+    std::array<char, 2 * sizeof(TraceId)> digits;
+    WriteHex(id, digits.data());
+    members.Add(name, {digits.data(), 2 * id.size()});
+  };
+  add("trace_id", context.trace_id);
+  add("span_id", context.span_id);
 }
 
 }  // namespace idefics

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
 #include "common/log.h"
 #include "server/trace/span.h"
@@ -20,7 +19,7 @@ struct RequestOrigin {
   RequestOrigin Below() const;
 };
 
-// Members of the log lines that belong to it.
-std::vector<LogField> LogFieldsOf(const RequestOrigin& origin);
+// Adds what log lines that belong to it have.
+void AddLogMembers(const RequestOrigin& origin, LogMembers& members);
 
 }  // namespace idefics

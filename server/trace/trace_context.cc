@@ -33,7 +33,7 @@ bool ReadHex(std::string_view digits, std::span<unsigned char> bytes) {
 
 TraceContext TraceContext::Child() const {
   TraceContext child = *this;
-  FillRandom(child.span_id);
+  FillUnique(child.span_id);
   return child;
 }
 
@@ -43,7 +43,7 @@ std::string TraceContext::Header() const {
 
 TraceContext NewTrace(bool sampled) {
   TraceContext context;
-  FillRandom(context.trace_id);
+  FillUnique(context.trace_id);
   context.sampled = sampled;
   return context.Child();
 }

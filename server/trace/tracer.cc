@@ -30,7 +30,10 @@ seconds PauseBefore(int attempt, const SpanPost::Answer& answer) {
 }  // namespace
 
 Tracer::Tracer(TraceOptions options, std::unique_ptr<SpanPost> post)
-    : options_(std::move(options)), post_(std::move(post)), wall_offset_(WallOffset()) {
+    : options_(std::move(options)),
+      post_(std::move(post)),
+      wall_offset_(WallOffset()),
+      head_bytes_(OtlpHeadBytes(options_.resource)) {
   if (on()) thread_ = std::jthread([this](const std::stop_token& stop) { Run(stop); });
 }
 
@@ -52,19 +55,19 @@ SpanParent Tracer::Enter(const std::optional<TraceContext>& caller, bool may_beg
   return own.sampled ? SpanParent{this, own} : SpanParent{nullptr, caller.value_or(own)};
 }
 
-// It is written here and now, in one piece of memory: to keep it as it is, and to write it on the
-// thread that sends, would cost a request more.
+// It is written here and now: to keep it as it is, and to write it on the thread that sends, would
+// cost a request more.
 void Tracer::Add(const Span& span) {
-  thread_local OtlpBytes t_span;
-  t_span.clear();
-  AppendOtlpSpan(span, wall_offset_, &t_span);
+  thread_local OtlpBytes t_memory;
+  const std::span<const char> written = WriteOtlpSpan(span, wall_offset_, &t_memory);
   const MutexLock lock(mutex_);
   if (num_waiting_ >= options_.max_queue) return dropped_.Add();
   if (batches_.empty() || batches_.back().count >= options_.max_batch) {
     batches_.push_back({std::exchange(spare_, {}), 0});
+    batches_.back().request.resize(head_bytes_);
   }
   Batch& batch = batches_.back();
-  batch.spans.insert(batch.spans.end(), t_span.begin(), t_span.end());
+  batch.request.insert(batch.request.end(), written.begin(), written.end());
   ++num_waiting_;
   if (++batch.count == options_.max_batch) stirred_.NotifyOne();
 }
@@ -81,14 +84,14 @@ void Tracer::Run(const std::stop_token& stop) {
   while (!stop.stop_requested()) {
     Batch batch = TakeBatch(stop);
     try {
-      if (batch.count > 0) Deliver(batch, stop);
+      if (batch.count > 0) Deliver(&batch, stop);
     } catch (...) {
       LogCaught("The export of spans");
       dropped_.Add(batch.count);
     }
-    batch.spans.clear();
+    batch.request.clear();
     const MutexLock lock(mutex_);
-    if (batch.spans.capacity() > spare_.capacity()) spare_.swap(batch.spans);
+    if (batch.request.capacity() > spare_.capacity()) spare_.swap(batch.request);
     sending_ = false;
     if (batches_.empty()) idle_.NotifyAll();
   }
@@ -108,15 +111,14 @@ Tracer::Batch Tracer::TakeBatch(const std::stop_token& stop) {
   return batch;
 }
 
-void Tracer::Deliver(const Batch& batch, const std::stop_token& stop) {
-  body_.clear();
-  AppendOtlpRequest(batch.spans, options_.resource, &body_);
+void Tracer::Deliver(Batch* batch, const std::stop_token& stop) {
+  const std::span<const char> body = WriteOtlpHead(options_.resource, head_bytes_, &batch->request);
   for (int attempt = 1;; ++attempt) {
-    const SpanPost::Answer answer = post_->Send(body_, stop);
+    const SpanPost::Answer answer = post_->Send(body, stop);
     NoteProblem(answer.problem);
-    if (answer.outcome == SpanPost::Outcome::kTaken) return exported_.Add(batch.count);
+    if (answer.outcome == SpanPost::Outcome::kTaken) return exported_.Add(batch->count);
     const bool again = answer.outcome == SpanPost::Outcome::kTryAgain && attempt < kMaxAttempts;
-    if (!again || stop.stop_requested()) return dropped_.Add(batch.count);
+    if (!again || stop.stop_requested()) return dropped_.Add(batch->count);
     MutexLock lock(mutex_);
     stirred_.WaitFor(lock, stop, PauseBefore(attempt + 1, answer), [] { return false; });
   }

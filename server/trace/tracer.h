@@ -60,30 +60,31 @@ class Tracer final : public SpanSink {
  private:
   // Of one post.
   struct Batch {
-    OtlpBytes spans;
+    OtlpBytes request;  // room for its head, and its spans
     size_t count = 0;
   };
 
   void Run(const std::stop_token& stop);
   Batch TakeBatch(const std::stop_token& stop) IDEFICS_EXCLUDES(mutex_);
-  void Deliver(const Batch& batch, const std::stop_token& stop);
+  void Deliver(Batch* batch, const std::stop_token& stop);
   void NoteProblem(const std::string& problem);
   bool Wants(const std::optional<TraceContext>& caller, const TraceId& trace_id) const;
 
   const TraceOptions options_;
   const std::unique_ptr<SpanPost> post_;
   const std::chrono::nanoseconds wall_offset_;
+  const size_t head_bytes_;  // of a post
   Counter exported_;
   Counter dropped_;
   bool told_of_problem_ = false;  // its thread
-  OtlpBytes body_;                // its thread; kept, for large memory is dear to take and to give
 
   Mutex mutex_;
   StoppableCondVar stirred_;  // there is a batch, or somebody drains
   CondVar idle_;
   std::deque<Batch> batches_ IDEFICS_GUARDED_BY(mutex_);  // all but the last are full
   size_t num_waiting_ IDEFICS_GUARDED_BY(mutex_) = 0;     // spans in them
-  OtlpBytes spare_ IDEFICS_GUARDED_BY(mutex_);            // memory of a batch that was sent
+  OtlpBytes spare_ IDEFICS_GUARDED_BY(
+      mutex_);  // of a batch that was sent: large memory is dear to take and give
   bool sending_ IDEFICS_GUARDED_BY(mutex_) = false;
   bool draining_ IDEFICS_GUARDED_BY(mutex_) = false;
   std::jthread thread_;  // last: it uses the others

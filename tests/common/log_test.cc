@@ -121,20 +121,20 @@ TEST_CASE("a held line is written with the next one, with a warning, or when its
     LogInfo(message);
   };
   std::string text = Captured([&] {
-    const LogScope scope([] { return std::vector<LogField>(); });
+    const LogScope scope([](LogMembers&) {});
     CHECK(Captured([&] { log_held("first"); }).empty());
     const std::string both = Captured([] { LogInfo("second"); });
     CHECK(lines(both) == 2);
     CHECK(both.find("first") < both.find("second"));
     log_held("third");
     {
-      const LogScope inner([] { return std::vector<LogField>(); });
+      const LogScope inner([](LogMembers&) {});
     }
     log_held("fourth");
   });
   CHECK(lines(text) == 2);
   text = Captured([&] {
-    const LogScope scope([] { return std::vector<LogField>(); });
+    const LogScope scope([](LogMembers&) {});
     const LogHold held;
     LogInfo("first");
     CHECK(lines(Captured([] { LogWarning("second"); })) == 2);
