@@ -100,8 +100,8 @@ constexpr Flag kFlags[] = {
     {"metrics-alias", "IDEFICS_METRICS_ALIAS", FlagType::kChoice, "vllm", 0, 0, "vllm|none", kServe,
      "Under whose names metrics stand beside this program's own."},
     {"api-key", "IDEFICS_API_KEY", FlagType::kString, "", 0, 0, "", kServe,
-     "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY. The "
-     "variable keeps them out of the process list."},
+     "Keys, separated by commas, of which a request must name one: Authorization: Bearer KEY, or "
+     "X-Api-Key: KEY. The variable keeps them out of the process list."},
     {"api-key-file", "IDEFICS_API_KEY_FILE", FlagType::kString, "", 0, 0, "", kServe,
      "More keys, a line NAME:KEY each; read again on SIGHUP."},
     {"cors-origins", "IDEFICS_CORS_ORIGINS", FlagType::kString, "", 0, 0, "", kServe,
@@ -130,6 +130,13 @@ constexpr Flag kFlags[] = {
     {"queue", "IDEFICS_QUEUE", FlagType::kInteger, "0", 0, 100000, "", kServe,
      "Predictions that may wait for others to end; beyond them the answer is 409, and health is "
      "BUSY only when these places are taken too."},
+    {"client-concurrency", "IDEFICS_CLIENT_CONCURRENCY", FlagType::kInteger, "0", 0, kMaxInt, "",
+     kServe,
+     "Predictions of one client that may run or wait; beyond them the answer is 429. A client is "
+     "a key's name, or without keys an address. 0 is no limit."},
+    {"client-rate", "IDEFICS_CLIENT_RATE", FlagType::kNumber, "0", 0, kMaxInt, "", kServe,
+     "Predictions a second that one client may ask for; after a rest as many at once as a second "
+     "allows. Beyond them the answer is 429. 0 is no limit."},
     {"stream-history", "COG_STREAM_HISTORY_CAPACITY", FlagType::kInteger, "1024", 0, 1000000, "",
      kServe,
      "Events that an event stream which joins a running prediction gets to see; 0 is none."},

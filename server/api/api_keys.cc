@@ -17,11 +17,15 @@ std::string DigestOf(std::string_view key) {
   return Sha256Hex({reinterpret_cast<const uint8_t*>(key.data()), key.size()});
 }
 
-// The key of an Authorization header, "" where it is of another scheme.
-std::string_view BearerOf(const HttpRequest& request) {
+// The key of an Authorization header, "" where it is of another scheme; without one, X-Api-Key's.
+std::string_view KeyOf(const HttpRequest& request) {
   constexpr std::string_view kScheme = "bearer ";
   const std::string* value = request.Header("Authorization");
-  if (value == nullptr || value->size() <= kScheme.size()) return "";
+  if (value == nullptr) {
+    const std::string* key = request.Header("X-Api-Key");
+    return key == nullptr ? std::string_view() : *key;
+  }
+  if (value->size() <= kScheme.size()) return "";
   const std::string_view text = *value;
   if (ToLower(text.substr(0, kScheme.size())) != kScheme) return "";
   const std::string_view key = text.substr(kScheme.size());
@@ -92,7 +96,7 @@ std::shared_ptr<const ApiKeys::Keys> ApiKeys::Current() const {
 bool ApiKeys::empty() const { return Current()->empty(); }
 
 std::optional<std::string> ApiKeys::OwnerOf(const HttpRequest& request) const {
-  const std::string digest = DigestOf(BearerOf(request));
+  const std::string digest = DigestOf(KeyOf(request));
   const Key* found = nullptr;
   const std::shared_ptr<const Keys> keys = Current();
   for (const Key& key : *keys) {

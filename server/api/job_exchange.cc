@@ -2,6 +2,8 @@
 #include "server/api/job_exchange.h"
 
 #include <algorithm>
+#include <charconv>
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -111,10 +113,22 @@ uint64_t AnswerBytes(const JobView& view) {
   return bytes;
 }
 
+// What Envoy says of how long it will wait for the answer.
+static std::optional<std::chrono::milliseconds> PatienceOf(const HttpRequest& request) {
+  const std::string* header = request.Header("X-Envoy-Expected-Rq-Timeout-Ms");
+  if (header == nullptr) return std::nullopt;
+  uint32_t ms = 0;
+  const char* const end = header->data() + header->size();
+  const auto [read, error] = std::from_chars(header->data(), end, ms);
+  if (error != std::errc() || read != end || ms == 0) return std::nullopt;
+  return std::chrono::milliseconds(ms);
+}
+
 void AdoptRequest(RequestApi api, HttpRequest& request, JobSpec* spec) {
   spec->api = api;
   spec->task.request.client = request.client;
   spec->origin = request.origin;
+  spec->patience = PatienceOf(request);
   spec->memory = std::move(request.memory);
 }
 

@@ -48,6 +48,8 @@ JobServiceOptions ServiceOptions(const FlagValues& flags, const ByteBudget& memo
   options.max_finished_bytes = std::min<uint64_t>(options.max_finished_bytes, memory.limit() / 4);
   options.max_concurrency = static_cast<int>(flags.Integer("max-concurrency"));
   options.max_queued = static_cast<int>(flags.Integer("queue"));
+  options.max_of_client = static_cast<int>(flags.Integer("client-concurrency"));
+  options.client_rate = flags.Number("client-rate");
   options.stall_s = flags.Number("stall-timeout");
   options.queue_time = flags.Seconds("queue-timeout");
   options.request_time = flags.Seconds("request-timeout");

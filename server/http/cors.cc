@@ -39,9 +39,10 @@ std::optional<HttpResponse> CorsPolicy::Preflight(const HttpRequest& request) co
                             request.Header("Access-Control-Request-Method") != nullptr;
   if (!is_preflight || !Allows(*origin)) return std::nullopt;
   HttpResponse response = HttpResponse::Empty(204);
-  response.headers = {{"Access-Control-Allow-Methods", "GET, POST, PUT"},
-                      {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Request-Id"},
-                      {"Access-Control-Max-Age", "600"}};
+  response.headers = {
+      {"Access-Control-Allow-Methods", "GET, POST, PUT"},
+      {"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key, X-Request-Id"},
+      {"Access-Control-Max-Age", "600"}};
   return response;
 }
 

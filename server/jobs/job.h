@@ -35,6 +35,7 @@ struct JobSpec {
   RequestOrigin origin{};           // for log lines and spans
   std::optional<int> max_queued{};  // of the queue, where the API has a limit of its own
   RequestApi api = RequestApi::kCog;
+  std::optional<std::chrono::milliseconds> patience{};  // from its arrival, its caller's
 };
 
 class Job {
@@ -48,6 +49,7 @@ class Job {
         origin_(spec.origin.Below()),
         memory_(std::move(spec.memory)),
         max_queued_(spec.max_queued),
+        patience_(spec.patience),
         log_(replay_capacity),
         task_(std::move(spec.task)) {
     task_.span = origin_.span;
@@ -60,6 +62,7 @@ class Job {
   // Of its own span, which is below its request's.
   const RequestOrigin& origin() const { return origin_; }
   std::optional<int> max_queued() const { return max_queued_; }
+  std::optional<std::chrono::milliseconds> patience() const { return patience_; }
   EventLog& log() { return log_; }
   const EventLog& log() const { return log_; }
 
@@ -109,6 +112,7 @@ class Job {
   const JobView::WallTime received_at_ = std::chrono::system_clock::now();
   ByteBudget::Share memory_;
   const std::optional<int> max_queued_;
+  const std::optional<std::chrono::milliseconds> patience_;
   EventLog log_;
   Task task_;  // until TakeTask
   std::stop_source stop_;

@@ -30,8 +30,9 @@ constexpr std::array kTokenCounts = {1.,   2.,   5.,   10.,   20.,   50.,
 
 constexpr std::array kEndNames = {"eos", "length", "stop", "canceled", "error"};
 constexpr std::array kRefusalNames = {
-    "invalid",      "too_large",  "body_timeout",  "unauthorized", "no_memory", "too_many_streams",
-    "id_in_flight", "queue_full", "queue_timeout", "not_ready",    "broken",    "draining"};
+    "invalid",          "too_large",    "body_timeout", "unauthorized",  "no_memory",
+    "too_many_streams", "id_in_flight", "queue_full",   "queue_timeout", "rate_limited",
+    "not_ready",        "broken",       "draining"};
 
 double Between(Clock::time_point begin, Clock::time_point end) {
   return std::chrono::duration<double>(end - begin).count();
@@ -70,6 +71,8 @@ RefusalReason ReasonOf(Rejection::Kind kind) {
       return RefusalReason::kQueueFull;
     case Kind::kIdInFlight:
       return RefusalReason::kIdInFlight;
+    case Kind::kClientLimit:
+      return RefusalReason::kRateLimited;
   }
   return RefusalReason::kInvalid;
 }

@@ -26,6 +26,7 @@ enum class RefusalReason {
   kIdInFlight,
   kQueueFull,
   kQueueTimeout,
+  kRateLimited,
   kNotReady,
   kBroken,
   kDraining,

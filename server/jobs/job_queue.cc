@@ -33,6 +33,11 @@ bool JobQueue::IsFullFor(const Job& job) const {
   return !others_have_more || num_queued() >= 2 * limit;
 }
 
+bool JobQueue::HasEnough(const std::string& client) const {
+  if (max_of_client_ == 0) return false;
+  return HeldBy{slots_of_}(client) + static_cast<int>(queue_.NumOf(client)) >= max_of_client_;
+}
+
 void JobQueue::TakeSlot(const Job& job) {
   ++used_slots_;
   ++slots_of_[job.client()];
@@ -49,6 +54,7 @@ JobQueue::Claim JobQueue::Enter(std::shared_ptr<Job> job) {
   const auto found = in_flight_.find(job->id());
   if (found != in_flight_.end()) return {Place::kInFlight, found->second};
   if (closed_) return {Place::kClosed, nullptr};
+  if (HasEnough(job->client())) return {Place::kClientFull, nullptr};
   const bool has_slot = used_slots_ < max_slots_;
   if (!has_slot && IsFullFor(*job)) return {Place::kFull, nullptr};
   in_flight_[job->id()] = job;
@@ -106,18 +112,19 @@ void JobQueue::Cancel(const std::shared_ptr<Job>& job) {
   dropped = RetireWaiting(job, Status(ErrorCode::kCanceled, "canceled before it began"));
 }
 
-void JobQueue::EndOlder(TaskClocks::Clock::time_point time, const Status& why, Which which) {
+void JobQueue::EndOverdue(const std::function<bool(const Job&)>& is_overdue, const Status& why,
+                          Which which) {
   std::vector<std::shared_ptr<Job>> old;
   Dropped dropped;  // destroyed after the lock
   {
     const MutexLock lock(mutex_);
     for (const auto& job :
-         queue_.TakeIf([&](const auto& waiting) { return waiting->received() < time; })) {
+         queue_.TakeIf([&](const auto& waiting) { return is_overdue(*waiting); })) {
       for (auto& gone : RetireWaiting(job, why)) dropped.push_back(std::move(gone));
     }
     if (which == Which::kAll) {
       for (const auto& [id, job] : in_flight_) {
-        if (job->received() < time) old.push_back(job);
+        if (is_overdue(*job)) old.push_back(job);
       }
     }
   }

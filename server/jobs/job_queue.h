@@ -7,6 +7,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,11 +24,12 @@ namespace idefics {
 class JobQueue {
  public:
   enum class Place {
-    kSlot,      // it has a slot: the caller has it run
-    kQueued,    // whoever completes another job has it run
-    kInFlight,  // not taken: a job with its id is in flight
-    kFull,      // not taken: every slot and every place in the queue is
-    kClosed,    // not taken: the server is stopping
+    kSlot,        // it has a slot: the caller has it run
+    kQueued,      // whoever completes another job has it run
+    kInFlight,    // not taken: a job with its id is in flight
+    kFull,        // not taken: every slot and every place in the queue is
+    kClientFull,  // not taken: its client has as many in flight as it may
+    kClosed,      // not taken: the server is stopping
   };
   struct Claim {
     Place place;
@@ -39,10 +41,14 @@ class JobQueue {
   // `max_queued` jobs may wait for a slot, each client's in order of arrival, the clients' in turn
   // (FairQueue). While several of one client wait, a client of which none does finds a place also
   // behind these, up to as many again. `max_finished_bytes`: of those that are kept to be looked
-  // up. `metrics` counts those that end without a slot; nullptr: nobody does.
+  // up. `metrics` counts those that end without a slot; nullptr: nobody does. `max_of_client`: jobs
+  // of one client that may be in flight; 0: no limit.
   explicit JobQueue(int max_queued = 0, size_t max_finished_bytes = kMaxFinishedBytes,
-                    JobMetrics* metrics = nullptr)
-      : max_queued_(max_queued), max_finished_bytes_(max_finished_bytes), metrics_(metrics) {}
+                    JobMetrics* metrics = nullptr, int max_of_client = 0)
+      : max_queued_(max_queued),
+        max_finished_bytes_(max_finished_bytes),
+        metrics_(metrics),
+        max_of_client_(max_of_client) {}
 
   // Before SetMaxSlots there are none.
   void SetMaxSlots(int slots) { max_slots_ = slots; }
@@ -62,9 +68,9 @@ class JobQueue {
   std::shared_ptr<Job> Complete(const std::shared_ptr<Job>& job, const Status& status)
       IDEFICS_EXCLUDES(mutex_);
 
-  // Ends those that were received before `time`, for this reason; those that run are asked to.
+  // Ends those that are overdue, for this reason; those that run are asked to.
   enum class Which { kWaiting, kAll };
-  void EndOlder(TaskClocks::Clock::time_point time, const Status& why, Which which)
+  void EndOverdue(const std::function<bool(const Job&)>& is_overdue, const Status& why, Which which)
       IDEFICS_EXCLUDES(mutex_);
 
   // When a newcomer may expect a place, by the pace of the last ends: 1 to 60.
@@ -96,12 +102,14 @@ class JobQueue {
   Dropped DropOld() IDEFICS_REQUIRES(mutex_);
   void NotePace() IDEFICS_REQUIRES(mutex_);
   bool IsFullFor(const Job& job) const IDEFICS_REQUIRES(mutex_);
+  bool HasEnough(const std::string& client) const IDEFICS_REQUIRES(mutex_);
   void TakeSlot(const Job& job) IDEFICS_REQUIRES(mutex_);
   void GiveSlotBack(const Job& job) IDEFICS_REQUIRES(mutex_);
 
   const int max_queued_;
   const size_t max_finished_bytes_;
   JobMetrics* const metrics_;
+  const int max_of_client_;
   std::atomic<int> num_queued_{0};
   std::atomic<int> max_slots_{0};
   std::atomic<int> used_slots_{0};

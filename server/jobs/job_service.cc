@@ -15,8 +15,9 @@ JobService::JobService(JobServiceOptions options, Loader loader,
     : options_(options),
       loader_(std::move(loader)),
       images_(std::move(images)),
-      queue_(options.max_queued, options.max_finished_bytes, &metrics_),
-      executor_(queue_, *images_, options.limits, metrics_) {}
+      queue_(options.max_queued, options.max_finished_bytes, &metrics_, options.max_of_client),
+      executor_(queue_, *images_, options.limits, metrics_),
+      rates_(options.client_rate) {}
 
 void JobService::SetUp(const std::stop_token& stop) {
   Result<std::unique_ptr<Predictor>> loaded = loader_(stop);
@@ -75,12 +76,30 @@ void JobService::EndOverdue() {
                        JobQueue::Which which) {
     if (time.count() == 0) return;
     const Status why(code, what + std::to_string(time.count()) + " ms (" + flag + ")");
-    queue_.EndOlder(now - time, why, which);
+    queue_.EndOverdue([&](const Job& job) { return job.received() < now - time; }, why, which);
   };
   end(options_.queue_time, "no slot was free for it within ", "--queue-timeout",
       ErrorCode::kOverloaded, JobQueue::Which::kWaiting);
   end(options_.request_time, "it did not end within ", "--request-timeout", ErrorCode::kDeadline,
       JobQueue::Which::kAll);
+  queue_.EndOverdue(
+      [&](const Job& job) { return job.patience() && job.received() < now - *job.patience(); },
+      Status(ErrorCode::kDeadline,
+             "it did not end within its caller's patience "
+             "(X-Envoy-Expected-Rq-Timeout-Ms)"),
+      JobQueue::Which::kAll);
+}
+
+std::optional<Rejection> JobService::TooOften(const std::string& client) {
+  using std::chrono::seconds;
+  const MutexLock lock(rates_mutex_);
+  const auto wait = rates_.Wait(client, ClientRates::Clock::now());
+  if (wait == ClientRates::Clock::duration::zero()) return std::nullopt;
+  Rejection rejection{Rejection::Kind::kClientLimit,
+                      "this client asks more often than it may (--client-rate); try again",
+                      {}};
+  rejection.retry_after_s = static_cast<int>(std::chrono::ceil<seconds>(wait).count());
+  return rejection;
 }
 
 std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
@@ -89,6 +108,7 @@ std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) 
   if (const ServiceHealth now = health(); now.state == ServiceHealth::State::kBroken) {
     return Rejection{Kind::kBroken, now.message, {}};
   }
+  if (auto too_often = TooOften(spec.task.request.client)) return *std::move(too_often);
   JobQueue::Claim claim =
       queue_.Enter(std::make_shared<Job>(std::move(spec), options_.replay_capacity));
   switch (claim.place) {
@@ -99,6 +119,14 @@ std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) 
                        queue_.max_slots() + queue_.max_queued(),
                        "--max-concurrency, --queue",
                        queue_.SecondsToPlace()};
+    case JobQueue::Place::kClientFull: {
+      Rejection rejection{Kind::kClientLimit,
+                          "this client has as many predictions under way as it may "
+                          "(--client-concurrency); try again when one has ended",
+                          {}};
+      rejection.retry_after_s = queue_.SecondsToPlace();
+      return rejection;
+    }
     case JobQueue::Place::kClosed:
       return Rejection{Kind::kStopping, "", {}};
     case JobQueue::Place::kInFlight:

@@ -7,9 +7,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
+#include "common/mutex.h"
+#include "server/jobs/client_rates.h"
 #include "server/jobs/executor.h"
 #include "server/jobs/job_queue.h"
 #include "server/jobs/rejection.h"
@@ -20,6 +23,8 @@ namespace idefics {
 struct JobServiceOptions {
   int max_concurrency = 0;  // jobs that run at once; 0: what the predictor can use
   int max_queued = 0;       // jobs that may wait for others to end
+  int max_of_client = 0;    // jobs of one client in flight; 0: no limit
+  double client_rate = 0;   // jobs a second of one client; 0: no limit
   size_t max_finished_bytes = JobQueue::kMaxFinishedBytes;  // of jobs kept to be looked up
   double stall_s = 0;  // without progress of the predictor: unhealthy; 0: never
   std::chrono::milliseconds queue_time{0};    // that a job may wait for a slot; 0: no limit
@@ -97,6 +102,8 @@ class JobService {
   void CountRefusal(RequestApi api, Rejection::Kind kind) { CountRefusal(api, ReasonOf(kind)); }
 
  private:
+  std::optional<Rejection> TooOften(const std::string& client) IDEFICS_EXCLUDES(rates_mutex_);
+
   const JobServiceOptions options_;
   const Loader loader_;
   const std::unique_ptr<ImageSource> images_;
@@ -105,6 +112,8 @@ class JobService {
   JobMetrics metrics_;
   JobQueue queue_;
   Executor executor_;
+  Mutex rates_mutex_;
+  ClientRates rates_ IDEFICS_GUARDED_BY(rates_mutex_);
   std::atomic<bool> leaving_{false};
 };
 

@@ -27,8 +27,9 @@ struct Rejection {
     kNotReady,        // set-up has not ended, or failed
     kBroken,          // the predictor will never run again
     kStopping,
-    kBusy,        // every slot and every place in the queue is taken
-    kIdInFlight,  // a job with this id runs already
+    kBusy,         // every slot and every place in the queue is taken
+    kIdInFlight,   // a job with this id runs already
+    kClientLimit,  // this client has as much as it may
   };
 
   Kind kind = Kind::kUnreadable;

@@ -91,6 +91,9 @@ def test_keys(start, tmp_path):
         assert answer.status == 401, key
         assert answer.error["code"] == "invalid_api_key"
         assert answer.headers["www-authenticate"] == "Bearer"
+    for headers, code in (({"X-Api-Key": "secret-1"}, 200), ({"X-Api-Key": "wrong"}, 401),
+                          ({"X-Api-Key": "given", "Authorization": "Bearer wrong"}, 401)):
+        assert api.ask("POST", "/v1/chat/completions", body, **headers).status == code
     assert status(None, "/predictions").status == 401
     assert "error" not in status(None, "/predictions").json  # Cog's form
     for path in ("/health", "/health-check"):

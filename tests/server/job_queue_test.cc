@@ -35,6 +35,22 @@ std::shared_ptr<Job> Of(const std::string& client, const std::string& id) {
   return std::make_shared<Job>(std::move(spec), 16);
 }
 
+TEST_CASE("a client has only so many in flight, running and waiting together", "[jobs]") {
+  JobQueue queue(20, JobQueue::kMaxFinishedBytes, nullptr, 2);
+  queue.SetMaxSlots(1);
+  const auto first = Of("many", "m1");
+  CHECK(queue.Enter(first).place == Place::kSlot);
+  const auto second = Of("many", "m2");
+  CHECK(queue.Enter(second).place == Place::kQueued);
+  CHECK(queue.Enter(Of("many", "m3")).place == Place::kClientFull);
+  CHECK(queue.Enter(Of("one", "o1")).place == Place::kQueued);
+  queue.Cancel(second);
+  CHECK(queue.Enter(Of("many", "m4")).place == Place::kQueued);
+  CHECK(queue.Enter(Of("many", "m5")).place == Place::kClientFull);
+  queue.Complete(first, Status::Ok());
+  CHECK(queue.Enter(Of("many", "m6")).place == Place::kQueued);
+}
+
 TEST_CASE("clients have slots in turn, whoever holds fewest first", "[jobs]") {
   JobQueue queue(20);
   queue.SetMaxSlots(2);

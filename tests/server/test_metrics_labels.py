@@ -106,17 +106,67 @@ def test_what_comes_too_early_or_too_late_is_rejected(start):
 
 
 def test_what_there_is_no_room_for_is_rejected(start):
-    server = start("--memory-budget", "6000000", "--body-timeout", "0.5")
+    server = start("--memory-budget", "6000000", "--body-timeout", "0.5",
+                   FAKE_TOKENIZER=TOKENIZER)
     server.wait_until("READY")
     assert server.predict(prompt=["x" * 7_000_000])[0] == 503
-    slow = server.connect()
-    slow.putrequest("POST", "/predictions")
-    slow.putheader("Content-Type", "application/json")
-    slow.putheader("Content-Length", "1000000")
-    slow.endheaders(b"{")
-    assert slow.getresponse().status == 408
-    assert sums(server, "requests_rejected") == {("cog", "no_memory"): 1,
-                                                 ("cog", "body_timeout"): 1}
+    for length, path in (("1000000", "/predictions"), ("10", "/predictions"),
+                         ("10", "/v1/chat/completions")):
+        slow = server.connect()
+        slow.putrequest("POST", path)
+        slow.putheader("Content-Type", "application/json")
+        slow.putheader("Content-Length", length)
+        slow.endheaders(b"{")
+        assert slow.getresponse().status == 408
+    assert sums(server, "requests_rejected") == {
+        ("cog", "no_memory"): 1, ("cog", "body_timeout"): 2, ("openai", "body_timeout"): 1}
+
+
+@pytest.fixture
+def two_clients(tmp_path):
+    """Whose keys are a and b."""
+    keys = tmp_path / "keys"
+    keys.write_text("first:a\nsecond:b\n")
+    return "--api-key-file", str(keys), "--served-model-name", "*"
+
+
+def as_client(key):
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_a_client_has_so_many_at_once(start, two_clients):
+    server = start(*two_clients, "--client-concurrency", "2", "--max-concurrency", "1", "--queue",
+                   "9", FAKE_TOKENIZER=TOKENIZER)
+    server.wait_until("READY")
+    long = {"input": {"prompt": ["[sleep=30]x"]}}
+    for name in ("one", "two"):
+        assert server.ask("PUT", f"/predictions/{name}", long, Prefer="respond-async",
+                          **as_client("a"))[0] == 202
+    for path, body in (("/predictions", long), ("/v1/completions", {"model": "*", "prompt": "x"}),
+                       ("/generate", {"inputs": "x"})):
+        status, answer = server.ask("POST", path, body, **as_client("a"))
+        assert status == 429 and "--client-concurrency" in json.dumps(answer), path
+    assert server.ask("PUT", "/predictions/other", long, Prefer="respond-async",
+                      **as_client("b"))[0] == 202
+    assert sums(server, "requests_rejected") == {
+        (api, "rate_limited"): 1 for api in ("cog", "openai", "tgi")}
+    for name in ("one", "two", "other"):
+        server.ask("POST", f"/predictions/{name}/cancel", **as_client("a"))
+
+
+def test_a_client_comes_as_often_as_it_may(start, two_clients):
+    server = start(*two_clients, "--client-rate", "0.001", FAKE_TOKENIZER=TOKENIZER)
+    server.wait_until("READY")
+    body = {"model": "*", "prompt": "x"}
+    assert server.ask("POST", "/v1/completions", body, **as_client("a"))[0] == 200
+    connection = server.connect()
+    connection.request("POST", "/v1/completions", json.dumps(body),
+                       {"Content-Type": "application/json", **as_client("a")})
+    answer = connection.getresponse()
+    assert answer.status == 429 and b"--client-rate" in answer.read()
+    assert 900 < int(answer.headers["Retry-After"]) <= 1000
+    assert server.ask("POST", "/v1/completions", body, **as_client("b"))[0] == 200
+    assert sums(server, "requests_rejected") == {("openai", "rate_limited"): 1}
 
 
 def test_whoever_asks_a_broken_model_is_rejected(start):

@@ -164,6 +164,19 @@ def test_what_runs_too_long_is_cancelled_and_fails(start):
     assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
 
 
+def test_a_proxy_says_how_long_it_waits(start):
+    server = start("--max-concurrency", "1", "--queue", "4")
+    server.wait_until("READY")
+    long = {"input": {"prompt": ["[sleep=30]x"]}}
+    status, body = server.ask("POST", "/predictions", long,
+                              **{"X-Envoy-Expected-Rq-Timeout-Ms": "300"})
+    assert status == 200 and body["status"] == "failed" and "Envoy" in body["error"]
+    for nonsense in ("soon", "-1", "0", ""):
+        assert server.ask("POST", "/predictions", {"input": {"prompt": ["x"]}},
+                          **{"X-Envoy-Expected-Rq-Timeout-Ms": nonsense})[1][
+                              "status"] == "succeeded"
+
+
 def test_the_times_of_asynchronous_predictions_count_too(start):
     server = start("--request-timeout", "0.3")
     server.wait_until("READY")

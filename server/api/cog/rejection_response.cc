@@ -36,6 +36,7 @@ int CogStatus(Kind kind) {
     case Kind::kInvalid:
       return 422;
     case Kind::kTooManyStreams:
+    case Kind::kClientLimit:
       return 429;
     case Kind::kNoMemory:
     case Kind::kNotReady:

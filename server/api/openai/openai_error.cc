@@ -44,8 +44,10 @@ OpenAiError WithStatus(int status, std::string message) {
 
 OpenAiError Busy(const Rejection& rejection) {
   OpenAiError error = WithStatus(
-      429, "the server already has as many requests (" + std::to_string(rejection.limit) +
-               ") as it runs and lets wait; try again (" + rejection.flag + ")");
+      429, rejection.kind == Kind::kClientLimit
+               ? rejection.message
+               : "the server already has as many requests (" + std::to_string(rejection.limit) +
+                     ") as it runs and lets wait; try again (" + rejection.flag + ")");
   error.type = "rate_limit_error";
   error.code = "rate_limit_exceeded";
   error.retry_after_s = rejection.retry_after_s;
@@ -83,6 +85,7 @@ OpenAiError Worded(const Rejection& rejection) {
     case Kind::kTooManyStreams:
     case Kind::kBusy:
     case Kind::kIdInFlight:
+    case Kind::kClientLimit:
       break;
   }
   return Busy(rejection);

@@ -25,6 +25,10 @@ HttpResponse Refused(const Rejection& rejection) {
   switch (rejection.kind) {
     case Kind::kBusy:
       return Error(429, "Model is overloaded", "overloaded");
+    case Kind::kClientLimit:
+      return Error(429, rejection.message, "overloaded");
+    case Kind::kBodyTimeout:
+      return Error(408, rejection.message, "validation");
     case Kind::kNotReady:
     case Kind::kStopping:
     case Kind::kBroken:
