@@ -102,7 +102,7 @@ STEPS = [
     Step("checkpoint", 120, make_checkpoint),
     *(Step(f"bundle {width}", 180, export(width)) for width in WIDTHS),
     *(Step(f"server {width}", 120, check_server(width)) for width in WIDTHS),
-    Step("timings", 120, lambda kit: [str(ROOT / "local/bin/gpu_test")], True),
+    Step("timings", 150, lambda kit: [str(ROOT / "local/bin/gpu_test")], True),
     Step("load", 180, bench("load.py", "--rounds", "1")),
     Step("throughput", 300, throughput),
     Step("throughput without graphs", 180, throughput_without_graphs, True),

@@ -37,6 +37,8 @@ void TimeOperators();
 void TimeDevice();
 void TimeLinears();
 void TimeSampling();
+// Of few rows of each form with k divided among 1 to 8 blocks (split_linears.cu).
+void TimeSplitLinears();
 
 // GB/s of a kernel that only reads, over 4 GiB (read_bandwidth.cu); measured once.
 double ReadBandwidth();

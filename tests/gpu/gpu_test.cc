@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
     idefics::test::TimeLinears();
     idefics::test::TimeOperators();
     idefics::test::TimeSampling();
+    idefics::test::TimeSplitLinears();
   }
   return idefics::test::outcome.failures == 0 ? 0 : 1;
 }

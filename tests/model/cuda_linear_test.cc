@@ -127,6 +127,91 @@ TEST_CASE("a row's product on CUDA is the same among 33 others and among 127, bi
   }
 }
 
+// Shapes of few columns, whose k a chip of 132 processors divides in every form.
+const LinearSize kDivided[] = {{130, 16384}, {64, 8 * 2048 + 136}};
+
+TEST_CASE("few rows agree with a product in double where blocks divide k", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  for (const LinearSize& size : kDivided) {
+    for (const at::ScalarType type : k16Bit) {
+      for (const LinearOperator& linear : Linears(size, type)) {
+        const at::Tensor x = at::randn({20, size.k}).to(type);
+        const Processors chip(132);
+        INFO(linear.name << ", " << at::toString(type) << ", n " << size.n << ", k " << size.k);
+        const Difference difference = Compare(linear.run(x), ProductInDouble(x, linear, true));
+        INFO(difference.text);
+        CHECK(difference.largest <= 1);
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "a row's product is the same alone and among 31 others where blocks divide k, "
+    "and in whatever order they run",
+    "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const Processors chip(132);
+  for (const LinearOperator& linear : Linears(kDivided[1], at::kBFloat16)) {
+    INFO(linear.name);
+    const at::Tensor x = at::randn({32, kDivided[1].k}).to(at::kBFloat16);
+    const at::Tensor together = linear.run(x);
+    for (const int64_t row : {0, 15, 31}) {
+      CHECK(at::equal(linear.run(x.narrow(0, row, 1)), together.narrow(0, row, 1)));
+    }
+    SetScheduleBackward(true);
+    const at::Tensor backward = linear.run(x);
+    SetScheduleBackward(false);
+    CHECK(at::equal(backward, together));
+  }
+}
+
+TEST_CASE("sums that f32 holds exactly are the same bits however k is divided", "[cuda_linear]") {
+  at::manual_seed(kSeed);
+  const LinearSize size{70, 16384 + 24};
+  const auto type = at::kBFloat16;
+  const at::Tensor w = at::randint(-4, 5, {size.n, size.k}).to(type);
+  const at::Tensor x = at::randint(-4, 5, {17, size.k}).to(type);
+  const at::Tensor packed = Tiled(w, 2);
+  const at::Tensor whole = HostCudaOperators().linear_packed(x, packed, size.n);
+  for (const int processors : {2, 5, 13, 132, 1000}) {
+    const Processors chip(processors);
+    CHECK(at::equal(HostCudaOperators().linear_packed(x, packed, size.n), whole));
+  }
+}
+
+// 2^24 + 1 − 2^24 is 0 in f32 from the left, and 1 from the right.
+TEST_CASE("the parts of a divided k are added in its order", "[cuda_linear]") {
+  constexpr int64_t kChunk = 32, kChunks = 512;  // numbers, of bf16
+  const int processors = 20;
+  const int splits =
+      ChooseSkinnySplits({1, 32 * kChunk * kChunks * 2, kChunks, 0.55}, 8, processors);
+  REQUIRE(splits >= 3);
+  const int64_t share = (kChunks + splits - 1) / splits * kChunk;
+  const at::Tensor x = at::zeros({1, kChunk * kChunks}, at::kBFloat16);
+  x[0][3] = 0x1p24f;
+  x[0][share + 5] = 1;
+  x[0][2 * share + 7] = -0x1p24f;
+  const at::Tensor ones = at::ones({32, kChunk * kChunks}, at::kBFloat16);
+  const Processors chip(processors);
+  const at::Tensor y = HostCudaOperators().linear_packed(x, Tiled(ones, 2), 32);
+  CHECK(at::equal(y, at::zeros_like(y)));
+}
+
+TEST_CASE("k of few rows is divided where that gains more than the sums cost", "[cuda_linear]") {
+  const auto splits = [](int64_t n, int64_t k, int bits, double busy, int processors) {
+    const int64_t chunks = k * bits / 8 / 64;
+    return ChooseSkinnySplits({(n + 31) / 32, n * k * bits / 8, chunks, busy}, 8, processors);
+  };
+  CHECK(splits(4096, 4096, 16, 0.55, 132) == 1);
+  CHECK(splits(12288, 4096, 4, 1.5, 132) == 1);
+  CHECK(splits(4096, 11008, 4, 1.5, 132) == 2);  // int4 of 128 blocks: half of what it can issue
+  CHECK(splits(1024, 8192, 16, 0.55, 132) > 1);  // 32 blocks
+  CHECK(splits(32, 256, 16, 0.55, 132) == 1);    // a block's warps have a chunk each
+  CHECK(splits(64, 1 << 20, 16, 0.55, 132) == kMaxKSplits);
+  CHECK(splits(64, 1 << 20, 16, 0.55, 1) == 1);
+}
+
 TEST_CASE("k is divided so that few columns occupy the device", "[cuda_linear]") {
   CHECK(ChooseKSplits(4096, 4096, 132) > 4);  // 16 blocks
   CHECK(ChooseKSplits(256 * 132, 4096, 132) == 1);

@@ -33,6 +33,7 @@ void Launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, Stream s
 #define IDEFICS_TARGET host_cuda
 #define __global__
 #define __device__
+#define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __shared__ static  // one block runs at a time

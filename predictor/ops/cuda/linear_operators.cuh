@@ -60,20 +60,14 @@ at::Tensor LinearByCublas(const at::Tensor& x, const StoredWeight& stored, int64
   return out;
 }
 
-// x [m, k] → [m, n] by linear_tiled.cuh.
-template <typename Packed, typename T>
-at::Tensor LinearByTiles(const SkinnyArguments<T>& arguments, const at::Tensor& out,
-                         const OnDevice& device) {
-  TiledArguments<T> tiled{arguments, 1, nullptr};
-  tiled.splits = ChooseKSplits(arguments.n, arguments.w.k, device.processors());
-  at::Tensor parts;
-  if (tiled.splits > 1) {
-    parts = at::empty({tiled.splits, out.size(0), out.size(1)}, out.options().dtype(at::kFloat));
-    tiled.parts = parts.data_ptr<float>();
-  }
-  LaunchTiled<Packed, T>(tiled, device.stream());
-  device.CheckLaunch();
-  return out;
+// Memory for the parts of a product whose k is divided: [splits, m, n] f32, or none.
+template <typename T>
+at::Tensor PartsOf(SplitProduct<T>& product, const at::Tensor& out) {
+  if (product.splits == 1) return {};
+  at::Tensor parts =
+      at::empty({product.splits, out.size(0), out.size(1)}, out.options().dtype(at::kFloat));
+  product.parts = parts.data_ptr<float>();
+  return parts;
 }
 
 // x [m, k] → [m, n]; x is contiguous.
@@ -85,16 +79,22 @@ at::Tensor LinearRows(const at::Tensor& x, const StoredWeight& stored, int64_t n
                        CanPack(x.const_data_ptr<T>(), x.size(1));
     if (tiled || x.size(0) <= kMaxSkinnyRows) {
       at::Tensor out = at::empty({x.size(0), n}, x.options());
-      const SkinnyArguments<T> arguments{.x = x.const_data_ptr<T>(),
-                                         .w = stored.As<Packed>(x.size(1)),
-                                         .out = out.data_ptr<T>(),
-                                         .rows = static_cast<int>(x.size(0)),
-                                         .n = static_cast<int>(n),
-                                         .packed = false};
+      SplitProduct<T> product{.of = {.x = x.const_data_ptr<T>(),
+                                     .w = stored.As<Packed>(x.size(1)),
+                                     .out = out.data_ptr<T>(),
+                                     .rows = static_cast<int>(x.size(0)),
+                                     .n = static_cast<int>(n),
+                                     .packed = false},
+                              .splits = 1,
+                              .parts = nullptr};
+      const int processors = device.processors();
+      product.splits = tiled ? ChooseKSplits(n, x.size(1), processors)
+                             : SkinnySplits<Packed>(product.of.w, product.of.n, processors);
+      const at::Tensor parts = PartsOf(product, out);
       if constexpr (Packed::kTiled) {
-        if (tiled) return LinearByTiles<Packed, T>(arguments, out, device);
+        if (tiled) LaunchTiled<Packed>(product, device.stream());
       }
-      LaunchSkinny<Packed, T>(arguments, device.stream());
+      if (!tiled) LaunchSkinny<Packed>(product, device.stream());
       device.CheckLaunch();
       return out;
     }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // y = x Wᵀ for up to kMaxSkinnyRows rows, limited by the time that reading W takes. A block
-// computes 32 columns. Its warps divide k among them, each has two or three chunks of words on
-// their way to shared memory, and the warps' sums are added in a fixed order: a row's bits depend
-// neither on timing nor on the other rows.
+// computes 32 columns, or where those are few a part of k for them. Its warps divide k among them,
+// each has two or three chunks of words on their way to shared memory, and the warps' sums are
+// added in a fixed order: a row's bits depend neither on timing nor on the other rows.
 #pragma once
 
-#include "predictor/ops/cuda/packed_words.cuh"
+#include "predictor/ops/cuda/k_splits.h"
+#include "predictor/ops/cuda/sum_parts.cuh"
 
 namespace idefics::IDEFICS_TARGET {
 
@@ -23,13 +24,17 @@ struct CopyMemory {
   Vec16B at[kLinearWarps][kStagesOf<kVectors>][kVectors][32];
 };
 
-// Starts the copies of a chunk, if there is such a chunk.
+__host__ __device__ __forceinline__ int ChunksOf(const PackedWords& w) {
+  return (w.steps + kChunkSteps - 1) / kChunkSteps;
+}
+
+// Starts the copies of a chunk, if it is before `end`.
 template <typename Packed, typename T>
-__device__ __forceinline__ void FetchChunk(const SkinnyArguments<T>& a, int chunk, int stage,
-                                           CopyMemory<Packed::kVectors>& memory) {
+__device__ __forceinline__ void FetchChunk(const SkinnyArguments<T>& a, int chunk, int end,
+                                           int stage, CopyMemory<Packed::kVectors>& memory) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  if (chunk * kChunkSteps < a.w.steps) {
+  if (chunk < end) {
 #pragma unroll
     for (int vector = 0; vector < Packed::kVectors; ++vector) {
       Vec16B* const to = &memory.at[warp][stage][vector][lane];
@@ -46,7 +51,7 @@ __device__ __forceinline__ void FetchChunk(const SkinnyArguments<T>& a, int chun
 
 // Adds the warps' sums of one tile of rows and writes y.
 template <typename Packed, typename T>
-__device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const HalfTileSums& sums,
+__device__ __forceinline__ void StoreHalfTile(const SplitProduct<T>& a, const HalfTileSums& sums,
                                               int row_tile, float (*parts)[16][32]) {
   const int warp = static_cast<int>(threadIdx.x) / 32;
 #pragma unroll
@@ -63,26 +68,30 @@ __device__ __forceinline__ void StoreHalfTile(const SkinnyArguments<T>& a, const
     const int row = row_tile * kTileRows + lane / 4 + place % 4 / 2 * 8;
     const int column = static_cast<int>(blockIdx.x) * kHalfTileColumns +
                        Packed::ColumnOf(place / 4, lane % 4 * 2 + place % 2);
-    if (row < a.rows && column < a.n) {
-      a.out[static_cast<int64_t>(row) * a.n + column] =
-          static_cast<T>(Packed::Finish(a.w, sum, column));
+    if (row < a.of.rows && column < a.of.n) {
+      StoreSum<Packed>(a, static_cast<int>(blockIdx.y), row, column, sum);
     }
   }
 }
 
 template <typename Packed, typename T, int kRowTiles>
 __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
-    SkinnyKernel(SkinnyArguments<T> a) {
+    SkinnyKernel(SplitProduct<T> a) {
   constexpr int kStages = kStagesOf<Packed::kVectors>;
   __shared__ CopyMemory<Packed::kVectors> memory;
   const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int chunks = ChunksOf(a.of.w);
+  const int share = (chunks + a.splits - 1) / a.splits;
+  const int begin = static_cast<int>(blockIdx.y) * share + warp;
+  const int next = (static_cast<int>(blockIdx.y) + 1) * share;
+  const int end = next < chunks ? next : chunks;
   HalfTileSums sums[kRowTiles] = {};
 #pragma unroll
   for (int stage = 0; stage < kStages; ++stage) {
-    FetchChunk<Packed>(a, warp + stage * kLinearWarps, stage, memory);
+    FetchChunk<Packed>(a.of, begin + stage * kLinearWarps, end, stage, memory);
   }
   int stage = 0;
-  for (int chunk = warp; chunk * kChunkSteps < a.w.steps; chunk += kLinearWarps) {
+  for (int chunk = begin; chunk < end; chunk += kLinearWarps) {
     WaitForAsyncCopies<kStages - 1>();
     Vec16B vectors[Packed::kVectors];
 #pragma unroll
@@ -90,8 +99,8 @@ __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
       vectors[vector] = memory.at[warp][stage][vector][threadIdx.x % 32];
     }
     __syncwarp();  // read before the next copy overwrites
-    FetchChunk<Packed>(a, chunk + kStages * kLinearWarps, stage, memory);
-    Packed::template Multiply<kRowTiles>(a, chunk, vectors, sums);
+    FetchChunk<Packed>(a.of, chunk + kStages * kLinearWarps, end, stage, memory);
+    Packed::template Multiply<kRowTiles>(a.of, chunk, vectors, sums);
     stage = (stage + 1) % kStages;
   }
   static_assert(sizeof(memory) >= kLinearWarps * 16 * 32 * sizeof(float));
@@ -103,16 +112,29 @@ __global__ void __launch_bounds__(kLinearThreads, kRowTiles == 1 ? 2 : 1)
   }
 }
 
-// REQUIRES: 1 <= rows <= kMaxSkinnyRows; w and scale are aligned to 16 bytes.
+// Blocks that should divide k.
+template <typename Packed>
+int SkinnySplits(const PackedWords& w, int n, int processors) {
+  const int64_t columns = (n + kHalfTileColumns - 1) / kHalfTileColumns;
+  const int64_t bytes =
+      columns * kHalfTileColumns * w.steps * static_cast<int64_t>(sizeof(uint32_t));
+  return ChooseSkinnySplits({columns, bytes, ChunksOf(w), Packed::kBusyBlocks}, kLinearWarps,
+                            processors);
+}
+
+// REQUIRES: 1 <= rows <= kMaxSkinnyRows; w and scale are aligned to 16 bytes; parts where
+// splits > 1.
 template <typename Packed, typename T>
-void LaunchSkinny(SkinnyArguments<T> a, Stream stream) {
-  a.packed = CanPack<Packed::kXPack>(a.x, a.w.k);
-  const dim3 grid{static_cast<unsigned>((a.n + kHalfTileColumns - 1) / kHalfTileColumns)};
-  if (a.rows <= kTileRows) {
+void LaunchSkinny(SplitProduct<T> a, Stream stream) {
+  a.of.packed = CanPack<Packed::kXPack>(a.of.x, a.of.w.k);
+  const dim3 grid{static_cast<unsigned>((a.of.n + kHalfTileColumns - 1) / kHalfTileColumns),
+                  static_cast<unsigned>(a.splits)};
+  if (a.of.rows <= kTileRows) {
     Launch(SkinnyKernel<Packed, T, 1>, grid, kLinearThreads, stream, a);
   } else {
     Launch(SkinnyKernel<Packed, T, 2>, grid, kLinearThreads, stream, a);
   }
+  LaunchSumParts<Packed>(a, stream);
 }
 
 }  // namespace idefics::IDEFICS_TARGET

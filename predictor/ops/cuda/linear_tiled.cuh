@@ -2,11 +2,12 @@
 // y = x Wᵀ for more rows than linear_skinny.cuh takes, where W is quantized: W is read once, as it
 // is stored, and becomes numbers of x's type in registers. A block computes 256 columns of up to
 // 128 rows, each warp 32 of them; the block's rows of x pass through shared memory, 64 values of k
-// at a time, the next ones on their way. Where there are few columns, blocks divide k, and a second
-// kernel adds their sums in order: a row's bits depend neither on timing nor on the other rows.
+// at a time, the next ones on their way. Where there are few columns, blocks divide k: a row's bits
+// depend neither on timing nor on the other rows.
 #pragma once
 
 #include "predictor/ops/cuda/k_splits.h"
+#include "predictor/ops/cuda/sum_parts.cuh"
 #include "predictor/ops/cuda/tiled_stages.cuh"
 
 namespace idefics::IDEFICS_TARGET {
@@ -14,18 +15,10 @@ namespace idefics::IDEFICS_TARGET {
 static_assert(kTiledColumns == kTiledWarps * kHalfTileColumns);
 constexpr int kMaxTiledRows =
     128;  // of a block: beyond, its arithmetic takes longer than unpacking W once
-constexpr int kSumThreads = 256;
-
-template <typename T>
-struct TiledArguments {
-  SkinnyArguments<T> of;  // REQUIRES: packed for 8
-  int splits;             // blocks that divide k
-  float* parts;           // splits > 1: [splits, rows, n]
-};
 
 // Writes the sums of one tile of rows, or this block's part of them.
 template <typename Packed, typename T>
-__device__ __forceinline__ void StoreTiled(const TiledArguments<T>& a, const HalfTileSums& sums,
+__device__ __forceinline__ void StoreTiled(const SplitProduct<T>& a, const HalfTileSums& sums,
                                            int first_row, int half_tile) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -37,18 +30,13 @@ __device__ __forceinline__ void StoreTiled(const TiledArguments<T>& a, const Hal
     for (int r = 0; r < 4; ++r) {
       const int column = first + r;
       if (column >= a.of.n) continue;
-      const int64_t at = static_cast<int64_t>(row) * a.of.n + column;
-      if (a.splits == 1) {
-        a.of.out[at] = static_cast<T>(Packed::Finish(a.of.w, sums.at[r].at[i], column));
-      } else {
-        a.parts[blockIdx.y * static_cast<int64_t>(a.of.rows) * a.of.n + at] = sums.at[r].at[i];
-      }
+      StoreSum<Packed>(a, static_cast<int>(blockIdx.y), row, column, sums.at[r].at[i]);
     }
   }
 }
 
 template <typename Packed, typename T, int kRowTiles>
-__global__ void __launch_bounds__(kTiledThreads, 1) TiledKernel(TiledArguments<T> a) {
+__global__ void __launch_bounds__(kTiledThreads, 1) TiledKernel(SplitProduct<T> a) {
   __shared__ StagedX<T, kRowTiles * kTileRows, Packed::kValues> x[2];
   const int half_tile =
       static_cast<int>(blockIdx.x) * kTiledWarps + static_cast<int>(threadIdx.x) / 32;
@@ -90,20 +78,10 @@ __global__ void __launch_bounds__(kTiledThreads, 1) TiledKernel(TiledArguments<T
   }
 }
 
-template <typename Packed, typename T>
-__global__ void __launch_bounds__(kSumThreads) SumPartsKernel(TiledArguments<T> a) {
-  const int64_t count = static_cast<int64_t>(a.of.rows) * a.of.n;
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
-  if (at >= count) return;
-  float sum = 0;
-  for (int split = 0; split < a.splits; ++split) sum += a.parts[split * count + at];
-  a.of.out[at] = static_cast<T>(Packed::Finish(a.of.w, sum, static_cast<int>(at % a.of.n)));
-}
-
 // REQUIRES: rows <= kMaxTiledRows; x, w and scale are aligned to 16 bytes, k is a multiple of 8;
 // parts where splits > 1.
 template <typename Packed, typename T>
-void LaunchTiled(const TiledArguments<T>& a, Stream stream) {
+void LaunchTiled(const SplitProduct<T>& a, Stream stream) {
   const dim3 grid{static_cast<unsigned>((a.of.n + kTiledColumns - 1) / kTiledColumns),
                   static_cast<unsigned>(a.splits)};
   if (a.of.rows <= 4 * kTileRows) {
@@ -111,11 +89,7 @@ void LaunchTiled(const TiledArguments<T>& a, Stream stream) {
   } else {
     Launch(TiledKernel<Packed, T, 8>, grid, kTiledThreads, stream, a);
   }
-  if (a.splits == 1) return;
-  const int64_t count = static_cast<int64_t>(a.of.rows) * a.of.n;
-  Launch(SumPartsKernel<Packed, T>,
-         dim3{static_cast<unsigned>((count + kSumThreads - 1) / kSumThreads)}, kSumThreads, stream,
-         a);
+  LaunchSumParts<Packed>(a, stream);
 }
 
 }  // namespace idefics::IDEFICS_TARGET

@@ -43,6 +43,7 @@ struct PackedFp8 {
   static constexpr int kValues = 4;
   static constexpr int kVectors = 4;
   static constexpr int kXPack = 4;
+  static constexpr double kBusyBlocks = 1.0;  // as int8
 
   // From one row to the next, in words: a tile's rows of words are those of k and of the scale.
   __device__ __forceinline__ static int RowWords(const PackedWords& w) { return w.rows - 1; }

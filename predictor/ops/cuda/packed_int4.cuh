@@ -33,6 +33,7 @@ struct PackedInt4 : TiledWords {
   static constexpr int kValues = 8;
   static constexpr int kVectors = 6;  // the last two hold steps and minima
   static constexpr int kXPack = 8;
+  static constexpr double kBusyBlocks = 1.5;  // unpacking takes nearly all instructions
   static_assert(kChunkSteps * 8 == kGroup);
 
   __device__ __forceinline__ static int Groups(const PackedWords& w) {

@@ -41,6 +41,7 @@ struct PackedInt8 : TiledWords {
   static constexpr int kValues = 4;
   static constexpr int kVectors = 4;
   static constexpr int kXPack = 4;
+  static constexpr double kBusyBlocks = 1.0;  // unpacking takes half of a processor's instructions
 
   __device__ __forceinline__ static const void* Source(const PackedWords& w, int half_tile,
                                                        int chunk, int vector) {
