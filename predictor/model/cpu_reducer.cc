@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <c10/core/DeviceGuard.h>
 
+#include <utility>
+
 #include "predictor/model/reducers.h"
 
 namespace idefics {
@@ -40,7 +42,8 @@ Result<std::unique_ptr<Reducer>> MakeReducer(const RankPlace& place, at::Device 
 #ifdef IDEFICS_WITH_CUDA
   if (device.is_cuda()) {
     const c10::DeviceGuard guard(device);
-    return MakeNcclReducer(place.group, place.rank.index);
+    ASSIGN_OR_RETURN(auto nccl, MakeNcclReducer(place.group, place.rank.index));
+    return MakePeerReducer(place.group, place.rank.index, device, std::move(nccl));
   }
 #endif
   if (!device.is_cpu()) {

@@ -160,7 +160,7 @@ class TorchRunner : public ModelRunner {
   }
 
   Status StartStep(std::span<const StepRow> rows) override {
-    return Guarded("running a step", [&] {
+    const Status status = Guarded("running a step", [&] {
       const auto began = std::chrono::steady_clock::now();
       const auto queue = Enter(step_queue_);
       const StepIndices step(rows);
@@ -184,6 +184,9 @@ class TorchRunner : public ModelRunner {
         images_->NoteStep(std::chrono::steady_clock::now() - began);
       }
     });
+    // The other ranks' GPUs wait for sums of this step, and would take the next one's for them.
+    if (!status.ok() && place_.group != nullptr && device_.is_cuda()) broken_ = true;
+    return status;
   }
 
   Status FinishStep(StepOutput* output) override {

@@ -31,12 +31,14 @@ void CompareLinears();
 void CompareSampling();
 void CompareStepGraphs();
 void CompareQueues();
+void CompareRanks();
 
 // Prints what docs/performance.md#a-new-device asks of a new device.
 void TimeOperators();
 void TimeDevice();
 void TimeLinears();
 void TimeSampling();
+void TimeRanks();
 // Of few rows of each form with k divided among 1 to 8 blocks (split_linears.cu).
 void TimeSplitLinears();
 

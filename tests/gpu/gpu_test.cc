@@ -25,6 +25,7 @@ int main(int argc, char** argv) {
   idefics::test::CompareSampling();
   idefics::test::CompareStepGraphs();
   idefics::test::CompareQueues();
+  idefics::test::CompareRanks();
   std::printf("%d checks, %d failures\n", idefics::test::outcome.checks,
               idefics::test::outcome.failures);
   if (!quick) {
@@ -33,6 +34,7 @@ int main(int argc, char** argv) {
     idefics::test::TimeOperators();
     idefics::test::TimeSampling();
     idefics::test::TimeSplitLinears();
+    idefics::test::TimeRanks();
   }
   return idefics::test::outcome.failures == 0 ? 0 : 1;
 }
