@@ -75,7 +75,8 @@ def test_one_wrong_latent_shows_in_the_smallest_cosine(export):
 
 
 def test_int8_by_pictures_is_nearer_to_f32_than_without(make, export):
-    checkpoint = make("--shape", "mid", "--dtype", "bf16", "--distribution", "normal")
+    checkpoint = make("--shape", "mid", "--dtype", "bf16", "--distribution", "normal", "--hidden",
+                      "256", "--heads", "4", "--layers", "2")
     first = export(checkpoint, name="first", dtype="f32")
     plain = export(checkpoint, name="plain", weights="int8", calibrate="none")
     calibrated = export(checkpoint, name="calibrated", weights="int8")
