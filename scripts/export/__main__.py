@@ -80,7 +80,8 @@ def _sentence(error: BaseException, bundle: Path) -> str:
             return str(disk_full(bundle))
         return f"{error.filename or bundle}: {error.strerror or error}"
     if isinstance(error, MemoryError):
-        return "not enough memory for the export: it needs about 1 GB"
+        return ("not enough memory for the export: it needs about 1 GB, and more to calibrate: "
+                "give --calibrate none")
     return (f"the export failed in an unexpected way ({type(error).__name__}: {error}): run it "
             f"with --traceback")
 
