@@ -28,7 +28,12 @@ struct RunnerLimits {
   // before it ran.
   bool exact_steps = true;
   bool samples_on_device = false;  // rows may carry DeviceSamplingParams
-  std::string device = "none";     // "cpu", "cuda:0"; of several the first
+  std::string device = "none";     // "cpu", "cuda:0"; several: "cuda:0,cuda:1", each once
+
+  // Adds another device of the same runner.
+  void AddDevice(const std::string& name) {
+    if (("," + device + ",").find("," + name + ",") == std::string::npos) device += "," + name;
+  }
 };
 
 // An image to encode.

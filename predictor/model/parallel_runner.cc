@@ -136,6 +136,7 @@ Result<std::unique_ptr<ModelRunner>> ParallelRunner::Make(std::shared_ptr<RankGr
   parallel->is_loading_ = false;
   parallel->limits_ = parallel->team_->runners.front()->limits();
   for (const auto& runner : parallel->team_->runners) {
+    parallel->limits_.AddDevice(runner->limits().device);
     IDEFICS_CHECK_EQ(runner->limits().kv_tokens, parallel->limits_.kv_tokens);
     IDEFICS_CHECK_EQ(runner->limits().image_cache_slots, parallel->limits_.image_cache_slots);
   }

@@ -77,6 +77,7 @@ class TorchRunner : public ModelRunner {
                     options.custom_ops),
         step_queue_(devices, /*urgent=*/true) {
     limits_.device = device_.str();
+    for (const at::Device device : devices_) limits_.AddDevice(device.str());
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
     limits_.image_cache_slots = options.image_cache_slots;

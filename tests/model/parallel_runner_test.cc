@@ -185,5 +185,21 @@ TEST_CASE("ranks agree on the least of their numbers", "[ranks]") {
   CHECK(least == std::array<int64_t, 4>{1000, 1000, 1000, 1000});
 }
 
+TEST_CASE("ranks name all their devices, each once", "[ranks]") {
+  const auto devices = [](const std::vector<std::string>& names) {
+    const auto group =
+        std::make_shared<RankGroup>(static_cast<int>(names.size()), std::chrono::minutes(1));
+    auto made = ParallelRunner::Make(group, [&](int rank) -> Result<std::unique_ptr<ModelRunner>> {
+      RunnerLimits limits = Limits();
+      limits.device = names[static_cast<size_t>(rank)];
+      return std::unique_ptr<ModelRunner>(std::make_unique<ToyRunner>(limits));
+    });
+    REQUIRE(made.ok());
+    return (*made)->limits().device;
+  };
+  CHECK(devices({"cuda:1", "cuda:10", "cuda:0"}) == "cuda:1,cuda:10,cuda:0");
+  CHECK(devices({"cpu", "cpu"}) == "cpu");
+}
+
 }  // namespace
 }  // namespace idefics
