@@ -73,7 +73,7 @@ class Exchange:
                  path: str,
                  body: Any,
                  headers: Headers | None,
-                 timeout: float = 30):
+                 timeout: float = 120):
         self.connection = http.client.HTTPConnection(host, port, timeout=timeout)
         headers = dict(headers or {})
         if body is not None and not isinstance(body,
@@ -139,11 +139,11 @@ class Client:
         self.host, self.port, self.frees_slot_late = host, port, frees_slot_late
 
     def send(self, method: str, path: str, body: Any = None, headers: Headers | None = None,
-             timeout: float = 30) -> Exchange:
+             timeout: float = 120) -> Exchange:
         return Exchange(self.port, self.host, method, path, body, headers, timeout)
 
     def ask(self, method: str, path: str, body: Any = None, headers: Headers | None = None,
-            timeout: float = 30) -> Answer:
+            timeout: float = 120) -> Answer:
         return self.send(method, path, body, headers, timeout).answer()
 
     def get(self, path: str) -> Answer:
@@ -189,14 +189,15 @@ class Client:
         return wait_until(lambda: self.status() in wanted, seconds, f"the status {wanted}")
 
     def raw(self, content: bytes, timeout: float = 5) -> bytes:
-        """Sends bytes as they are; everything that comes back until the server closes or is
-        silent."""
-        with socket.create_connection((self.host, self.port), timeout=timeout) as connection:
+        """Sends bytes as they are; everything that comes back until the server closes, or is silent
+        for `timeout` seconds after it has begun to answer."""
+        with socket.create_connection((self.host, self.port), timeout=120) as connection:
             connection.sendall(content)
             received = b""
             try:
                 while piece := connection.recv(65536):
                     received += piece
+                    connection.settimeout(timeout)
             except (TimeoutError, ConnectionResetError):
                 pass
             return received

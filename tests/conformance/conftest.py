@@ -4,12 +4,13 @@
 import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import table
-from cases import Case
+from cases import Case, Options
 from client import Client
 from receiver import Hook, LocalServer, PictureHandler, WebhookHandler
 from targets import OURS, CogletTarget, OurTarget, Pool, Running, Target, UrlTarget
@@ -105,6 +106,18 @@ def start(declared: Case, pool: Pool) -> Iterator[Callable[..., Client]]:
     for server in started:
         assert isinstance(server, Running)
         server.kill()
+
+
+@pytest.fixture
+def idle(pool: Pool) -> Client:
+    """A server that no case asks for anything: what the machine does to any."""
+    return pool.take(Options(env=(("IDEFICS_TEST", "idle"),)))
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Path:
+    """The fake engine waits for this file: `hold.touch()` lets it go on (docs/cog-api.md)."""
+    return tmp_path / "go"
 
 
 @pytest.fixture(scope="session")

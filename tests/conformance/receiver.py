@@ -22,14 +22,28 @@ class Post:
 
 
 class Hook:
-    """One webhook address. `replies`: statuses for the next posts, then 200."""
+    """One webhook address. `replies`: statuses for the next posts, then 200. `most`: so many posts
+    were not answered yet at the same time."""
 
     def __init__(self, base: str):
         self.url = f"{base}/{id(self)}"
         self.posts: list[Post] = []
         self.replies: list[int] = []
         self.delay = 0.0
+        self.most = 0
+        self._under_way = 0
+        self._lock = threading.Lock()
         self.on_post: Callable[[Post], object] = lambda post: None
+
+    def take(self, post: Post) -> None:
+        with self._lock:
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        self.on_post(post)
+        self.posts.append(post)
+        time.sleep(self.delay)
+        with self._lock:
+            self._under_way -= 1
 
     def statuses(self) -> list[str]:
         return [post.json["status"] for post in self.posts]
@@ -66,9 +80,7 @@ class WebhookHandler(QuietHandler):
     def do_POST(self) -> None:
         hook = self.server.hooks[self.path]
         post = Post(self.headers, self.rfile.read(int(self.headers["Content-Length"])))
-        hook.on_post(post)
-        hook.posts.append(post)
-        time.sleep(hook.delay)
+        hook.take(post)
         self.reply(hook.replies.pop(0) if hook.replies else 200)
 
 

@@ -57,7 +57,8 @@ class Running(Client):
                                         stderr=subprocess.STDOUT,
                                         start_new_session=True)
         self.log: list[str] = []
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
 
     def _read_log(self) -> None:
         assert self.process.stdout is not None
@@ -77,8 +78,11 @@ class Running(Client):
     def send_signal(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait_exit(self, seconds: float = 15) -> int:
-        return self.process.wait(timeout=seconds)
+    def wait_exit(self, seconds: float = 60) -> int:
+        """Its status; all its lines are in `log` then."""
+        status = self.process.wait(timeout=seconds)
+        self._reader.join()
+        return status
 
     def kill(self) -> None:
         """Ends the process and its children (coglet has a worker)."""

@@ -27,7 +27,7 @@ def run(target):
                               env={**os.environ, "PATH": target.path},
                               capture_output=True,
                               text=True,
-                              timeout=20)
+                              timeout=120)
     return run
 
 

@@ -6,7 +6,6 @@ import io
 import json
 import socket
 import struct
-import time
 import urllib.parse
 import zlib
 
@@ -15,7 +14,7 @@ from PIL import Image
 
 from cases import case
 from client import ASYNC, data_uri, inputs, png, request
-from patience import slowness, wait_until
+from patience import Pace, wait_until
 
 
 def picture_bytes(kind, mode="RGB", size=(6, 5), **options):
@@ -108,7 +107,7 @@ def test_not_found(server, pictures, hook):
 
 
 @case(92, "c", "a host that refuses or does not answer fails the prediction within 12 s",)
-def test_unreachable(server):
+def test_unreachable(server, idle):
     with socket.socket() as silent:
         # A full backlog: connections to it are neither taken nor refused.
         silent.bind(("127.0.0.1", 0))
@@ -117,21 +116,19 @@ def test_unreachable(server):
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(silent.getsockname())
-        limit = 10 + 2 * slowness(server.health)
-        begun = time.monotonic()
-        assert failure(server, f"http://127.0.0.1:{silent.getsockname()[1]}/x.png")
-        assert time.monotonic() - begun < limit
+        with Pace(idle.health) as pace:
+            assert failure(server, f"http://127.0.0.1:{silent.getsockname()[1]}/x.png")
+        assert pace.took < 10 + 2 * pace.slowness
         for filler in fillers:
             filler.close()
     assert failure(server, "http://127.0.0.1:1/x.png")
 
 
 @case(93, "c", "a server that stalls in the middle fails the prediction within 12 s",)
-def test_stall(server, pictures):
-    limit = 10 + 2 * slowness(server.health)
-    begun = time.monotonic()
-    assert failure(server, pictures.url + "/slow")
-    assert time.monotonic() - begun < limit
+def test_stall(server, idle, pictures):
+    with Pace(idle.health) as pace:
+        assert failure(server, pictures.url + "/slow")
+    assert pace.took < 10 + 2 * pace.slowness
 
 
 @case(
@@ -178,7 +175,7 @@ def test_no_files_left(start, pictures, tmp_path):
     for _ in range(5):
         server.predict()
         server.predict(image=pictures.url + "/ok.png")
-    wait_until(lambda: files() <= before, 3, "that the files are gone")
+    wait_until(lambda: files() <= before, what="that the files are gone")
 
 
 @case(97,
@@ -186,13 +183,15 @@ def test_no_files_left(start, pictures, tmp_path):
       "a cancel during a download ends the prediction at once",
       coglet="still running after 8 s",
       fresh=True)
-def test_cancel_download(server, pictures, hook):
+def test_cancel_download(server, idle, pictures, hook):
     body = {"input": inputs(image=pictures.url + "/slow"), "webhook": hook.url}
     pictures.requests.clear()
     assert server.put("loading", body, ASYNC).status == 202
-    wait_until(lambda: pictures.requests, 5, "the download")
-    assert server.cancel("loading") == 200
-    assert hook.wait_completed(2)[-1].json["status"] == "canceled"
+    wait_until(lambda: pictures.requests, what="the download")
+    with Pace(idle.health) as pace:
+        assert server.cancel("loading") == 200
+        assert hook.wait_completed()[-1].json["status"] == "canceled"
+    assert pace.took < 2 * pace.slowness
     server.wait_status("READY", seconds=1)
 
 

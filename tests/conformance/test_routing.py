@@ -6,7 +6,7 @@ import pytest
 from cases import case
 from targets import INPUTS_OF_THE_ORIGINAL, ROOT, printed_schema
 
-SLOW_SETUP = {"FAKE_SETUP_DELAY": "3"}
+SLOW_SETUP = {"FAKE_SETUP_DELAY": "600"}
 
 
 def input_schema(server):

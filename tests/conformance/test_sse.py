@@ -71,7 +71,7 @@ def test_failure(server):
 
 @case(124, "c", "a cancel ends the stream with completed, status canceled", **STREAM)
 def test_cancel(server):
-    stream = server.stream(request("[chunks=1000][delay=0.02]x", id="sse-2"))
+    stream = server.stream(request("[chunks=50000][delay=0.02]x", id="sse-2"))
     assert stream.next()[0] == "start" and stream.next()[0] == "output"
     assert server.cancel("sse-2") == 200
     name, body = stream.all()[-1]
@@ -100,22 +100,31 @@ def test_string_variant(server):
 
 @case(128, "c", "a PUT of a running id with SSE gets everything from the start, then what follows",
       **STREAM)
-def test_attach(server):
-    server.put("sse-3", request("[chunks=6][delay=0.3]x"), ASYNC)
+def test_attach(server, hold):
+    server.put("sse-3", request(f"[chunks=6][hold=3,{hold}]x"), ASYNC)
     time.sleep(0.8)
-    events = server.stream(request(), "sse-3").all()
+    late = server.stream(request(), "sse-3")
+    hold.touch()
+    events = late.all()
     assert names(events)[0] == "start" and names(events)[-1] == "completed"
     assert chunks(events) == [f"x-{n}" for n in range(6)]
 
 
+def begin_and_wait(server, hook, prediction_id, text, pieces):
+    """Begins an asynchronous prediction; returns once so many of its pieces are out."""
+    server.put(prediction_id, request(text, webhook=hook.url, webhook_events_filter=["output"]),
+               ASYNC)
+    wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == pieces, 20,
+               f"{pieces} pieces")
+
+
 @case(129, "c", "COG_STREAM_HISTORY_CAPACITY=0: who attaches late gets only what follows", **STREAM,
-      env={"COG_STREAM_HISTORY_CAPACITY": "0"})
-def test_no_history(server):
-    server.predict()  # the first one takes longer to begin
-    server.wait_status("READY")
-    server.put("sse-4", request("[chunks=6][delay=0.5]x"), ASYNC)
-    time.sleep(1.8)
-    events = server.stream(request(), "sse-4").all()
+      env={"COG_STREAM_HISTORY_CAPACITY": "0", "COG_THROTTLE_RESPONSE_INTERVAL": "0"})
+def test_no_history(server, hook, hold):
+    begin_and_wait(server, hook, "sse-4", f"[chunks=6][hold=3,{hold}]x", 3)
+    late = server.stream(request(), "sse-4")
+    hold.touch()
+    events = late.all()
     assert "start" not in names(events) and names(events)[-1] == "completed"
     assert 0 < len(chunks(events)) < 6 and chunks(events)[-1] == "x-5"
 
@@ -125,11 +134,8 @@ def test_no_history(server):
       "COG_STREAM_HISTORY_CAPACITY=2: who misses three events is told so, and the stream ends",
       **STREAM,
       env={"COG_STREAM_HISTORY_CAPACITY": "2", "COG_THROTTLE_RESPONSE_INTERVAL": "0"})
-def test_short_history(server, hook):
-    server.put("sse-5",
-               request("[chunks=5][delay=1]x", webhook=hook.url, webhook_events_filter=["output"]),
-               ASYNC)
-    wait_until(lambda: hook.posts and len(hook.posts[-1].json["output"]) == 4, 20, "four pieces")
+def test_short_history(server, hook, hold):
+    begin_and_wait(server, hook, "sse-5", f"[chunks=5][hold=4,{hold}]x", 4)
     events = server.stream(request(), "sse-5").all()
     assert events == [("error", {"error": TRUNCATED, "skipped": 3})]
     server.cancel("sse-5")
@@ -140,24 +146,27 @@ def test_short_history(server, hook):
       "a history of nonsense is the default one",
       **STREAM,
       env={"COG_STREAM_HISTORY_CAPACITY": "many"})
-def test_nonsense_history(server):
-    server.put("sse-6", request("[chunks=3][delay=0.4]x"), ASYNC)
+def test_nonsense_history(server, hold):
+    server.put("sse-6", request(f"[chunks=3][hold=1,{hold}]x"), ASYNC)
     time.sleep(0.6)
-    assert len(chunks(server.stream(request(), "sse-6").all())) == 3
+    late = server.stream(request(), "sse-6")
+    hold.touch()
+    assert len(chunks(late.all())) == 3
 
 
 @case(131, "c", "two subscribers see the same", **STREAM)
-def test_two_subscribers(server):
-    first = server.stream(request("[chunks=5][delay=0.05]x", id="sse-7"))
+def test_two_subscribers(server, hold):
+    first = server.stream(request(f"[chunks=5][hold=1,{hold}]x", id="sse-7"))
     first.next()
     second = server.stream(request(), "sse-7")
+    hold.touch()
     assert second.next()[0] == "start"
     assert first.all() == second.all()
 
 
 @case(132, "c", "when the creator's stream is closed the prediction is cancelled", **STREAM)
 def test_creator_leaves(server, hook):
-    stream = server.stream(request("[chunks=500][delay=0.02]x", id="sse-8", webhook=hook.url,
+    stream = server.stream(request("[chunks=50000][delay=0.02]x", id="sse-8", webhook=hook.url,
                                    webhook_events_filter=["completed"]))
     stream.next()
     time.sleep(0.1)
@@ -166,21 +175,23 @@ def test_creator_leaves(server, hook):
 
 
 @case("132b", "c", "when one who attached leaves, it goes on", **STREAM)
-def test_attached_leaves(server, hook):
+def test_attached_leaves(server, hook, hold):
     server.put(
         "sse-9",
-        request("[chunks=40][delay=0.05]x", webhook=hook.url, webhook_events_filter=["completed"]),
+        request(f"[chunks=4][hold=1,{hold}]x", webhook=hook.url,
+                webhook_events_filter=["completed"]),
         ASYNC)
-    time.sleep(0.1)
     stream = server.stream(request(), "sse-9")
     stream.next()
     stream.close()
+    time.sleep(0.1)
+    hold.touch()
     assert hook.wait_completed()[-1].json["status"] == "succeeded"
 
 
 @case(133, "c", "after 15 s of silence there is a comment", **STREAM)
 def test_keep_alive(server):
-    stream = server.stream(request("[sleep=16]x"))
+    stream = server.stream(request("[sleep=20]x"))
     assert names(stream.all())[-1] == "completed"
     assert stream.comments == [": keep-alive"]
 
@@ -215,7 +226,7 @@ def test_many_pieces(server):
     "a client that does not read does not slow the engine; it gets the rest, or is told of the gap",
     **STREAM)
 def test_slow_reader(server, hook):
-    with socket.create_connection((server.host, server.port), timeout=20) as slow:
+    with socket.create_connection((server.host, server.port), timeout=60) as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         text = json.dumps({"input": inputs("[chunks=3000]" + "y" * 1500), "webhook": hook.url,
                            "webhook_events_filter": ["completed"]})
@@ -224,7 +235,7 @@ def test_slow_reader(server, hook):
             f"close\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}"
         ).encode())
-        assert hook.wait_completed(20)[-1].json["status"] == "succeeded"
+        assert hook.wait_completed(60)[-1].json["status"] == "succeeded"
         received = b""
         while not received.endswith(b"0\r\n\r\n") and (piece := slow.recv(1 << 20)):
             received += piece
@@ -248,7 +259,7 @@ def test_invalid(server):
 
 @case(205, "c", "a stream while the slot is taken is 409", **STREAM)
 def test_busy(server):
-    server.put("sse-10", request("[sleep=20]x"), ASYNC)
+    server.put("sse-10", request("[sleep=600]x"), ASYNC)
     server.wait_status("BUSY")
     assert server.post(request(), SSE).status == 409
     assert server.cancel("sse-10") == 200
@@ -268,7 +279,7 @@ def test_forged_events(server):
       coglet="the slot may stay taken for good")
 def test_closed_at_once(server):
     for number in range(50):
-        stream = server.stream(request("[chunks=1000][delay=0.02]x"))
+        stream = server.stream(request("[chunks=50000][delay=0.02]x"))
         assert stream.headers["Content-Type"].startswith("text/event-stream")
         time.sleep(number % 4 / 1000)
         stream.close()
@@ -276,10 +287,12 @@ def test_closed_at_once(server):
 
 
 @case(208, "c", "a prediction that was begun synchronously can be watched too", **STREAM)
-def test_attach_to_sync(server):
-    running = server.send("PUT", "/predictions/sse-11", request("[chunks=3][delay=0.5]x"))
+def test_attach_to_sync(server, hold):
+    running = server.send("PUT", "/predictions/sse-11", request(f"[chunks=3][hold=1,{hold}]x"))
     server.wait_status("BUSY")
-    assert names(server.stream(request(), "sse-11").all())[-1] == "completed"
+    stream = server.stream(request(), "sse-11")
+    hold.touch()
+    assert names(stream.all())[-1] == "completed"
     assert running.answer().succeeded
 
 

@@ -118,10 +118,11 @@ def test_several_errors(server):
 
 
 @case(75, "c", "wrong input is 422 also while busy")
-def test_422_before_409(server):
-    running = server.send("POST", "/predictions", request("[sleep=0.4]x"))
+def test_422_before_409(server, hold):
+    running = server.send("POST", "/predictions", request(f"[hold=0,{hold}]x"))
     server.wait_status("BUSY")
     assert server.post({"input": {}}).status == 422
+    hold.touch()
     assert running.answer().status == 200
 
 
@@ -150,7 +151,7 @@ def test_local_paths(server, image):
       coglet="503: it has no schema yet",
       fresh=True,
       ready=False,
-      env={"FAKE_SETUP_DELAY": "5"})
+      env={"FAKE_SETUP_DELAY": "600"})
 def test_422_before_503(server):
     server.wait_listening()
     assert server.post({"input": {}}).status == 422

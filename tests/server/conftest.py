@@ -39,11 +39,16 @@ class Server:
                                         env={**os.environ, **environment},
                                         stderr=subprocess.PIPE)
         self.log = []
-        threading.Thread(target=self._read_log, daemon=True).start()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
 
     def _read_log(self):
         for line in self.process.stderr:
             self.log.append(line.decode(errors="replace"))
+
+    def wait_for_line(self, words):
+        """A line is in `log` some time after it was written."""
+        wait_until(lambda: any(words in line for line in list(self.log)), what=f"a line: {words}")
 
     def connect(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
@@ -78,10 +83,16 @@ class Server:
                 return False
         wait_until(reached, seconds, f"the status {status}")
 
+    def wait(self):
+        """Its exit status; all its lines are in `log` then."""
+        status = self.process.wait(timeout=60)
+        self._reader.join()
+        return status
+
     def stop(self, with_signal=signal.SIGTERM):
         if self.process.poll() is None:
             self.process.send_signal(with_signal)
-        return self.process.wait(timeout=60)
+        return self.wait()
 
 
 @pytest.fixture
@@ -116,6 +127,12 @@ def demo():
     assert server.stop() == 0
 
 
+@pytest.fixture
+def hold(tmp_path):
+    """The fake engine waits for this file: `hold.touch()` lets it go on (docs/cog-api.md)."""
+    return tmp_path / "go"
+
+
 class Pictures(BaseHTTPRequestHandler):
     """/NAME: a file of tests/assets; /slow: begins and never ends; /loop: redirects to itself;
     /to?URL."""
@@ -128,7 +145,7 @@ class Pictures(BaseHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"twenty bytes and then")
-            self.server.stopped.wait(30)
+            self.server.stopped.wait()
             return
         if path in ("/loop", "/to"):
             self.send_response(302)

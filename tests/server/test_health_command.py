@@ -2,6 +2,7 @@
 """`idefics-server health`, which the image's HEALTHCHECK runs, and `idefics-server probe`."""
 
 import os
+import signal
 import subprocess
 
 from conftest import SERVER
@@ -18,10 +19,10 @@ def test_it_tells_the_status_and_is_0_for_ready_and_busy(start):
     server.wait_until("READY")
     assert health(server.port) == (0, "READY")
     assert health(server.port, "--host", "0.0.0.0") == (0, "READY")
-    server.predict("/predictions/long", "PUT", {"Prefer": "respond-async"}, prompt=["[block=60]x"])
+    server.predict("/predictions/long", "PUT", {"Prefer": "respond-async"}, prompt=["[sleep=600]x"])
     server.wait_until("BUSY")
     assert health(server.port) == (0, "BUSY")
-    server.stop()
+    server.stop(signal.SIGKILL)
     code, line = health(server.port)
     assert code == 1 and line.startswith("idefics-server: no answer from http://127.0.0.1:")
 

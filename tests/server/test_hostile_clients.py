@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from patience import slowness, wait_until
+from patience import Pace, wait_until
 
 INSTRUMENTED = os.environ.get("IDEFICS_PRESET") in ("asan", "tsan")
 HEALTH_S = 0.25
@@ -38,10 +38,9 @@ def threads(server):
 
 
 def check_health(server, idle):
-    pace = max(1, slowness(idle.health, 3))
-    begun = time.monotonic()
-    assert server.health() in ("READY", "BUSY")
-    assert time.monotonic() - begun < HEALTH_S * pace
+    with Pace(idle.health) as pace:
+        assert server.health() in ("READY", "BUSY")
+    assert pace.took < HEALTH_S * pace.slowness
 
 
 @pytest.fixture
@@ -372,7 +371,7 @@ int getaddrinfo(const char* node, const char* service, const struct addrinfo* hi
   int (*next)(const char*, const char*, const struct addrinfo*, struct addrinfo**) =
       dlsym(RTLD_NEXT, "getaddrinfo");
   if (node != 0 && strstr(node, ".hanging.test") != 0) {
-    sleep(20);
+    sleep(600);
     return EAI_AGAIN;
   }
   return next(node, service, hints, found);
@@ -392,7 +391,5 @@ def test_a_name_server_that_hangs_does_not_hold_up_a_cancel(start, tmp_path):
     server.predict("/predictions/a", "PUT", asynchronous, image=image, text="x")
     wait_until(lambda: server.ask("GET", "/predictions/a")[1]["status"] == "processing")
     time.sleep(0.5)  # the resolver's thread sleeps now
-    begun = time.monotonic()
     server.ask("POST", "/predictions/a/cancel")
     wait_until(lambda: server.ask("GET", "/predictions/a")[1]["status"] == "canceled")
-    assert time.monotonic() - begun < 10

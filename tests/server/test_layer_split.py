@@ -35,6 +35,7 @@ def test_devices_hold_the_bytes_that_inspect_says_and_answer_as_one(start, demo)
         server = start("--model", BUNDLE, "--device", ",".join(["cpu"] * count))
         server.wait_until("READY", 120)
         assert [server.predict(prompt=prompt)[1]["output"] for prompt in inputs()] == expected
+        assert server.stop() == 0
         held = list(map(int, re.findall(r"layers in (\d+) bytes of weights", "".join(server.log))))
         assert len(held) == count and sum(held) == ways[""]["weights"]
         if count == 2:

@@ -77,9 +77,9 @@ def test_what_was_sent_is_what_is_counted(start):
     for _ in range(7):
         assert server.predict(prompt=["x"])[1]["status"] == "succeeded"
     assert server.predict(prompt=["[fail]x"])[0] == 200
-    put(server, "a", "[sleep=30]a")
-    put(server, "b", "[sleep=30]b")
-    put(server, "c", "[sleep=30]c")
+    put(server, "a", "[sleep=600]a")
+    put(server, "b", "[sleep=600]b")
+    put(server, "c", "[sleep=600]c")
     assert server.predict(prompt=["x"])[0] == 409
     wait_until(lambda: state(server, "b") == "processing")
     assert value(server, "idefics_requests_running") == 2

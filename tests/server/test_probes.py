@@ -25,14 +25,14 @@ def model_of(server):
 
 
 def test_a_server_that_loads_is_alive_and_not_ready(start):
-    server = start(FAKE_SETUP_DELAY="30")
+    server = start(FAKE_SETUP_DELAY="600")
     server.wait_until("STARTING")
     assert statuses(server, READY_PATHS) == {503} and statuses(server, LIVE_PATHS) == {200}
     assert "loading" in server.ask("GET", "/readyz")[1]
 
 
 def test_runpod_is_told_that_it_loads(start):
-    server = start(FAKE_SETUP_DELAY="30", PORT_HEALTH="5000")
+    server = start(FAKE_SETUP_DELAY="600", PORT_HEALTH="5000")
     server.wait_until("STARTING")
     assert server.ask("GET", "/ping")[0] == 204
 
@@ -40,7 +40,7 @@ def test_runpod_is_told_that_it_loads(start):
 def test_a_busy_server_is_ready(start):
     server = start("--max-concurrency", "1")
     server.wait_until("READY")
-    put(server, "a", "[sleep=30]a")
+    put(server, "a", "[sleep=600]a")
     wait_until(lambda: server.health() == "BUSY")
     assert statuses(server, READY_PATHS) == {200} and statuses(server, LIVE_PATHS) == {200}
 
@@ -79,7 +79,7 @@ def test_invocations_go_where_their_body_belongs(fake, body, key):
 
 
 def test_a_server_that_leaves_serves_until_its_delay_is_over(start):
-    server = start("--drain-delay", "3", "--max-concurrency", "2")
+    server = start("--drain-delay", "600", "--max-concurrency", "2")
     server.wait_until("READY")
     connection = server.connect()
     connection.request("GET", "/livez")
@@ -93,13 +93,16 @@ def test_a_server_that_leaves_serves_until_its_delay_is_over(start):
     answer = connection.getresponse()
     assert answer.status == 200 and answer.getheader("Connection") == "close"
     assert json.loads(answer.read())["status"] == "succeeded"
-    assert server.process.wait(30) == 0
+    other = start("--drain-delay", "1")
+    other.wait_until("READY")
+    begun = time.monotonic()
+    assert other.stop() == 0 and time.monotonic() - begun >= 1
 
 
-def test_a_draining_server_refuses_on_an_open_port(start):
+def test_a_draining_server_refuses_on_an_open_port(start, hold):
     server = start("--max-concurrency", "2")
     server.wait_until("READY")
-    put(server, "a", "[sleep=2]a")
+    put(server, "a", f"[hold=0,{hold}]a")
     wait_until(lambda: state(server, "a") == "processing")
     server.process.send_signal(signal.SIGTERM)
     wait_until(lambda: server.ask("GET", "/readyz")[0] == 503)
@@ -110,7 +113,8 @@ def test_a_draining_server_refuses_on_an_open_port(start):
     assert answer.status == 503 and answer.getheader("Connection") == "close"
     assert int(answer.getheader("Retry-After")) >= 1
     assert state(server, "a") == "processing"
-    assert server.process.wait(30) == 0
+    hold.touch()
+    assert server.wait() == 0
 
 
 def test_busy_says_when_to_come_back(start):
@@ -125,8 +129,8 @@ def test_busy_says_when_to_come_back(start):
         answer.read()
         assert answer.status == 409
         return int(answer.getheader("Retry-After"))
-    for name in "abc":  # one ends every two seconds
-        put(server, name, "[sleep=2]a")
+    for name in "abc":  # each runs for two seconds, the last one until the test is over
+        put(server, name, "[sleep=600]a" if name == "c" else "[sleep=2]a")
         wait_until(lambda name=name: state(server, name) == "processing")
     put(server, "d", "x")
     assert 2 <= refused() <= 60
@@ -135,7 +139,7 @@ def test_busy_says_when_to_come_back(start):
 def test_what_waits_too_long_for_a_slot_fails(start):
     server = start("--max-concurrency", "1", "--queue", "4", "--queue-timeout", "0.5")
     server.wait_until("READY")
-    put(server, "a", "[sleep=30]a")
+    put(server, "a", "[sleep=600]a")
     put(server, "b", "b")
     begun = time.monotonic()
     connection = server.connect()
@@ -152,10 +156,11 @@ def test_what_runs_too_long_is_cancelled_and_fails(start):
     server = start("--max-concurrency", "1", "--queue", "4", "--request-timeout", "0.5")
     server.wait_until("READY")
     waiting = []
-    thread = threading.Thread(target=lambda: waiting.append(server.predict(prompt=["[sleep=30]a"])))
+    thread = threading.Thread(target=lambda: waiting.append(
+        server.predict("/predictions/a", "PUT", prompt=["[sleep=600]a"])))
     thread.start()
-    wait_until(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 1)
-    put(server, "b", "[sleep=30]b")
+    wait_until(lambda: server.ask("GET", "/predictions/a")[0] == 200)  # it runs, or has ended
+    put(server, "b", "[sleep=600]b")
     thread.join()
     status, body = waiting[0]
     assert status == 200 and body["status"] == "failed" and "--request-timeout" in body["error"]
@@ -180,5 +185,5 @@ def test_a_proxy_says_how_long_it_waits(start):
 def test_the_times_of_asynchronous_predictions_count_too(start):
     server = start("--request-timeout", "0.3")
     server.wait_until("READY")
-    assert server.predict(_headers=ASYNC, prompt=["[sleep=30]a"])[0] == 202
+    assert server.predict(_headers=ASYNC, prompt=["[sleep=600]a"])[0] == 202
     wait_until(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0)

@@ -2,6 +2,7 @@
 """The waiting queue (--queue), the history of event streams, and a backend that is broken."""
 
 import json
+import signal
 import threading
 
 import pytest
@@ -27,7 +28,7 @@ def queued(start):
 
 
 def test_predictions_wait_in_order_and_beyond_the_queue_the_answer_is_409(queued):
-    assert put(queued, "a", "[sleep=30]a") == 202
+    assert put(queued, "a", "[sleep=600]a") == 202
     assert [put(queued, "b", "[sleep=0.2]b"), put(queued, "c", "c")] == [202, 202]
     wait_until(lambda: state(queued, "a") == "processing")
     assert [state(queued, "b"), state(queued, "c")] == ["starting", "starting"]
@@ -44,14 +45,14 @@ def test_predictions_wait_in_order_and_beyond_the_queue_the_answer_is_409(queued
 
 
 def test_a_free_place_in_the_queue_is_ready(queued):
-    put(queued, "a", "[sleep=30]a")
+    put(queued, "a", "[sleep=600]a")
     wait_until(lambda: state(queued, "a") == "processing")
     assert queued.health() == "READY"
     assert queued.ask("POST", "/predictions/a/cancel")[0] == 200
 
 
 def test_a_canceled_waiting_prediction_ends_at_once_and_frees_its_place(queued):
-    put(queued, "a", "[sleep=30]a")
+    put(queued, "a", "[sleep=600]a")
     put(queued, "b", "b")
     put(queued, "c", "c")
     assert queued.ask("POST", "/predictions/b/cancel")[0] == 200
@@ -64,27 +65,30 @@ def test_a_canceled_waiting_prediction_ends_at_once_and_frees_its_place(queued):
 
 
 def test_a_client_that_leaves_takes_its_waiting_prediction_along(queued):
-    put(queued, "a", "[sleep=30]a")
+    put(queued, "a", "[sleep=600]a")
     connection = queued.connect()
     connection.request("POST", "/predictions", json.dumps({"input": {"prompt": ["x"]}}),
                        {"Content-Type": "application/json"})
     wait_until(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 1)
     connection.close()
-    wait_until(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 0, 1)
+    wait_until(lambda: queued.ask("GET", "/health-check")[1]["queue"]["current"] == 0)
     queued.ask("POST", "/predictions/a/cancel")
 
 
-def test_a_stop_lets_waiting_predictions_run(queued):
+def test_a_stop_lets_waiting_predictions_run(queued, hold):
     answers = []
     clients = [
         threading.Thread(
-            target=lambda: answers.append(queued.predict(prompt=["[sleep=0.2]x"])[1]["status"]))
-        for _ in range(3)
+            target=lambda: answers.append(
+                queued.predict(prompt=[f"[hold=0,{hold}]x"])[1]["status"])) for _ in range(3)
     ]
     for client in clients:
         client.start()
     wait_until(lambda: queued.ask("GET", "/health-check")[1].get("queue", {}).get("current") == 2)
-    assert queued.stop() == 0
+    queued.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: queued.ask("GET", "/readyz")[0] == 503)
+    hold.touch()
+    assert queued.wait() == 0
     for client in clients:
         client.join()
     assert answers == ["succeeded"] * 3
@@ -114,28 +118,31 @@ def fake_with(start, **environment):
     return server
 
 
-def test_a_late_stream_gets_the_history_and_then_the_same_events(start):
+def test_a_late_stream_gets_the_history_and_then_the_same_events(start, hold):
     server = fake_with(start)
-    first = open_stream(server, "s", "[chunks=3][log=l][delay=0.5]x")[1]
+    first = open_stream(server, "s", f"[chunks=3][log=l][hold=1,{hold}]x")[1]
     wait_until(lambda: server.ask("GET", "/predictions/s")[1].get("output") == ["x-0"])
     second = open_stream(server, "s")[1]
+    hold.touch()
     both = [events(first), events(second)]
     assert both[0] == both[1]
     assert [name
             for name, _ in both[0]] == ["start", "log", "output", "output", "output", "completed"]
 
 
-def test_without_history_a_late_stream_gets_only_what_follows(start):
+def test_without_history_a_late_stream_gets_only_what_follows(start, hold):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="0")
-    put(server, "s", "[log=l][chunks=2][delay=1]x")
+    put(server, "s", f"[log=l][chunks=2][hold=1,{hold}]x")
     wait_until(lambda: server.ask("GET", "/predictions/s")[1].get("output") == ["x-0"])
-    assert [name for name, _ in events(open_stream(server, "s")[1])] == ["output", "completed"]
+    late = open_stream(server, "s")[1]
+    hold.touch()
+    assert [name for name, _ in events(late)] == ["output", "completed"]
 
 
 def test_a_history_that_lost_events_is_an_error_with_their_number(start):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="2")
     put(server, "s", "[chunks=5][delay=0.05]x")
-    put(server, "t", "[log=1][log=2][log=3][log=4][sleep=60]x")
+    put(server, "t", "[log=1][log=2][log=3][log=4][sleep=600]x")
     wait_until(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 4)
     status = open_stream(server, "t")[1]
     assert status.status == 200
@@ -144,12 +151,15 @@ def test_a_history_that_lost_events_is_an_error_with_their_number(start):
     ]
 
 
-def test_a_bad_history_capacity_is_ignored_with_a_warning(start):
+def test_a_bad_history_capacity_is_ignored_with_a_warning(start, hold):
     server = fake_with(start, COG_STREAM_HISTORY_CAPACITY="many")
-    assert any("COG_STREAM_HISTORY_CAPACITY" in line and "ignored" in line for line in server.log)
-    put(server, "t", "[logs=100,0][sleep=1]x")
+    put(server, "t", f"[logs=100,0][hold=0,{hold}]x")
     wait_until(lambda: server.ask("GET", "/predictions/t")[1]["logs"].count("\n") == 100)
-    assert len(events(open_stream(server, "t")[1])) == 103
+    late = open_stream(server, "t")[1]
+    hold.touch()
+    assert len(events(late)) == 103
+    assert server.stop() == 0
+    assert any("COG_STREAM_HISTORY_CAPACITY" in line and "ignored" in line for line in server.log)
 
 
 def test_a_burst_of_many_events_reaches_a_client_that_reads(start):
@@ -161,7 +171,7 @@ def test_a_burst_of_many_events_reaches_a_client_that_reads(start):
 def test_a_stream_that_is_not_read_gets_lagged_and_does_not_hold_the_engine(start):
     server = fake_with(start)
     connection, response = open_stream(server, "s", f"[chunks=3000]{'y' * 6000}")
-    wait_until(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0, 5)
+    wait_until(lambda: server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0)
     found = events(response)
     name, data = found[-1]
     assert name == "error" and data["error"] == "SSE stream lagged; events were dropped"
@@ -175,7 +185,7 @@ def test_a_stream_that_is_not_read_gets_lagged_and_does_not_hold_the_engine(star
 
 def test_too_many_streams_are_refused_with_429(start):
     server = fake_with(start)
-    put(server, "s", "[sleep=60]x")
+    put(server, "s", "[sleep=600]x")
     streams = [open_stream(server, "s") for _ in range(1024)]
     assert all(response.status == 200 for _, response in streams)
     _, refused = open_stream(server, "s")
@@ -198,5 +208,4 @@ def test_an_engine_that_broke_for_good_is_defunct_and_predictions_get_503(start)
     status, body = server.predict(prompt=["x"])
     assert (status, body["status"]) == (503, "failed") and "restart" in body["error"]
     assert server.ask("GET", "/health-check")[1]["concurrency"]["current"] == 0
-    assert server.stop() == 1
-    wait_until(lambda: "Stopped with a model that had failed for good" in server.log[-1])
+    assert server.stop() == 1 and "Stopped with a model that had failed for good" in server.log[-1]

@@ -45,15 +45,16 @@ def test_create_answers_at_once_and_polling_reaches_the_end(fake):
     assert (done["status"], done["output"], done["version"]) == ("succeeded", "x", "abc")
 
 
-def test_prefer_wait_answers_with_the_end_or_with_starting(fake):
+def test_prefer_wait_answers_with_the_end_or_with_starting(fake, hold):
     assert create(fake, prefer="wait", input={"prompt": ["y"]})["output"] == "y"
-    made = create(fake, prefer="wait=1", input={"prompt": ["[sleep=3]z"]})
+    made = create(fake, prefer="wait=1", input={"prompt": [f"[hold=0,{hold}]z"]})
     assert made["status"] == "starting"
+    hold.touch()
     assert poll(fake, made)["output"] == "z"
 
 
 def test_cancel_answers_with_the_prediction(fake):
-    made = create(fake, input={"prompt": ["[sleep=30]x"]})
+    made = create(fake, input={"prompt": ["[sleep=600]x"]})
     status, prediction = fake.ask("POST", f"/v1/predictions/{made['id']}/cancel")
     assert status == 200 and is_what_the_client_parses(prediction)["id"] == made["id"]
     assert poll(fake, prediction)["status"] == "canceled"
@@ -91,7 +92,7 @@ def test_the_client_itself_creates_gets_cancels_and_runs(fake):
     made.wait()
     assert made.status == "succeeded" and made.output == "x"
     assert client.predictions.get(made.id).output == "x"
-    long = client.predictions.create(version="abc", input={"prompt": ["[sleep=30]x"]})
+    long = client.predictions.create(version="abc", input={"prompt": ["[sleep=600]x"]})
     long.cancel()
     long.wait()
     assert long.status == "canceled"

@@ -11,6 +11,7 @@ import pytest
 from balancers import balancer
 from patience import wait_until
 from ports import free_port
+from test_metrics import value
 
 CLIENTS = 8
 FLAGS = ("--max-concurrency", "8", "--queue", "64", "--drain-delay", "1", "--drain-timeout", "20")
@@ -31,7 +32,8 @@ server {{
 HAPROXY = """
 defaults
   mode http
-  timeout connect 5s
+  timeout connect 60s
+  timeout check 60s
   timeout client 60s
   timeout server 60s
   retries 3
@@ -102,4 +104,7 @@ def test_a_rolling_restart_fails_no_request(name, start, tmp_path):
             assert old.process.wait(60) == 0
             servers[index] = start(*FLAGS, port=old.port)
             servers[index].wait_until("READY")
+            # The balancer knows it again, before the other one goes.
+            wait_until(lambda new=servers[index]: value(
+                new, "idefics_requests_finished_total", api="cog", finish_reason="eos") > 0, 60)
     assert load.answered > 150 and load.failed == [], (load.answered, load.failed[:5])

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from conftest import ASSETS
 from patience import wait_until
-from ports import free_port
+from ports import free_port, listens
 from test_metrics import value
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -33,7 +33,8 @@ class Local(BaseHTTPRequestHandler):
         local = self.server
         status = 200
         if self.path == "/v1/traces":
-            local.go_on.wait(60)
+            local.asked.set()
+            local.go_on.wait()
             local.exports.append((self.headers, body))
             status = local.replies.pop(0) if local.replies else 200
             if status == 200:
@@ -71,6 +72,7 @@ class Collector(ThreadingHTTPServer):
         self.exports, self.requests, self.posts, self.gets, self.replies = [], [], [], [], []
         self.go_on = threading.Event()  # until then it does not answer
         self.go_on.set()
+        self.asked = threading.Event()  # spans have come
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def spans(self):
@@ -157,13 +159,12 @@ def test_probes_have_no_line_and_streams_end_with_theirs(start):
     server.wait_until("READY")
     for path in ("/livez", "/readyz", "/metrics"):
         server.ask("GET", path)
-    before = len(lines(server, "Answered"))
     connection = server.connect()
     connection.request("POST", "/predictions",
                        json.dumps({"input": {"prompt": ["[sleep=0.5]x"]}}),
                        {"Content-Type": "application/json", "Accept": "text/event-stream"})
     connection.getresponse().read()
-    wait_until(lambda: len(lines(server, "Answered")) > before, 10)
+    assert server.stop() == 0
     shown = lines(server, "Answered")
     assert {line["path"] for line in shown} <= {"/predictions", "/health-check"}
     assert shown[-1]["path"] == "/predictions" and shown[-1]["duration"] >= 0.5
@@ -322,6 +323,7 @@ def test_variables_of_the_environment(traced, collector):
     assert (headers["x-key"], headers["x-other"]) == ("a b", "c")
     about = attributes(collector.requests[0].resource_spans[0].resource)
     assert (about["service.name"], about["deployment.environment"]) == ("ours", "test")
+    assert server.stop() == 0
     told = "".join(server.log)
     assert "grpc" in told and "OTEL_BSP_MAX_QUEUE_SIZE" in told
 
@@ -349,13 +351,17 @@ def test_a_collector_that_refuses_costs_its_spans_only(traced, collector):
     answer_headers(server)
     wait_until(lambda: value(server, "idefics_trace_spans_total", outcome="dropped") >= 2, 20)
     assert value(server, "idefics_trace_spans_total", outcome="exported") == 0
+    server.stop()
     assert sum("answers 400" in line for line in server.log) == 1
 
 
 def test_a_collector_that_hangs_holds_up_nobody(traced, collector):
     """Every request ends while it hangs; every span is exported or counted as dropped."""
     collector.go_on.clear()
-    server = traced(OTEL_BSP_MAX_QUEUE_SIZE="10", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5")
+    server = traced(OTEL_BSP_MAX_QUEUE_SIZE="10", OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5",
+                    OTEL_EXPORTER_OTLP_TIMEOUT="600000")
+    assert answer_headers(server).status == 200
+    assert collector.asked.wait(60)
     for _ in range(40):
         assert answer_headers(server).status == 200
     dropped = value(server, "idefics_trace_spans_total", outcome="dropped")
@@ -380,6 +386,7 @@ def test_a_real_collector_takes_them_and_hands_them_on(start, collector, tmp_pat
          "--log-file", str(tmp_path / "log"), "--pid-file", str(tmp_path / "pid")],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
+        wait_until(lambda: listens(port), 60, "the collector")
         server = start(OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}",
                        OTEL_BSP_SCHEDULE_DELAY="20")
         server.wait_until("READY")
@@ -390,4 +397,4 @@ def test_a_real_collector_takes_them_and_hands_them_on(start, collector, tmp_pat
         assert value(server, "idefics_trace_spans_total", outcome="dropped") == 0
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(60)

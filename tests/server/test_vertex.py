@@ -32,11 +32,12 @@ def test_the_port_is_the_platforms():
     try:
         server.wait_until("READY")
     finally:
-        assert server.stop() == 0
+        process.terminate()
+        assert process.wait(timeout=60) == 0
 
 
 def test_health_is_readiness(start):
-    server = start(FAKE_SETUP_DELAY="30", AIP_HEALTH_ROUTE=HEALTH)
+    server = start(FAKE_SETUP_DELAY="600", AIP_HEALTH_ROUTE=HEALTH)
     server.wait_until("STARTING")
     assert server.ask("GET", HEALTH)[0] == 503
     ready = start("--api-key", "k", AIP_HEALTH_ROUTE=HEALTH, AIP_PREDICT_ROUTE=PREDICT)

@@ -3,10 +3,11 @@
 
 Patience is counted in turns of a loop, not in seconds: where the machine is slow to run the test it
 is as slow to run the server. A bound on a duration is stretched by what a plain round trip takes
-then.
+meanwhile.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,12 +34,32 @@ def wait_until(condition: Callable[[], T], seconds: float = 10, what: str = "the
     return value
 
 
-def slowness(round_trip: Callable[[], object], times: int = 20) -> float:
-    """How many times slower than an idle machine this one is now, at least 1: by the slowest of
-    some round trips to a server that has nothing else to do."""
-    slowest = 0.0
-    for _ in range(times):
-        begun = time.monotonic()
-        round_trip()
-        slowest = max(slowest, time.monotonic() - begun)
-    return max(1.0, slowest / QUIET_ROUND_TRIP_S)
+class Pace:
+    """Around what has a bound: `took` is its seconds, `slowness` how many times slower than an idle
+    machine this one was meanwhile, at least 1. That is told by the slowest of the round trips, one
+    after another for as long as it lasts, to a server that has nothing else to do."""
+
+    def __init__(self, round_trip: Callable[[], object]):
+        self._round_trip = round_trip
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+        self._begun = 0.0
+        self.slowness = 1.0
+        self.took = 0.0
+
+    def _measure(self) -> None:
+        while not self._ended.wait(TURN_S):
+            begun = time.monotonic()
+            self._round_trip()
+            took = time.monotonic() - begun
+            self.slowness = max(self.slowness, took / QUIET_ROUND_TRIP_S)
+
+    def __enter__(self) -> "Pace":
+        self._thread.start()
+        self._begun = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.took = time.monotonic() - self._begun
+        self._ended.set()
+        self._thread.join()
