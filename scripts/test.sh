@@ -67,7 +67,7 @@ run_pytest() {
   local report=$results/python-$1.xml status=0
   shift
   "$ORACLE_ENV/bin/python" -m pytest "$@" ${name:+-k "$name"} -p no:cacheprovider \
-    --durations=3 --durations-min=5 --junitxml="$report" || status=$?
+    --durations=3 --durations-min=5 -rs --junitxml="$report" || status=$?
   [ $status = 5 ] && [ -n "$name" ] || reports+=("$report")
 }
 
