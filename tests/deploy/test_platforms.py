@@ -94,9 +94,10 @@ def ask(port, path, body=None):
 
 
 @pytest.mark.parametrize("make", PLATFORMS, ids=[make.__name__ for make in PLATFORMS])
-def test_a_platform_starts_it_waits_asks_and_ends_it(make):
+def test_a_platform_starts_it_waits_asks_and_ends_it(make, tmp_path):
     port = str(free_port())
     platform = make(port)
+    loaded = tmp_path / "loaded"
     path = image_path(FAKE)
     serve = Path(path.split(":")[0]) / "serve"
     serve.write_text((ROOT / "docker/serve").read_text())
@@ -104,13 +105,16 @@ def test_a_platform_starts_it_waits_asks_and_ends_it(make):
     # `env` looks the command up on the PATH that it is given.
     process = subprocess.Popen(
         ["env", *platform.command], stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PATH": path, "FAKE_SETUP_DELAY": "1", **platform.environment})
+        env={**os.environ, "PATH": path, "FAKE_SETUP_HOLD": str(loaded),
+             **platform.environment})
     try:
         answers = []  # of the readiness probe, each once
 
         def ready():
             status = ask(port, platform.ready)[0]
             answers.extend({status} - set(answers))
+            if status == platform.loading:
+                loaded.touch()
             if platform.alive and status:
                 assert ask(port, platform.alive)[0] == 200, "it is alive all the time"
             return status == 200
@@ -119,7 +123,7 @@ def test_a_platform_starts_it_waits_asks_and_ends_it(make):
         status, answer = ask(port, platform.ask, platform.body)
         assert status == 200 and json.loads(answer)["status"] == "succeeded", answer
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60)
         assert process.returncode == 0, log
     finally:
         process.kill()

@@ -24,7 +24,8 @@ def configured(name, port, replicas):
     for number, replica in enumerate(replicas):
         text = text.replace(f"idefics-{number}:5000", f"127.0.0.1:{replica.port}")
     return text.replace("listen 8080", f"listen 127.0.0.1:{port}").replace(
-        "bind :8080", f"bind 127.0.0.1:{port}").replace("inter 1s", "inter 100ms")
+        "bind :8080", f"bind 127.0.0.1:{port}").replace(
+            "inter 1s", "inter 100ms").replace("timeout check 5s", "timeout check 60s")
 
 
 def ask(port, session, prompt="x"):

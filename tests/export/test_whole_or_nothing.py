@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from bundle_reader import check_files
-from conftest import environment, export_command
+from conftest import environment
 
 
 @pytest.fixture(scope="module")
@@ -23,18 +22,34 @@ def mid(tmp_path_factory):
     return folder
 
 
+# The exporter, which stops itself once it has written some weights.
+_STOPPING = """
+import os, signal, sys
+from export import __main__ as program, writer
+write = os.write
+def write_and_stop(fd, data):
+    count = write(fd, data)
+    if "/weights-" in os.readlink(f"/proc/self/fd/{fd}"):
+        os.write = write
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return count
+os.write = write_and_stop
+sys.exit(program.main(sys.argv[1:]))
+"""
+
+
 def _start(checkpoint, bundle, *flags):
-    """An export that has begun to write weights. Ctrl-C reaches it as from a terminal: a shell's
-    background job, which a test run in CI may be, hands on that SIGINT is ignored."""
-    process = subprocess.Popen(export_command(checkpoint, bundle, *flags),
+    """An export that has begun to write weights and stands still. Ctrl-C reaches it as from a
+    terminal: a shell's background job, which a test run in CI may be, hands on that SIGINT is
+    ignored."""
+    process = subprocess.Popen([sys.executable, "-c", _STOPPING, checkpoint, bundle, *flags],
                                env=environment(),
                                text=True,
                                stderr=subprocess.PIPE,
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-    deadline = time.monotonic() + 120
-    while not list(bundle.parent.glob(f"{bundle.name}.partial-*/weights-*")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.005)
+    pid, status = os.waitpid(process.pid, os.WUNTRACED)
+    assert pid and os.WIFSTOPPED(status), "it ended before it had written weights"
+    assert list(bundle.parent.glob(f"{bundle.name}.partial-*/weights-*"))
     return process
 
 
@@ -43,6 +58,7 @@ def test_an_export_that_is_ended_midway_leaves_no_bundle(mid, tmp_path, number):
     bundle = tmp_path / "bundle"
     process = _start(mid, bundle, "--dtype", "f32")
     process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == (-9 if number == signal.SIGKILL else 130)
     assert not bundle.exists() and "Traceback" not in error
@@ -62,7 +78,6 @@ def test_what_a_killed_export_left_is_removed_by_the_next_one(tiny, tmp_path, ex
 def test_what_a_running_export_writes_is_not_removed_by_another(tiny, mid, tmp_path, command):
     bundle = tmp_path / "bundle"
     process = _start(mid, bundle, "--dtype", "f32")
-    process.send_signal(signal.SIGSTOP)
     assert command(tiny, bundle).returncode == 0
     process.send_signal(signal.SIGCONT)
     _, error = process.communicate(timeout=120)
