@@ -24,18 +24,25 @@ struct Call {
 // The engine's thread writes; read once the engine is idle.
 std::vector<Call> Watch(ToyEngine& toy, const EngineRequest& running, EngineRequest arrival) {
   std::vector<Call> calls;
-  std::atomic<bool> watching = false;
+  std::atomic<bool> watching = false, submitted = false, canceled = false;
+  int steps = 0;
   toy.runner->set_observer([&](std::span<const StepRow> rows) {
     if (watching) calls.push_back({toy.runner->elapsed(), rows.size()});
-    std::this_thread::sleep_for(std::chrono::microseconds(50));  // the running row lasts
+    ++steps;  // the running row waits for this thread
+    while ((steps > 1'000 && !submitted) || (steps > 20'000 && !canceled)) {
+      std::this_thread::yield();
+    }
   });
   auto first = *toy.engine->Submit(running);
   TokenEvent event;
   (void)first->Next(&event, RequestHandle::Clock::now() + std::chrono::hours(1));
   watching = true;
-  CHECK(Collect(**toy.engine->Submit(std::move(arrival))).status.ok());
+  const auto second = *toy.engine->Submit(std::move(arrival));
+  submitted = true;
+  CHECK(Collect(*second).status.ok());
   watching = false;
   first->Cancel();
+  canceled = true;
   CHECK(Collect(*first).reason == FinishReason::kCanceled);  // it ran all the while
   return calls;
 }

@@ -278,18 +278,20 @@ Stopped StopWithin(const FileBytes& file, double whole_s, double part) {
   for (int attempt = 0; attempt < 20 && result.status.ok(); ++attempt) {
     std::stop_source source;
     std::atomic<double> ended_at = 0;
+    std::atomic<bool> may_leave = false;  // its clock is read until then
     std::thread reader([&] {
       result.status = Read(file, {}, {source.get_token(), {}}).status();
       ended_at = SecondsOf(CLOCK_THREAD_CPUTIME_ID);
-      while (!source.stop_requested()) std::this_thread::yield();
+      while (!may_leave) std::this_thread::yield();
     });
     clockid_t clock = 0;
     REQUIRE(pthread_getcpuclockid(reader.native_handle(), &clock) == 0);
     while (ended_at == 0 && SecondsOf(clock) < part * whole_s) {
       std::this_thread::sleep_for(std::chrono::microseconds(200));
     }
-    const double stopped_at = SecondsOf(clock);
     source.request_stop();
+    const double stopped_at = SecondsOf(clock);  // not before: this thread may have to wait
+    may_leave = true;
     reader.join();
     result.after_s = ended_at - stopped_at;
   }

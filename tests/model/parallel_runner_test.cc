@@ -128,7 +128,7 @@ TEST_CASE("a step that another rank could not start is not taken for the next on
 TEST_CASE("a rank that hangs is one clear error, and from then on nothing runs", "[ranks]") {
   const auto released = std::make_shared<std::latch>(1);
   {
-    Ranks ranks(3, milliseconds(200), [released](int rank) {
+    Ranks ranks(3, milliseconds(2000), [released](int rank) {
       if (rank == 2) released->wait();
       return Status::Ok();
     });
@@ -146,7 +146,7 @@ TEST_CASE("ranks that all hang, as where they wait for each other on their devic
           "[ranks]") {
   const auto released = std::make_shared<std::latch>(1);
   {
-    Ranks ranks(2, milliseconds(200), [released](int /*rank*/) {
+    Ranks ranks(2, milliseconds(2000), [released](int /*rank*/) {
       released->wait();
       return Status::Ok();
     });

@@ -3,12 +3,12 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <catch2/catch_test_macros.hpp>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <thread>
 
 #include "tests/server/doubles/scripted_images.h"
 #include "tests/server/doubles/scripted_predictor.h"
@@ -127,16 +127,14 @@ TEST_CASE_METHOD(JsonlFixture, "lines that have failed are answered again where 
 
 TEST_CASE_METHOD(JsonlFixture, "a stop leaves whole lines and loses no answer", "[cli]") {
   Put("in", Lines(200));
-  predictor.pause = std::chrono::milliseconds(1);
   std::stop_source stop;
-  std::jthread stopper([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(60));
-    stop.request_stop();
-  });
+  std::atomic<int> begun{0};
+  predictor.on_generate = [&] {
+    if (++begun == 50) stop.request_stop();
+  };
   CHECK(Run(stop.get_token()).code() == ErrorCode::kCanceled);
   const size_t made = Answers().size();
   CHECK(made < 200);
-  predictor.pause = std::chrono::milliseconds(0);
   const size_t before = predictor.requests().size();
   REQUIRE(Run().ok());
   CHECK(Answers().size() == 200);

@@ -24,7 +24,7 @@ using std::chrono::milliseconds;
 class RawClient {
  public:
   explicit RawClient(int port) : fd_(socket(AF_INET, SOCK_STREAM, 0)) {
-    const timeval limit{5, 0};
+    const timeval limit{60, 0};
     setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     sockaddr_in address{};
     address.sin_family = AF_INET;
@@ -104,8 +104,6 @@ class HttpFixture {
     options.host = "127.0.0.1";
     options.port = 0;
     options.body.max_bytes = 1000;
-    options.body.time = milliseconds(300);
-    options.head_time = milliseconds(300);
     Start();
   }
 
