@@ -30,8 +30,9 @@ struct RunnerLimits {
   bool samples_on_device = false;  // rows may carry DeviceSamplingParams
   std::string device = "none";     // "cpu", "cuda:0"; several: "cuda:0,cuda:1", each once
 
-  // Adds another device of the same runner.
+  // Adds one of the runner's devices, which may be there already.
   void AddDevice(const std::string& name) {
+    if (device == "none") device = name;
     if (("," + device + ",").find("," + name + ",") == std::string::npos) device += "," + name;
   }
 };

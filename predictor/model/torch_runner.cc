@@ -76,7 +76,6 @@ class TorchRunner : public ModelRunner {
         use_graphs_(device_.is_cuda() && devices.size() == 1 && options.cuda_graphs &&
                     options.custom_ops),
         step_queue_(devices, /*urgent=*/true) {
-    limits_.device = device_.str();
     for (const at::Device device : devices_) limits_.AddDevice(device.str());
     limits_.vocab_size = static_cast<int32_t>(manifest.model.total_vocab_size());
     limits_.kv_tokens = options.kv_tokens;
