@@ -20,6 +20,9 @@
 #include <thread>
 #include <vector>
 
+#include "scripts/bench/reading.h"
+
+namespace idefics {
 namespace {
 
 constexpr size_t kBytes = size_t{2} << 30;
@@ -27,22 +30,6 @@ constexpr size_t kShare = size_t{16} << 20;  // what a thread takes at a time
 constexpr int kRounds = 5;
 
 using Words = std::span<const uint64_t>;
-
-// Several sums keep the loop from waiting for its additions; the compiler makes them vectors.
-uint64_t Sum(Words words) {
-  constexpr size_t kLanes = 32;
-  uint64_t sums[kLanes] = {};
-  for (size_t i = 0; i + kLanes <= words.size(); i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += words[i + lane];
-    __builtin_prefetch(words.data() + i + 512);
-    __builtin_prefetch(words.data() + i + 520);
-    __builtin_prefetch(words.data() + i + 528);
-    __builtin_prefetch(words.data() + i + 536);
-  }
-  uint64_t total = 0;
-  for (const uint64_t sum : sums) total += sum;
-  return total;
-}
 
 // Best of kRounds, GB/s.
 double Measure(Words words, int threads) {
@@ -56,7 +43,7 @@ double Measure(Words words, int threads) {
       workers.emplace_back([&] {
         const size_t share = kShare / sizeof(uint64_t);
         for (size_t at = next.fetch_add(share); at < words.size(); at = next.fetch_add(share)) {
-          result += Sum(words.subspan(at, std::min(share, words.size() - at)));
+          result += SumOf(words.subspan(at, std::min(share, words.size() - at)));
         }
       });
     }
@@ -88,6 +75,7 @@ Words Mapped(const char* path) {
 }
 
 }  // namespace
+}  // namespace idefics
 
 int main(int argc, char** argv) {
   if (argc < 2) {
@@ -96,6 +84,7 @@ int main(int argc, char** argv) {
   }
   const int threads =
       argc > 2 ? std::atoi(argv[2]) : static_cast<int>(std::thread::hardware_concurrency());
+  using namespace idefics;
   const Words anonymous = Anonymous();
   const Words mapped = Mapped(argv[1]);
   if (anonymous.empty() || mapped.empty() || threads < 1) {
