@@ -267,8 +267,7 @@ def _write(
 
 def export_bundle(options: ExportOptions) -> ExportSummary:
     """Raises ExportError or OSError; then options.bundle is as it was before. What came from the
-    hub and
-    was finished is kept beside it for the next export of the same."""
+    hub and was finished is kept beside it for the next export of the same."""
     calibrate = _calibration(options)
     # A calibration with texts reads all weights, more than once, before they are written.
     whole = calibrate != NOTHING and options.weights == "int4"
