@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -27,6 +28,13 @@ constexpr size_t kMaxBigBytes = 100 << 20;
 
 size_t Count(const std::string& text, size_t limit) {
   return std::min<size_t>(std::strtoull(text.c_str(), nullptr, 10), limit);
+}
+
+// "N,REST", or "N".
+std::pair<size_t, std::string> CountAndRest(const std::string& value) {
+  const size_t comma = value.find(',');
+  return {Count(value.substr(0, comma), kMaxPieces),
+          comma == std::string::npos ? "" : value.substr(comma + 1)};
 }
 
 Status Canceled() { return {ErrorCode::kCanceled, "canceled"}; }
@@ -157,13 +165,10 @@ class FakeRun {
     } else if (name == "delay") {
       delay_s_ = FakeSeconds(value);
     } else if (name == "fail_after") {
-      const size_t comma = value.find(',');
-      fail_after_ = Count(value.substr(0, comma), kMaxPieces);
-      fail_text_ = comma == std::string::npos ? "" : value.substr(comma + 1);
+      std::tie(fail_after_, fail_text_) = CountAndRest(value);
     } else if (name == "hold") {
-      const size_t comma = value.find(',');
-      holds_[Count(value.substr(0, comma), kMaxPieces)] =
-          comma == std::string::npos ? "" : value.substr(comma + 1);
+      const auto [pieces, file] = CountAndRest(value);
+      holds_[pieces] = file;
     } else if (name == "chunk_log") {
       chunk_log_ = true;
     } else if (name == "chunk_metric") {
@@ -175,9 +180,8 @@ class FakeRun {
   }
 
   Status WriteLogs(const std::string& value) {
-    const size_t comma = value.find(',');
-    const double pause_s = comma == std::string::npos ? 0 : FakeSeconds(value.substr(comma + 1));
-    const size_t lines = Count(value.substr(0, comma), kMaxPieces);
+    const auto [lines, pause] = CountAndRest(value);
+    const double pause_s = FakeSeconds(pause);
     for (size_t i = 0; i < lines; ++i) {
       observer_.OnLog(LogSource::kStdout, "line " + std::to_string(i) + "\n");
       if (pause_s > 0 && !FakeSleep(pause_s, stop_)) return Canceled();

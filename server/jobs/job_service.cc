@@ -92,14 +92,13 @@ void JobService::EndOverdue() {
 
 std::optional<Rejection> JobService::TooOften(const std::string& client) {
   using std::chrono::seconds;
+  if (options_.client_rate == 0) return std::nullopt;  // nobody waits for the lock
   const MutexLock lock(rates_mutex_);
   const auto wait = rates_.Wait(client, ClientRates::Clock::now());
   if (wait == ClientRates::Clock::duration::zero()) return std::nullopt;
-  Rejection rejection{Rejection::Kind::kClientLimit,
-                      "this client asks more often than it may (--client-rate); try again",
-                      {}};
-  rejection.retry_after_s = static_cast<int>(std::chrono::ceil<seconds>(wait).count());
-  return rejection;
+  return Rejection::ClientLimit(
+      "this client asks more often than it may (--client-rate); try again",
+      static_cast<int>(std::chrono::ceil<seconds>(wait).count()));
 }
 
 std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) {
@@ -119,14 +118,11 @@ std::variant<JobService::Submitted, Rejection> JobService::Submit(JobSpec spec) 
                        queue_.max_slots() + queue_.max_queued(),
                        "--max-concurrency, --queue",
                        queue_.SecondsToPlace()};
-    case JobQueue::Place::kClientFull: {
-      Rejection rejection{Kind::kClientLimit,
-                          "this client has as many predictions under way as it may "
-                          "(--client-concurrency); try again when one has ended",
-                          {}};
-      rejection.retry_after_s = queue_.SecondsToPlace();
-      return rejection;
-    }
+    case JobQueue::Place::kClientFull:
+      return Rejection::ClientLimit(
+          "this client has as many predictions under way as it may (--client-concurrency); try "
+          "again when one has ended",
+          queue_.SecondsToPlace());
     case JobQueue::Place::kClosed:
       return Rejection{Kind::kStopping, "", {}};
     case JobQueue::Place::kInFlight:

@@ -41,6 +41,9 @@ struct Rejection {
 
   static Rejection Unreadable(std::string why) { return {Kind::kUnreadable, std::move(why), {}}; }
   static Rejection Invalid(FieldError error) { return {Kind::kInvalid, "", {std::move(error)}}; }
+  static Rejection ClientLimit(std::string why, int retry_after_s) {
+    return {Kind::kClientLimit, std::move(why), {}, 0, "", retry_after_s};
+  }
 };
 
 }  // namespace idefics

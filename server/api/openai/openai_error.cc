@@ -44,7 +44,7 @@ OpenAiError WithStatus(int status, std::string message) {
 
 OpenAiError Busy(const Rejection& rejection) {
   OpenAiError error = WithStatus(
-      429, rejection.kind == Kind::kClientLimit
+      429, !rejection.message.empty()
                ? rejection.message
                : "the server already has as many requests (" + std::to_string(rejection.limit) +
                      ") as it runs and lets wait; try again (" + rejection.flag + ")");
