@@ -64,7 +64,6 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
                " unknown inputs; they are ignored.");
   }
   auto context = std::make_shared<CogContext>();
-  context->echo = ShortenDataUris(input.values);
   context->output = options_.output;
   context->created_at = std::move(wanted.created_at);
   context->version = std::move(wanted.version);
@@ -80,6 +79,7 @@ std::variant<JobSpec, Rejection> Admission::MakeSpec(CogRequest wanted, HttpRequ
   JobSpec spec;
   spec.id = wanted.id.empty() ? NewPredictionId() : std::move(wanted.id);
   spec.task = ParseInput(input.values, InputOrigin::kHttp);
+  context->echo = ShortenDataUris(std::move(input.values));
   spec.context = std::move(context);
   AdoptRequest(call.api, request, &spec);
   return spec;

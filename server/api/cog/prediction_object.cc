@@ -37,6 +37,18 @@ size_t NumBytes(const json& value) {
 
 size_t NumBytes(const std::optional<std::string>& text) { return text ? text->size() : 0; }
 
+// In place: nothing of a short value is copied or allocated anew.
+void Shorten(json* value) {
+  constexpr size_t kLongBytes = 1024;
+  constexpr size_t kShownBytes = 64;
+  if (const auto* text = value->get_ptr<const std::string*>()) {
+    if (text->size() <= kLongBytes || !IsDataUri(*text)) return;
+    *value = Abbreviate(*text, kShownBytes) + " (" + std::to_string(text->size()) + " bytes)";
+  } else if (value->is_structured()) {
+    for (json& item : *value) Shorten(&item);
+  }
+}
+
 }  // namespace
 
 size_t CogContext::num_bytes() const {
@@ -50,35 +62,21 @@ const CogContext* CogContextOf(const Job& job) {
   return dynamic_cast<const CogContext*>(job.context());
 }
 
-json ShortenDataUris(const json& input) {
-  constexpr size_t kLongBytes = 1024;
-  constexpr size_t kShownBytes = 64;
-  if (input.is_string()) {
-    const auto& text = input.get_ref<const std::string&>();
-    if (text.size() <= kLongBytes || !IsDataUri(text)) return input;
-    return Abbreviate(text, kShownBytes) + " (" + std::to_string(text.size()) + " bytes)";
-  }
-  if (!input.is_structured()) return input;
-  json shortened = input.is_array() ? json::array() : json::object();
-  for (const auto& [key, value] : input.items()) {
-    if (input.is_array()) {
-      shortened.push_back(ShortenDataUris(value));
-    } else {
-      shortened[key] = ShortenDataUris(value);
-    }
-  }
-  return shortened;
+json ShortenDataUris(json input) {
+  Shorten(&input);
+  return input;
 }
 
 json PredictionObject(const Job& job, const JobView& view) {
   const CogContext* context = CogContextOf(job);
   IDEFICS_CHECK(context != nullptr);
-  json object = {{"id", job.id()},
-                 {"status", JobStateName(view.state)},
-                 {"input", context->echo},
-                 {"logs", view.logs},
-                 {"metrics", MetricsObject(view)},
-                 {"created_at", context->created_at.value_or(Rfc3339(job.received_at()))}};
+  json object = json::object();  // a list of pairs would be a tree of its own first
+  object["id"] = job.id();
+  object["status"] = JobStateName(view.state);
+  object["input"] = context->echo;
+  object["logs"] = view.logs;
+  object["metrics"] = MetricsObject(view);
+  object["created_at"] = context->created_at ? *context->created_at : Rfc3339(job.received_at());
   if (view.started_at) object["started_at"] = Rfc3339(*view.started_at);
   if (view.completed_at) object["completed_at"] = Rfc3339(*view.completed_at);
   if (view.state == JobState::kFailed) object["error"] = ClientMessage(view.failure);

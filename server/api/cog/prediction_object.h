@@ -33,7 +33,7 @@ class CogContext final : public ApiContext {
 const CogContext* CogContextOf(const Job& job);
 
 // Data URIs over 1 KiB keep their header and first bytes: an answer need not send an image back.
-nlohmann::json ShortenDataUris(const nlohmann::json& input);
+nlohmann::json ShortenDataUris(nlohmann::json input);
 
 // The prediction object, without null values. REQUIRES: Cog's API made the job.
 nlohmann::json PredictionObject(const Job& job, const JobView& view);
