@@ -48,6 +48,16 @@ def test_a_sync_prediction_answers_with_output_logs_and_metrics(fake):
     assert None not in body.values()
 
 
+def test_answers_show_long_pictures_shortened_and_the_engine_has_them_whole(fake, pictures):
+    long = picture()
+    url = f"{pictures.url}/{NAME}?{1024 * 'x'}"
+    for image, shown in ((long, f"{long[:64]}… ({len(long)} bytes)"), (url, url)):
+        body = fake.predict(image=image, text="[echo]")[1]
+        assert json.loads(body["output"])["image_width"] > 0
+        assert body["input"]["image"] == shown
+        assert fake.predict(prompt=["x", image])[1]["input"]["prompt"] == ["x", shown]
+
+
 def test_metrics_with_dots_nest(fake):
     metrics = fake.predict(
         prompt=["[metric=time:1][metric=time.load:2][metric=time.run.a:3]x"])[1]["metrics"]
