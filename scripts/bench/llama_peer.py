@@ -6,7 +6,6 @@ hash, in the cache, never in the checkout), and models of random weights in its 
 import os
 import subprocess
 import sys
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,7 @@ def _source() -> Path:
     subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes",
                     "--no-deps", "--no-binary", ":all:", "-r", str(REQUIREMENTS), "-d",
                     str(FOLDER)], check=True)
-    with tarfile.open(next(FOLDER.glob("*.tar.gz"))) as archive:
-        archive.extractall(FOLDER, filter="data")
+    subprocess.run(["tar", "-xzf", next(FOLDER.glob("*.tar.gz")), "-C", FOLDER], check=True)
     return next(FOLDER.glob("llama_cpp_python-*/vendor/llama.cpp"))
 
 
