@@ -49,11 +49,12 @@ def _source() -> Path:
     found = list(FOLDER.glob("llama_cpp_python-*/vendor/llama.cpp"))
     if found:
         return found[0]
-    note("fetching llama.cpp's source (some minutes)")
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes",
-                    "--no-deps", "--no-binary", ":all:", "-r", str(REQUIREMENTS), "-d",
-                    str(FOLDER)], check=True)
+    if not list(FOLDER.glob("*.tar.gz")):  # pip puts it there once its hash is right
+        note("fetching llama.cpp's source (some minutes)")
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--require-hashes",
+                        "--no-deps", "--no-binary", ":all:", "-r", str(REQUIREMENTS), "-d",
+                        str(FOLDER)], check=True)
     subprocess.run(["tar", "-xzf", next(FOLDER.glob("*.tar.gz")), "-C", FOLDER], check=True)
     return next(FOLDER.glob("llama_cpp_python-*/vendor/llama.cpp"))
 
