@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <list>
 #include <map>
@@ -30,6 +31,7 @@
 #include <vector>
 
 #include "predictor/model/torch_runner.h"
+#include "predictor/ops/cpu/worker_threads.h"
 #include "scripts/bench/reading.h"
 #include "weights/bundle.h"
 
@@ -52,14 +54,18 @@ double ReadSpeed(Words words) {
   static std::atomic<uint64_t> sink{0};
   const auto threads = static_cast<size_t>(at::get_num_threads());
   std::vector<double> speeds(threads);
-  at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t thread, int64_t) {
+  std::atomic<size_t> began{0};
+  const auto read = [&](int thread) {
     const auto i = static_cast<size_t>(thread);
+    for (++began; began < threads;) {
+    }
     const size_t first = words.size() * i / threads;
     const size_t count = words.size() * (i + 1) / threads - first;
     const auto begin = Clock::now();
     sink += SumOf(words.subspan(first, count));
     speeds[i] = static_cast<double>(count * sizeof(uint64_t)) / SecondsSince(begin);
-  });
+  };
+  WorkerThreads::OfThisThread().Run(at::get_num_threads(), std::ref(read));
   return std::accumulate(speeds.begin(), speeds.end(), 0.0);
 }
 
@@ -137,7 +143,7 @@ double RoundTrip() {
   };
   Line there, back;
   double seconds = 0;
-  at::parallel_for(0, 2, 1, [&](int64_t thread, int64_t) {
+  WorkerThreads::OfThisThread().Run(2, [&](int thread) {
     Line& mine = thread == 0 ? there : back;
     Line& other = thread == 0 ? back : there;
     const auto await = [&](int turn) {

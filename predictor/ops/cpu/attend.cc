@@ -21,13 +21,6 @@
 namespace idefics {
 namespace {
 
-// How many rows one task should have, so that it is worth waking a thread for. `size`: elements
-// that a row reads.
-int64_t PerTask(int64_t size) {
-  constexpr int64_t kElementsPerTask = 1 << 17;
-  return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, size));
-}
-
 constexpr int64_t kSharesPerThread = 16;
 
 // Neighbouring tokens that all see the same keys, or of which each sees one key more than the last.
@@ -176,7 +169,7 @@ at::Tensor Swiglu(const at::Tensor& gate_up) {
     using T = decltype(tag);
     const T* in = gate_up.const_data_ptr<T>();
     T* result = out.data_ptr<T>();
-    at::parallel_for(0, tokens, PerTask(width), [&](int64_t begin, int64_t end) {
+    ShareRows(tokens, width, [&](int64_t begin, int64_t end) {
       for (int64_t t = begin; t < end; ++t) {
         const T* row = in + t * 2 * width;
         SiluMultiply(row, row + width, result + t * width, width);

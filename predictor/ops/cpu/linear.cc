@@ -4,7 +4,6 @@
 // weights: ../packed_weight.h.
 #include "predictor/ops/cpu/linear.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <torch/library.h>
 
@@ -23,7 +22,6 @@ namespace idefics {
 namespace {
 
 constexpr int64_t kShareWords = 1 << 16;  // words of weights that a thread takes at a time
-constexpr int64_t kRowsPerTask = 8;       // that a thread quantizes at a time
 
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {
@@ -78,7 +76,7 @@ Activations QuantizedActivations(const at::Tensor& rows, bool as_shorts,
   ForElementType(rows.scalar_type(), "a quantized linear", [&](auto tag) {
     using T = decltype(tag);
     const T* const data = rows.const_data_ptr<T>();
-    at::parallel_for(0, m, kRowsPerTask, [&](int64_t begin, int64_t end) {
+    ShareRows(m, k, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         // Shorts are made where they lie, from the last one on: the bytes are their first half.
         auto* const q = reinterpret_cast<int8_t*>(words + row * stride);

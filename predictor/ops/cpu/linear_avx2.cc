@@ -7,6 +7,7 @@ namespace {
 
 struct Avx2 : Avx2Base {
   static constexpr bool kByteDot = false;
+  static constexpr bool kStreamHints = true;
 
   static Ints EvenBytes(Ints w) { return _mm256_and_si256(w, _mm256_set1_epi16(0xff)); }
   static Ints OddBytes(Ints w) { return _mm256_srli_epi16(w, 8); }

@@ -16,6 +16,7 @@ struct Avx2Base {
   static constexpr int kLanes = 8;
   static constexpr bool kSignedDot = false;
   static constexpr bool kRowPairs = false;
+  static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
   static constexpr int64_t kFloatBlockSteps = 128;  // the L1 cache

@@ -19,6 +19,7 @@ struct Avx512Base {
   static constexpr int kLanes = 16;
   static constexpr bool kSignedDot = false;
   static constexpr bool kRowPairs = false;
+  static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 6;
   static constexpr int kBlockRows = 6;
   static constexpr int64_t kFloatBlockSteps = 256;  // the L2 cache

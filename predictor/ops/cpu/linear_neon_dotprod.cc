@@ -9,6 +9,7 @@ namespace {
 struct NeonDotprod : NeonBase {
   static constexpr bool kSignedDot = true;
   static constexpr bool kRowPairs = false;
+  static constexpr bool kStreamHints = false;
 
   static Ints SignedBytes(Ints w) { return veorq_s32(w, vdupq_n_s32(int32_t(0x80808080))); }
   static void DotS8S8(Ints& sum, Ints w, Ints x) {

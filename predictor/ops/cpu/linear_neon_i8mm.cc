@@ -9,6 +9,7 @@ namespace {
 struct NeonI8mm : NeonBase {
   static constexpr bool kSignedDot = false;
   static constexpr bool kRowPairs = true;
+  static constexpr bool kStreamHints = false;
 
   static void DotU8S8(Ints& sum, Ints w, Ints x) {
     sum = vusdotq_s32(sum, vreinterpretq_u8_s32(w), vreinterpretq_s8_s32(x));

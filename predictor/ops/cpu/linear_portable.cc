@@ -19,6 +19,7 @@ struct Portable {
   static constexpr bool kByteDot = true;
   static constexpr bool kSignedDot = false;
   static constexpr bool kRowPairs = false;
+  static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 2;
   static constexpr int kBlockRows = 2;
   static constexpr int64_t kFloatBlockSteps = 256;

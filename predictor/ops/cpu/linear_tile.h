@@ -13,6 +13,7 @@
 //   c + 1 times those of rows r and r + 1 make the sums (c, r), (c, r + 1), (c + 1, r), … of four
 //   lanes; with TwoRows(p, q), ZipLow(a, b), ZipHigh(a, b), and FirstOfPairs(low, high) and
 //   SecondOfPairs(low, high), which gather the sums of r and of r + 1.
+//   kStreamHints: whether CPUs that have nothing better read whole steps sooner with prefetches;
 //   Vectors(rows): vectors of columns whose sums, for `rows` rows, fit the registers;
 //   kMaxRows: the most rows of one pass over weights in memory; kBlockRows: over cached weights;
 //   kFloatBlockSteps: steps of a tile that stay in a cache, each 256 bytes, of f32 and bf16.
@@ -27,10 +28,10 @@
 namespace idefics {
 
 // How a kernel passes over the weights. kStream: once, from memory. A pass over whole steps is one
-// stream, which the CPU itself fetches ahead of, and sooner where nothing else is asked for; of
-// parts of steps, lines are prefetched past the outer caches, which keep the data of what runs
-// between two linears. Otherwise: over a block in the cache, and each step prefetches a part of the
-// next block.
+// stream, which newer CPUs fetch ahead of by themselves, and sooner where nothing else is asked
+// for; with kStreamHints, and of parts of steps, lines are prefetched past the outer caches, which
+// keep the data of what runs between two linears. Otherwise: over a block in the cache, and each
+// step prefetches a part of the next block.
 template <typename Isa, int M, bool kStream>
 struct Pass {
   static constexpr int kRows = M;
@@ -41,7 +42,7 @@ struct Pass {
   static constexpr int64_t kAheadStep = kStream ? kTileColumns : kLines * kLineWords;
 
   static IDEFICS_INLINE void Fetch(const uint32_t* ahead) {
-    if constexpr (kStream && kWholeSteps) return;
+    if constexpr (kStream && kWholeSteps && !Isa::kStreamHints) return;
     Unrolled<kLines>([&](auto line) IDEFICS_ALWAYS {
       __builtin_prefetch(ahead + line * kLineWords, 0, kStream ? 0 : 2);
     });

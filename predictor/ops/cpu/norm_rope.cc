@@ -1,27 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 // CPU versions of rms_norm, add_norm and rope_write: one pass over each row instead of the
 // reference's dozen tensors. A row's result does not depend on its neighbours.
-#include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
-#include <algorithm>
-
 #include "predictor/ops/cpu/norm_rope_math.h"
+#include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/reference/reference.h"
 
 namespace idefics {
 namespace {
-
-constexpr int64_t kTaskElements = 32768;  // for fewer a second thread costs more than it saves
-
-int64_t RowsPerTask(int64_t row_elements) {
-  return std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, row_elements));
-}
 
 at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (x.scalar_type() != weight.scalar_type()) return reference::RmsNorm(x, weight, eps);
@@ -34,7 +26,7 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
     const T* rows = in.const_data_ptr<T>();
     const T* scale = weight.const_data_ptr<T>();
     T* result = out.data_ptr<T>();
-    at::parallel_for(0, in.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
+    ShareRows(in.numel() / size, size, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         NormRow(rows + row * size, scale, static_cast<float>(eps), result + row * size, size);
       }
@@ -59,7 +51,7 @@ std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor
     T* sums = sum.data_ptr<T>();
     T* result = out.data_ptr<T>();
     const int64_t gate_size = gate ? gate->numel() : 0;
-    at::parallel_for(0, x.numel() / size, RowsPerTask(size), [&](int64_t begin, int64_t end) {
+    ShareRows(x.numel() / size, size, [&](int64_t begin, int64_t end) {
       for (int64_t at = begin * size; at < end * size; at += size) {
         AddRow(rows + at, added + at, gates, gate_size, sums + at, size);
         NormRow(sums + at, scale, static_cast<float>(eps), result + at, size);
@@ -139,8 +131,7 @@ at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Ten
                                           .k_cache = k_cache.data_ptr<Key>(),
                                           .v_cache = v_cache.data_ptr<Key>(),
                                           .q = q.data_ptr<T>()};
-      const int64_t grain = RowsPerTask(3 * shape.width());
-      at::parallel_for(0, tokens, grain, [&](int64_t begin, int64_t end) {
+      ShareRows(tokens, 3 * shape.width(), [&](int64_t begin, int64_t end) {
         for (int64_t token = begin; token < end; ++token) RopeWriteToken(pointers, token, shape);
       });
     });

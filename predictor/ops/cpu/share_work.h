@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Divides the work of the CPU operators among torch's threads on demand.
+// Divides the work of the CPU operators among the calling thread and its helpers on demand.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -7,16 +7,19 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <vector>
+
+#include "predictor/ops/cpu/worker_threads.h"
 
 namespace idefics {
 
 // As many multiplications as one thread does until the others are awake.
 constexpr int64_t kSerialProducts = 1 << 17;
 
-// Calls run(begin, end) for all items, `share` at a time, on all threads at once. Each thread has a
-// run of neighbouring items, so that it reads one stream from memory; one that has finished its own
-// takes shares of the others', so a core that is slowed down does less.
+// Calls run(begin, end) for all items, `share` at a time, on as many threads as torch would take.
+// Each has a run of neighbouring items, so that it reads one stream from memory; one that has
+// finished its own takes shares of the others', so a core that is slowed down does less.
 // products: multiplications of all items together; the calling thread does a small number of them
 // alone.
 template <typename Run>
@@ -32,7 +35,7 @@ void ShareWork(int64_t items, int64_t share, int64_t products, const Run& run) {
     parts[i].next = items * i / threads;
     parts[i].end = items * (i + 1) / threads;
   }
-  at::parallel_for(0, threads, 1, [&](int64_t first, int64_t) {
+  const auto take = [&](int first) {
     for (int64_t i = 0; i < threads; ++i) {
       Part& part = parts[(first + i) % threads];
       while (true) {
@@ -41,7 +44,16 @@ void ShareWork(int64_t items, int64_t share, int64_t products, const Run& run) {
         run(begin, std::min(part.end, begin + share));
       }
     }
-  });
+  };
+  WorkerThreads::OfThisThread().Run(static_cast<int>(threads), std::ref(take));
+}
+
+// The same for rows of which each element costs a few operations.
+template <typename Run>
+void ShareRows(int64_t rows, int64_t row_elements, const Run& run) {
+  constexpr int64_t kProducts = 4;  // that take as long
+  const int64_t share = kSerialProducts / kProducts / std::max<int64_t>(1, row_elements);
+  ShareWork(rows, std::max<int64_t>(1, share), rows * row_elements * kProducts, run);
 }
 
 }  // namespace idefics
