@@ -8,12 +8,12 @@
 #include <torch/library.h>
 
 #include <algorithm>
-#include <memory>
 #include <type_traits>
 #include <vector>
 
 #include "predictor/ops/cpu/attend_math.h"
 #include "predictor/ops/cpu/row_math.h"
+#include "predictor/ops/cpu/scratch.h"
 #include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
@@ -74,7 +74,8 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
     using Key = decltype(key_tag);
     const auto count = static_cast<int64_t>(groups.size());
     const auto run = [&](int64_t begin, int64_t end) {
-      const auto scratch = std::make_unique_for_overwrite<float[]>(AttendScratch(dim));
+      Scratch scratch;
+      auto* const numbers = scratch.Take<float>(AttendScratch(dim));
       for (int64_t i = begin; i < end; ++i) {
         const QueryGroup& group = groups[i % count];
         const int64_t head = i / count;
@@ -90,7 +91,7 @@ void AttendGroups(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                        .kv_stride = layout.row_stride,
                                        .causal = layout.causal,
                                        .dim = dim},
-                   scratch.get());
+                   numbers);
       }
     };
     const int64_t items = heads * count;

@@ -12,17 +12,82 @@ namespace idefics {
 namespace {
 
 constexpr int64_t kKeys = 32;  // of a block; a row's keys are divided from its first one on
-constexpr int64_t kWidth = 16;
-constexpr int64_t kChunks = 4;  // vectors of an output that stay in registers
-constexpr int64_t kFold = 4;    // keys whose scores are added up together
+constexpr int kWidth = 16;
+constexpr int kChunks = 4;  // kWidth numbers each, of an output that stay in registers
+constexpr int kFold = 4;    // keys whose scores are added up together
 constexpr int64_t kLineBytes = 64;
 
-// GCC's and Clang's vectors: any CPU computes them, in as many registers as it takes.
-using Floats = float __attribute__((vector_size(kWidth * sizeof(float)), aligned(4), may_alias));
-using Four = float __attribute__((vector_size(4 * sizeof(float)), aligned(4), may_alias));
+// GCC's and Clang's vectors of kLanes numbers. Wider ones than the CPU's registers would be
+// computed too, but GCC 12 takes them through the stack.
+template <int kLanes>
+struct Native;
+template <>
+struct Native<16> {
+  using Floats = float __attribute__((vector_size(64), aligned(4), may_alias));
+};
+template <>
+struct Native<8> {
+  using Floats = float __attribute__((vector_size(32), aligned(4), may_alias));
+};
+template <>
+struct Native<4> {
+  using Floats = float __attribute__((vector_size(16), aligned(4), may_alias));
+};
+using Four = Native<4>::Floats;
 
-IDEFICS_INLINE const Floats& At(const float* p) { return *reinterpret_cast<const Floats*>(p); }
-IDEFICS_INLINE Floats& At(float* p) { return *reinterpret_cast<Floats*>(p); }
+// kWidth numbers in registers of kLanes.
+template <int kLanes>
+struct Vector {
+  using Part = typename Native<kLanes>::Floats;
+  static constexpr int kParts = kWidth / kLanes;
+  Part parts[kParts];
+
+  static IDEFICS_INLINE Part& At(float* p) { return *reinterpret_cast<Part*>(p); }
+  static IDEFICS_INLINE const Part& At(const float* p) { return *reinterpret_cast<const Part*>(p); }
+
+  static IDEFICS_INLINE Vector Zero() {
+    Vector zero;
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { zero.parts[i] = Part{}; });
+    return zero;
+  }
+  static IDEFICS_INLINE Vector Load(const float* p) {
+    Vector x;
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { x.parts[i] = At(p + i * kLanes); });
+    return x;
+  }
+  IDEFICS_INLINE void Store(float* p) const {
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { At(p + i * kLanes) = parts[i]; });
+  }
+  IDEFICS_INLINE void Multiply(float factor) {
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { parts[i] = parts[i] * factor; });
+  }
+  IDEFICS_INLINE void Add(const Vector& x) {
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { parts[i] += x.parts[i]; });
+  }
+  // += x · the numbers at p.
+  IDEFICS_INLINE void AddProducts(const Vector& x, const float* p) {
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { parts[i] += x.parts[i] * At(p + i * kLanes); });
+  }
+  IDEFICS_INLINE void AddProducts(float x, const float* p) {
+    Unrolled<kParts>([&](auto i) IDEFICS_ALWAYS { parts[i] += x * At(p + i * kLanes); });
+  }
+  // Number i of the four: (x[i] + x[i + 8]) + (x[i + 4] + x[i + 12]), whatever kLanes.
+  IDEFICS_INLINE Four FoldToFour() const {
+    if constexpr (kLanes == 4) return (parts[0] + parts[2]) + (parts[1] + parts[3]);
+    if constexpr (kLanes == 8) {
+      const Part sum = parts[0] + parts[1];
+      return __builtin_shufflevector(sum, sum, 0, 1, 2, 3) +
+             __builtin_shufflevector(sum, sum, 4, 5, 6, 7);
+    }
+    if constexpr (kLanes == 16) {
+      const Part& x = parts[0];
+      return (__builtin_shufflevector(x, x, 0, 1, 2, 3) +
+              __builtin_shufflevector(x, x, 8, 9, 10, 11)) +
+             (__builtin_shufflevector(x, x, 4, 5, 6, 7) +
+              __builtin_shufflevector(x, x, 12, 13, 14, 15));
+    }
+  }
+};
 
 int64_t Padded(int64_t dim) {
   constexpr int64_t kPart = kWidth * kChunks;
@@ -90,12 +155,6 @@ IDEFICS_INLINE void WidenKeys(const HeadQueries<T, Key>& head, int64_t first, in
   }
 }
 
-IDEFICS_INLINE Four FoldToFour(Floats x) {
-  return (__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 8, 9, 10, 11)) +
-         (__builtin_shufflevector(x, x, 4, 5, 6, 7) +
-          __builtin_shufflevector(x, x, 12, 13, 14, 15));
-}
-
 // The sums of a, b, c and d.
 IDEFICS_INLINE Four Totals(Four a, Four b, Four c, Four d) {
   const Four ab =
@@ -106,37 +165,44 @@ IDEFICS_INLINE Four Totals(Four a, Four b, Four c, Four d) {
 }
 
 // q · k of kFold keys, `width` apart.
+template <int kLanes>
 IDEFICS_INLINE Four Scores(const float* q, const float* k, int64_t width) {
-  Floats a = {}, b = {}, c = {}, d = {};
+  Vector<kLanes> sums[kFold];
+  Unrolled<kFold>([&](auto j) IDEFICS_ALWAYS { sums[j] = Vector<kLanes>::Zero(); });
   for (int64_t i = 0; i < width; i += kWidth) {
-    const Floats x = At(q + i);
-    a += x * At(k + i);
-    b += x * At(k + width + i);
-    c += x * At(k + 2 * width + i);
-    d += x * At(k + 3 * width + i);
+    const auto x = Vector<kLanes>::Load(q + i);
+    Unrolled<kFold>([&](auto j) IDEFICS_ALWAYS { sums[j].AddProducts(x, k + j * width + i); });
   }
-  return Totals(FoldToFour(a), FoldToFour(b), FoldToFour(c), FoldToFour(d));
+  return Totals(sums[0].FoldToFour(), sums[1].FoldToFour(), sums[2].FoldToFour(),
+                sums[3].FoldToFour());
 }
 
 // out = out · keep + Σ weights[j] · v[j] over `count` keys.
+template <int kLanes>
 IDEFICS_INLINE void AddValues(const Scratch& s, float keep, int64_t count, float* out) {
   for (int64_t at = 0; at < s.width; at += kWidth * kChunks) {
-    Floats sums[kChunks];
-    for (int64_t c = 0; c < kChunks; ++c) sums[c] = At(out + at + c * kWidth) * keep;
+    Vector<kLanes> sums[kChunks];
+    Unrolled<kChunks>([&](auto c) IDEFICS_ALWAYS {
+      sums[c] = Vector<kLanes>::Load(out + at + c * kWidth);
+      sums[c].Multiply(keep);
+    });
     const float* v = s.v + at;
     for (int64_t j = 0; j < count; ++j, v += s.width) {
-      for (int64_t c = 0; c < kChunks; ++c) sums[c] += s.weights[j] * At(v + c * kWidth);
+      const float weight = s.weights[j];
+      Unrolled<kChunks>([&](auto c)
+                            IDEFICS_ALWAYS { sums[c].AddProducts(weight, v + c * kWidth); });
     }
-    for (int64_t c = 0; c < kChunks; ++c) At(out + at + c * kWidth) = sums[c];
+    Unrolled<kChunks>([&](auto c) IDEFICS_ALWAYS { sums[c].Store(out + at + c * kWidth); });
   }
 }
 
 // One query and the first `count` keys of the block.
+template <int kLanes>
 IDEFICS_INLINE void AttendBlock(const Scratch& s, int64_t query, int64_t count) {
   float* const weights = s.weights;
   for (int64_t j = 0; j < count; j += kFold) {
     *reinterpret_cast<Four*>(weights + j) =
-        Scores(s.q + query * s.width, s.k + j * s.width, s.width);
+        Scores<kLanes>(s.q + query * s.width, s.k + j * s.width, s.width);
   }
   float largest = s.largest[query];
   for (int64_t j = 0; j < count; ++j) largest = weights[j] > largest ? weights[j] : largest;
@@ -144,13 +210,15 @@ IDEFICS_INLINE void AttendBlock(const Scratch& s, int64_t query, int64_t count) 
   for (int64_t j = 0; j < kKeys; ++j) {
     weights[j] = j < count ? Exp(weights[j] - largest) : 0.0f;
   }
-  const Four sums = FoldToFour(At(weights) + At(weights + kWidth));
+  auto folded = Vector<kLanes>::Load(weights);
+  folded.Add(Vector<kLanes>::Load(weights + kWidth));
+  const Four sums = folded.FoldToFour();
   s.total[query] = s.total[query] * keep + ((sums[0] + sums[1]) + (sums[2] + sums[3]));
   s.largest[query] = largest;
-  AddValues(s, keep, count, s.out + query * s.width);
+  AddValues<kLanes>(s, keep, count, s.out + query * s.width);
 }
 
-template <typename T, typename Key>
+template <int kLanes, typename T, typename Key>
 IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T, Key>& head, float* memory) {
   const Scratch s(memory, head.dim);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head.dim));
@@ -165,7 +233,7 @@ IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T, Key>& head, float* memory)
     WidenKeys(head, first, count, s);
     for (int64_t i = 0; i < head.queries; ++i) {
       const int64_t sees = head.keys - (head.causal ? head.queries - 1 - i : 0) - first;
-      if (sees > 0) AttendBlock(s, i, std::min(sees, count));
+      if (sees > 0) AttendBlock<kLanes>(s, i, std::min(sees, count));
     }
   }
   for (int64_t i = 0; i < head.queries; ++i) {
@@ -176,29 +244,52 @@ IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T, Key>& head, float* memory)
   }
 }
 
+#if IDEFICS_LEVELS
+template <typename T, typename Key>
+IDEFICS_LEVEL("arch=x86-64-v4")
+void AttendHeadV4(const HeadQueries<T, Key>& head, float* scratch) {
+  AttendHeadOf<16>(head, scratch);
+}
+
+template <typename T, typename Key>
+IDEFICS_LEVEL("arch=x86-64-v3")
+void AttendHeadV3(const HeadQueries<T, Key>& head, float* scratch) {
+  AttendHeadOf<8>(head, scratch);
+}
+#endif
+
+template <typename T, typename Key>
+void AttendHeadAtLevel(const HeadQueries<T, Key>& head, float* scratch) {
+#if IDEFICS_LEVELS
+  if (__builtin_cpu_supports("x86-64-v4")) return AttendHeadV4(head, scratch);
+  if (__builtin_cpu_supports("x86-64-v3")) return AttendHeadV3(head, scratch);
+#endif
+  AttendHeadOf<4>(head, scratch);
+}
+
 }  // namespace
 
 int64_t AttendScratch(int64_t dim) {
   return 2 * (kMaxQueries + kKeys) * Padded(dim) + 2 * kMaxQueries + kKeys;
 }
 
-IDEFICS_CLONES void AttendHead(const HeadQueries<float>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<float>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
-IDEFICS_CLONES void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
-IDEFICS_CLONES void AttendHead(const HeadQueries<c10::Half>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<c10::Half>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
-IDEFICS_CLONES void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
-IDEFICS_CLONES void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
-IDEFICS_CLONES void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch) {
-  AttendHeadOf(head, scratch);
+void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch) {
+  AttendHeadAtLevel(head, scratch);
 }
 
 }  // namespace idefics

@@ -11,6 +11,16 @@
 // IDEFICS_CLONES: compiles a function for several x86-64 levels. The loader picks the clone that
 // the CPU can run. Sanitizers cannot instrument the resolver.
 
+// IDEFICS_LEVEL("arch=x86-64-v3"): compiles a function for that level, where IDEFICS_LEVELS is 1;
+// for functions that differ from level to level. Who calls them asks __builtin_cpu_supports.
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define IDEFICS_LEVELS 1
+#define IDEFICS_LEVEL(level) __attribute__((target(level)))
+#else
+#define IDEFICS_LEVELS 0
+#endif
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define IDEFICS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else

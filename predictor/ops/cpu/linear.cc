@@ -13,6 +13,7 @@
 #include "predictor/ops/cpu/instruction_sets.h"
 #include "predictor/ops/cpu/linear_choice.h"
 #include "predictor/ops/cpu/row_math.h"
+#include "predictor/ops/cpu/scratch.h"
 #include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/operators.h"
 #include "predictor/ops/packed_weight.h"
@@ -29,50 +30,36 @@ int64_t RowStride(int64_t words) {
   return (lines + (lines % 2 == 0 ? 1 : 0)) * kLineWords;
 }
 
-// Memory that `arguments` points to.
-struct Activations {
-  at::Tensor words;  // i32 [m, stride]; a single row of f32 or bf16 may be x itself
-  at::Tensor scale;  // f32 [m, groups], 8-bit activations only
-  at::Tensor sum;    // i32 [m, groups]
-};
-
 // f32, or pairs of bf16. A single row of whole words is not copied.
-Activations FloatActivations(const at::Tensor& rows, LinearArguments* arguments) {
+void TakeFloats(const at::Tensor& rows, Scratch* scratch, LinearArguments* arguments) {
   const int64_t row_bytes = rows.size(1) * rows.element_size();
   const auto* const data = static_cast<const uint8_t*>(rows.const_data_ptr());
   if (rows.size(0) == 1 && row_bytes % 4 == 0) {
     arguments->x = reinterpret_cast<const uint32_t*>(data);
     arguments->x_stride = row_bytes / 4;
-    return {rows, {}, {}};
+    return;
   }
   const int64_t words = CeilDiv(row_bytes, 4);
   arguments->x_stride = RowStride(words);
-  Activations x{
-      at::empty({rows.size(0), arguments->x_stride}, rows.options().dtype(at::kInt)), {}, {}};
-  auto* to = x.words.data_ptr<int32_t>();
+  auto* to = scratch->Take<uint32_t>(rows.size(0) * arguments->x_stride);
+  arguments->x = to;
   for (int64_t m = 0; m < rows.size(0); ++m, to += arguments->x_stride) {
     to[words - 1] = 0;  // the second half of an odd row's last pair
     std::memcpy(to, data + m * row_bytes, row_bytes);
   }
-  arguments->x = static_cast<const uint32_t*>(x.words.const_data_ptr());
-  return x;
 }
 
 // as_shorts: quads of s8 as two words of 16-bit numbers (LinearArguments::x).
-Activations QuantizedActivations(const at::Tensor& rows, bool as_shorts,
-                                 LinearArguments* arguments) {
+void TakeQuantized(const at::Tensor& rows, bool as_shorts, Scratch* scratch,
+                   LinearArguments* arguments) {
   const int64_t m = rows.size(0);
   const int64_t k = rows.size(1);
   const int64_t padded = CeilDiv(k, 8) * 8;
   const int64_t groups = CeilDiv(k, kGroup);
   const int64_t stride = RowStride(as_shorts ? padded / 2 : padded / 4);
-  const auto ints = rows.options().dtype(at::kInt);
-  Activations x{at::empty({m, stride}, ints),
-                at::empty({m, groups}, rows.options().dtype(at::kFloat)),
-                at::empty({m, groups}, ints)};
-  auto* const words = x.words.data_ptr<int32_t>();
-  auto* const scale = x.scale.data_ptr<float>();
-  auto* const sum = x.sum.data_ptr<int32_t>();
+  auto* const words = scratch->Take<uint32_t>(m * stride);
+  auto* const scale = scratch->Take<float>(m * groups);
+  auto* const sum = scratch->Take<int32_t>(m * groups);
   ForElementType(rows.scalar_type(), "a quantized linear", [&](auto tag) {
     using T = decltype(tag);
     const T* const data = rows.const_data_ptr<T>();
@@ -85,12 +72,11 @@ Activations QuantizedActivations(const at::Tensor& rows, bool as_shorts,
       }
     });
   });
-  arguments->x = reinterpret_cast<const uint32_t*>(words);
+  arguments->x = words;
   arguments->x_stride = stride;
   arguments->groups = groups;
   arguments->x_scale = scale;
   arguments->x_sum = sum;
-  return x;
 }
 
 // x [..., k] as [m, k], without a copy where it is contiguous.
@@ -101,15 +87,13 @@ at::Tensor RowsOf(const at::Tensor& x) {
 
 // Runs the kernel over the tiles and rounds its sums to x's type. REQUIRES: `arguments` is complete
 // but for y and m.
-at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x,
-                    int64_t n) {
+at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x, int64_t n,
+                    Scratch* scratch) {
   const int64_t k = x.size(-1);
   const int64_t tiles = CeilDiv(n, kTileColumns);
   arguments.m = x.numel() / k;
   arguments.y_stride = tiles * kTileColumns + kLineWords;
-  const at::Tensor sums =
-      at::empty({arguments.m, arguments.y_stride}, x.options().dtype(at::kFloat));
-  arguments.y = sums.data_ptr<float>();
+  arguments.y = scratch->Take<float>(arguments.m * arguments.y_stride);
   auto shape = x.sizes().vec();
   shape.back() = n;
   at::Tensor out = at::empty(shape, x.options());
@@ -156,8 +140,9 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
   LinearArguments arguments;
   arguments.steps = WordsOf(f32 ? LinearForm::kF32 : LinearForm::kBF16, k);
   arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
-  const Activations activations = FloatActivations(rows, &arguments);
-  return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n);
+  Scratch scratch;
+  TakeFloats(rows, &scratch, &arguments);
+  return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n, &scratch);
 }
 
 at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
@@ -168,8 +153,9 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.steps = WordsOf(LinearForm::kInt8, rows.size(1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_scale = scale.const_data_ptr<float>();
-  const Activations activations = QuantizedActivations(rows, kernels.int8_takes_shorts, &arguments);
-  return RunTiles(kernels.int8, arguments, x, n);
+  Scratch scratch;
+  TakeQuantized(rows, kernels.int8_takes_shorts, &scratch, &arguments);
+  return RunTiles(kernels.int8, arguments, x, n, &scratch);
 }
 
 at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
@@ -180,8 +166,9 @@ at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.steps = WordsOf(LinearForm::kInt4, rows.size(1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
-  const Activations activations = QuantizedActivations(rows, /*as_shorts=*/false, &arguments);
-  return RunTiles(kernels.int4, arguments, x, n);
+  Scratch scratch;
+  TakeQuantized(rows, /*as_shorts=*/false, &scratch, &arguments);
+  return RunTiles(kernels.int4, arguments, x, n, &scratch);
 }
 
 namespace {
