@@ -20,6 +20,9 @@ struct IntWeights {
   static constexpr int64_t kShortSteps = 4;
   static_assert(kShortSteps * 2 * (2 * 15 * 127) <= 32767);
   static constexpr int64_t kRangesAhead = 2;  // groups, of int4
+  // Vectors of a single row that take one word after the other: with their sums, the words of all
+  // would be more than there are registers.
+  static constexpr int kOneByOne = 8;
 
   template <typename Pass>
   struct Sums {
@@ -55,6 +58,19 @@ struct IntWeights {
     constexpr int V = Pass::kVectors;
     for (int64_t i = 0; i < steps; ++i, w += kTileColumns, ahead += Pass::kAheadStep) {
       Pass::Fetch(ahead);
+      if constexpr (M == 1 && V >= kOneByOne) {
+        typename Isa::Ints values[kWordsOfX];
+        Unrolled<kWordsOfX>([&](auto half)
+                                IDEFICS_ALWAYS { values[half] = Isa::BroadcastWord(x + half); });
+        Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
+          const typename Isa::Ints word = Isa::LoadWords(w + v * Isa::kLanes);
+          Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
+            Dot(sums.of[0][v], Part(word, half), values[half]);
+          });
+        });
+        x += kWordsOfX;
+        continue;
+      }
       Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
         typename Isa::Ints words[V];
         Unrolled<V>([&](auto v) IDEFICS_ALWAYS {

@@ -9,8 +9,6 @@ namespace idefics {
 
 template <typename Isa, typename Weights>
 struct LinearLoops {
-  static constexpr int64_t kStreamAhead = 12 * kTileColumns;  // words: 3 KiB ahead in the stream
-
   // One block of rows, in as many parts of columns as fit the registers.
   template <int M, bool kStream>
   static void RunRowBlock(const LinearArguments& arguments, TilePart part) {
@@ -18,8 +16,8 @@ struct LinearLoops {
     using ThisPass = Pass<Isa, M, kStream>;
     constexpr int64_t kColumns = ThisPass::kVectors * Isa::kLanes;
     for (part.column = 0; part.column < kTileColumns; part.column += kColumns) {
+      if (kStream) part.ahead = part.Weights(a) + ThisPass::kStreamAhead;
       Weights::template Tile<ThisPass>(a, part);
-      if (kStream) part.ahead += kColumns;
     }
   }
 
@@ -31,9 +29,7 @@ struct LinearLoops {
 
   // A small number of rows: one pass over the weights in memory.
   static void Stream(const LinearArguments& a, int64_t tile) {
-    TilePart part{tile, 0, 0, 0, a.steps, nullptr};
-    part.ahead = part.Weights(a) + kStreamAhead;
-    DispatchRows<Isa::kMaxRows, true>(a.m, a, part);
+    DispatchRows<Isa::kMaxRows, true>(a.m, a, {tile, 0, 0, 0, a.steps, nullptr});
   }
 
   // Many rows: a block of the tile stays in the cache while all rows, in blocks of similar size,

@@ -40,6 +40,10 @@ struct Pass {
   static constexpr int kLines =
       kStream ? (kVectors * Isa::kLanes + kLineWords - 1) / kLineWords : 2;
   static constexpr int64_t kAheadStep = kStream ? kTileColumns : kLines * kLineWords;
+  // As many lines as a core asks the memory for at a time, or the hints wait for each other, and
+  // the reads behind them: a Zen 3 has room for 24.
+  static constexpr int64_t kStreamLines = 20;
+  static constexpr int64_t kStreamAhead = kStreamLines / kLines * kTileColumns;  // words
 
   static IDEFICS_INLINE void Fetch(const uint32_t* ahead) {
     if constexpr (kStream && kWholeSteps && !Isa::kStreamHints) return;
