@@ -3,7 +3,6 @@
 // the reading of their keys and values; a token's result does not depend on its neighbours.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
@@ -131,7 +130,7 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k_cache, const at::Tens
                          .head_stride = shape.dim,
                          .scales = shape.width(),
                          .causal = true};
-  at::Tensor out = at::empty({q.size(0), shape.width()}, q.options());
+  at::Tensor out = Uninitialized({q.size(0), shape.width()}, q);
   AttendGroups(q, k_cache, v_cache, groups, layout, out);
   return out;
 }
@@ -165,7 +164,7 @@ at::Tensor Swiglu(const at::Tensor& gate_up) {
   const int64_t tokens = gate_up.size(0);
   const int64_t width = gate_up.size(1) / 2;
   TORCH_CHECK(gate_up.is_contiguous());
-  at::Tensor out = at::empty({tokens, width}, gate_up.options());
+  at::Tensor out = Uninitialized({tokens, width}, gate_up);
   ForElementType(gate_up.scalar_type(), "idefics::swiglu", [&](auto tag) {
     using T = decltype(tag);
     const T* in = gate_up.const_data_ptr<T>();

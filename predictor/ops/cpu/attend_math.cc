@@ -95,7 +95,7 @@ int64_t Padded(int64_t dim) {
 }
 
 // Views of the scratch memory; rows are padded with zeros to `width`.
-struct Scratch {
+struct HeadScratch {
   int64_t width;
   float* q;        // [kMaxQueries, width], divided by √d
   float* out;      // [kMaxQueries, width], not yet divided by total
@@ -105,7 +105,7 @@ struct Scratch {
   float* total;    // [kMaxQueries]: Σ e^(score - largest)
   float* weights;  // [kKeys]
 
-  Scratch(float* memory, int64_t dim) : width(Padded(dim)) {
+  HeadScratch(float* memory, int64_t dim) : width(Padded(dim)) {
     q = memory;
     out = q + kMaxQueries * width;
     k = out + kMaxQueries * width;
@@ -141,7 +141,7 @@ IDEFICS_INLINE void FetchRow(const T* row, int64_t dim) {
 
 template <typename T, typename Key>
 IDEFICS_INLINE void WidenKeys(const HeadQueries<T, Key>& head, int64_t first, int64_t count,
-                              const Scratch& s) {
+                              const HeadScratch& s) {
   constexpr int64_t kAhead = 16;
   for (int64_t j = 0; j < count; ++j) {
     const int64_t at = head.slots.At(first + j) * head.kv_stride;
@@ -179,7 +179,7 @@ IDEFICS_INLINE Four Scores(const float* q, const float* k, int64_t width) {
 
 // out = out · keep + Σ weights[j] · v[j] over `count` keys.
 template <int kLanes>
-IDEFICS_INLINE void AddValues(const Scratch& s, float keep, int64_t count, float* out) {
+IDEFICS_INLINE void AddValues(const HeadScratch& s, float keep, int64_t count, float* out) {
   for (int64_t at = 0; at < s.width; at += kWidth * kChunks) {
     Vector<kLanes> sums[kChunks];
     Unrolled<kChunks>([&](auto c) IDEFICS_ALWAYS {
@@ -198,7 +198,7 @@ IDEFICS_INLINE void AddValues(const Scratch& s, float keep, int64_t count, float
 
 // One query and the first `count` keys of the block.
 template <int kLanes>
-IDEFICS_INLINE void AttendBlock(const Scratch& s, int64_t query, int64_t count) {
+IDEFICS_INLINE void AttendBlock(const HeadScratch& s, int64_t query, int64_t count) {
   float* const weights = s.weights;
   for (int64_t j = 0; j < count; j += kFold) {
     *reinterpret_cast<Four*>(weights + j) =
@@ -220,7 +220,7 @@ IDEFICS_INLINE void AttendBlock(const Scratch& s, int64_t query, int64_t count) 
 
 template <int kLanes, typename T, typename Key>
 IDEFICS_INLINE void AttendHeadOf(const HeadQueries<T, Key>& head, float* memory) {
-  const Scratch s(memory, head.dim);
+  const HeadScratch s(memory, head.dim);
   const float scale = 1.0f / std::sqrt(static_cast<float>(head.dim));
   for (int64_t i = 0; i < head.queries; ++i) {
     WidenRow(head.q + i * head.q_stride, head.dim, scale, s.width, s.q + i * s.width);
@@ -259,10 +259,10 @@ void AttendHeadV3(const HeadQueries<T, Key>& head, float* scratch) {
 #endif
 
 template <typename T, typename Key>
-void AttendHeadAtLevel(const HeadQueries<T, Key>& head, float* scratch) {
+void AttendHeadWith(int lanes, const HeadQueries<T, Key>& head, float* scratch) {
 #if IDEFICS_LEVELS
-  if (__builtin_cpu_supports("x86-64-v4")) return AttendHeadV4(head, scratch);
-  if (__builtin_cpu_supports("x86-64-v3")) return AttendHeadV3(head, scratch);
+  if (lanes == 16) return AttendHeadV4(head, scratch);
+  if (lanes == 8) return AttendHeadV3(head, scratch);
 #endif
   AttendHeadOf<4>(head, scratch);
 }
@@ -273,23 +273,31 @@ int64_t AttendScratch(int64_t dim) {
   return 2 * (kMaxQueries + kKeys) * Padded(dim) + 2 * kMaxQueries + kKeys;
 }
 
-void AttendHead(const HeadQueries<float>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+int AttendLanes() {
+#if IDEFICS_LEVELS
+  if (__builtin_cpu_supports("x86-64-v4")) return 16;
+  if (__builtin_cpu_supports("x86-64-v3")) return 8;
+#endif
+  return 4;
 }
-void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+
+void AttendHead(const HeadQueries<float>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
 }
-void AttendHead(const HeadQueries<c10::Half>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
 }
-void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+void AttendHead(const HeadQueries<c10::Half>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
 }
-void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
 }
-void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch) {
-  AttendHeadAtLevel(head, scratch);
+void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
+}
+void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch, int lanes) {
+  AttendHeadWith(lanes, head, scratch);
 }
 
 }  // namespace idefics

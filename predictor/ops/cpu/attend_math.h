@@ -2,7 +2,7 @@
 // Attention of one head for the CPU operators: softmax(q kᵀ / √d) v with the softmax in its online
 // form (arXiv 1805.02867) over blocks of keys, all sums in f32. A query's result is one sequence of
 // operations over its own keys, whatever queries are computed beside it. attend_math.cc is compiled
-// for several instruction sets, of which one is chosen when the library loads. Thread safe.
+// for several instruction sets. Thread safe.
 #pragma once
 
 #include <c10/util/BFloat16.h>
@@ -52,12 +52,19 @@ struct HeadQueries {
 // f32 numbers that AttendHead needs as scratch.
 int64_t AttendScratch(int64_t dim);
 
-// REQUIRES: 1 ≤ queries ≤ kMaxQueries; the first query sees at least one key.
-void AttendHead(const HeadQueries<float>& head, float* scratch);
-void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch);
-void AttendHead(const HeadQueries<c10::Half>& head, float* scratch);
-void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch);
-void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch);
-void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch);
+// f32 numbers that a register of this CPU holds: 4, 8 or 16. All add in one order; without fused
+// multiply-add, which an x86 CPU with 4 may lack, results are rounded more often.
+int AttendLanes();
+
+// REQUIRES: 1 ≤ queries ≤ kMaxQueries; the first query sees at least one key; lanes ≤
+// AttendLanes().
+void AttendHead(const HeadQueries<float>& head, float* scratch, int lanes = AttendLanes());
+void AttendHead(const HeadQueries<c10::BFloat16>& head, float* scratch, int lanes = AttendLanes());
+void AttendHead(const HeadQueries<c10::Half>& head, float* scratch, int lanes = AttendLanes());
+void AttendHead(const HeadQueries<float, int8_t>& head, float* scratch, int lanes = AttendLanes());
+void AttendHead(const HeadQueries<c10::BFloat16, int8_t>& head, float* scratch,
+                int lanes = AttendLanes());
+void AttendHead(const HeadQueries<c10::Half, int8_t>& head, float* scratch,
+                int lanes = AttendLanes());
 
 }  // namespace idefics

@@ -4,7 +4,6 @@
 // weights: ../packed_weight.h.
 #include "predictor/ops/cpu/linear.h"
 
-#include <ATen/ops/empty.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -32,18 +31,18 @@ int64_t RowStride(int64_t words) {
 
 // f32, or pairs of bf16. A single row of whole words is not copied.
 void TakeFloats(const at::Tensor& rows, Scratch* scratch, LinearArguments* arguments) {
-  const int64_t row_bytes = rows.size(1) * rows.element_size();
+  const int64_t row_bytes = rows.size(-1) * rows.element_size();
   const auto* const data = static_cast<const uint8_t*>(rows.const_data_ptr());
-  if (rows.size(0) == 1 && row_bytes % 4 == 0) {
+  if (arguments->m == 1 && row_bytes % 4 == 0) {
     arguments->x = reinterpret_cast<const uint32_t*>(data);
     arguments->x_stride = row_bytes / 4;
     return;
   }
   const int64_t words = CeilDiv(row_bytes, 4);
   arguments->x_stride = RowStride(words);
-  auto* to = scratch->Take<uint32_t>(rows.size(0) * arguments->x_stride);
+  auto* to = scratch->Take<uint32_t>(arguments->m * arguments->x_stride);
   arguments->x = to;
-  for (int64_t m = 0; m < rows.size(0); ++m, to += arguments->x_stride) {
+  for (int64_t m = 0; m < arguments->m; ++m, to += arguments->x_stride) {
     to[words - 1] = 0;  // the second half of an odd row's last pair
     std::memcpy(to, data + m * row_bytes, row_bytes);
   }
@@ -52,8 +51,8 @@ void TakeFloats(const at::Tensor& rows, Scratch* scratch, LinearArguments* argum
 // as_shorts: quads of s8 as two words of 16-bit numbers (LinearArguments::x).
 void TakeQuantized(const at::Tensor& rows, bool as_shorts, Scratch* scratch,
                    LinearArguments* arguments) {
-  const int64_t m = rows.size(0);
-  const int64_t k = rows.size(1);
+  const int64_t m = arguments->m;
+  const int64_t k = rows.size(-1);
   const int64_t padded = CeilDiv(k, 8) * 8;
   const int64_t groups = CeilDiv(k, kGroup);
   const int64_t stride = RowStride(as_shorts ? padded / 2 : padded / 4);
@@ -79,24 +78,24 @@ void TakeQuantized(const at::Tensor& rows, bool as_shorts, Scratch* scratch,
   arguments->x_sum = sum;
 }
 
-// x [..., k] as [m, k], without a copy where it is contiguous.
-at::Tensor RowsOf(const at::Tensor& x) {
+// x [..., k], m rows, one after the other: without a copy where it is contiguous.
+at::Tensor RowsOf(const at::Tensor& x, LinearArguments* arguments) {
   TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0, "a linear takes rows, not ", x.sizes());
-  return x.contiguous().view({-1, x.size(-1)});
+  arguments->m = x.numel() / x.size(-1);
+  return x.contiguous();
 }
 
 // Runs the kernel over the tiles and rounds its sums to x's type. REQUIRES: `arguments` is complete
-// but for y and m.
+// but for y.
 at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x, int64_t n,
                     Scratch* scratch) {
   const int64_t k = x.size(-1);
   const int64_t tiles = CeilDiv(n, kTileColumns);
-  arguments.m = x.numel() / k;
   arguments.y_stride = tiles * kTileColumns + kLineWords;
   arguments.y = scratch->Take<float>(arguments.m * arguments.y_stride);
-  auto shape = x.sizes().vec();
+  c10::DimVector shape(x.sizes());
   shape.back() = n;
-  at::Tensor out = at::empty(shape, x.options());
+  at::Tensor out = Uninitialized(shape, x);
   ForElementType(x.scalar_type(), "a linear", [&](auto tag) {
     auto* const to = out.data_ptr<decltype(tag)>();
     const auto run = [&](int64_t begin, int64_t end) {
@@ -134,10 +133,10 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
   if ((!f32 && x.scalar_type() != at::kBFloat16) || weight.scalar_type() != x.scalar_type()) {
     return reference::LinearPacked(x, weight, n);
   }
-  const at::Tensor rows = RowsOf(x);
-  const int64_t k = rows.size(1);
-  CheckPacked(weight, n, k);
   LinearArguments arguments;
+  const at::Tensor rows = RowsOf(x, &arguments);
+  const int64_t k = x.size(-1);
+  CheckPacked(weight, n, k);
   arguments.steps = WordsOf(f32 ? LinearForm::kF32 : LinearForm::kBF16, k);
   arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
   Scratch scratch;
@@ -147,10 +146,10 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
 
 at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                       int64_t n, const LinearKernels& kernels) {
-  const at::Tensor rows = RowsOf(x);
-  CheckInt8(weight, scale, n, rows.size(1));
   LinearArguments arguments;
-  arguments.steps = WordsOf(LinearForm::kInt8, rows.size(1));
+  const at::Tensor rows = RowsOf(x, &arguments);
+  CheckInt8(weight, scale, n, x.size(-1));
+  arguments.steps = WordsOf(LinearForm::kInt8, x.size(-1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_scale = scale.const_data_ptr<float>();
   Scratch scratch;
@@ -160,10 +159,10 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
 
 at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
                       int64_t n, const LinearKernels& kernels) {
-  const at::Tensor rows = RowsOf(x);
-  CheckInt4(weight, scale, n, rows.size(1));
   LinearArguments arguments;
-  arguments.steps = WordsOf(LinearForm::kInt4, rows.size(1));
+  const at::Tensor rows = RowsOf(x, &arguments);
+  CheckInt4(weight, scale, n, x.size(-1));
+  arguments.steps = WordsOf(LinearForm::kInt4, x.size(-1));
   arguments.w = reinterpret_cast<const uint32_t*>(weight.const_data_ptr<uint8_t>());
   arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
   Scratch scratch;

@@ -2,11 +2,10 @@
 // CPU versions of rms_norm, add_norm and rope_write: one pass over each row instead of the
 // reference's dozen tensors. A row's result does not depend on its neighbours.
 #include <ATen/core/Tensor.h>
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
 #include "predictor/ops/cpu/norm_rope_math.h"
+#include "predictor/ops/cpu/scratch.h"
 #include "predictor/ops/cpu/share_work.h"
 #include "predictor/ops/kv_cache.h"
 #include "predictor/ops/operators.h"
@@ -20,7 +19,7 @@ at::Tensor RmsNorm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor in = x.contiguous();
   const int64_t size = weight.numel();
   TORCH_CHECK(weight.is_contiguous() && weight.dim() == 1 && in.size(-1) == size);
-  at::Tensor out = at::empty(in.sizes(), in.options());
+  at::Tensor out = Uninitialized(in.sizes(), in);
   ForElementType(in.scalar_type(), "idefics::rms_norm", [&](auto tag) {
     using T = decltype(tag);
     const T* rows = in.const_data_ptr<T>();
@@ -40,8 +39,8 @@ std::tuple<at::Tensor, at::Tensor> AddNorm(const at::Tensor& x, const at::Tensor
                                            const at::Tensor& weight, double eps) {
   if (!CanAddNorm(x, y, gate, weight)) return reference::AddNorm(x, y, gate, weight, eps);
   const int64_t size = weight.numel();
-  at::Tensor sum = at::empty_like(x);
-  at::Tensor out = at::empty_like(x);
+  at::Tensor sum = Uninitialized(x.sizes(), x);
+  at::Tensor out = Uninitialized(x.sizes(), x);
   ForElementType(x.scalar_type(), "idefics::add_norm", [&](auto tag) {
     using T = decltype(tag);
     const T* rows = x.const_data_ptr<T>();
@@ -119,7 +118,7 @@ at::Tensor RopeWrite(const at::Tensor& qkv, const at::Tensor& cos, const at::Ten
   CheckKvCaches(qkv, k_cache, v_cache, shape);
   TORCH_CHECK(qkv.numel() == tokens * 3 * shape.width() && sin.sizes() == cos.sizes() &&
               kv_slots.numel() == tokens);
-  at::Tensor q = at::empty({tokens, shape.heads, shape.dim}, qkv.options());
+  at::Tensor q = Uninitialized({tokens, shape.heads, shape.dim}, qkv);
   ForElementType(qkv.scalar_type(), "idefics::rope_write", [&](auto tag) {
     using T = decltype(tag);
     ForKeyType<T>(k_cache, [&](auto key_tag) {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory for what an operator computes on the way.
+// Memory of the CPU's operators: for what they compute on the way, and for results.
 #pragma once
+
+#include <ATen/EmptyTensor.h>
+#include <ATen/core/Tensor.h>
 
 #include <cstddef>
 #include <memory>
@@ -49,5 +52,11 @@ class Scratch {
   size_t used_ = 0;
   std::vector<Memory> own_;
 };
+
+// A result: as at::empty for `like`'s options, but without the dispatcher, whose code no cache
+// holds any more after a linear.
+inline at::Tensor Uninitialized(at::IntArrayRef sizes, const at::Tensor& like) {
+  return at::Tensor(at::detail::empty_cpu(sizes, like.options()));
+}
 
 }  // namespace idefics
