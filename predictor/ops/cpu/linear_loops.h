@@ -10,26 +10,26 @@ namespace idefics {
 template <typename Isa, typename Weights>
 struct LinearLoops {
   // One block of rows, in as many parts of columns as fit the registers.
-  template <int M, bool kStream>
+  template <int M, Reading kReading>
   static void RunRowBlock(const LinearArguments& arguments, TilePart part) {
     const LinearArguments a = arguments;  // stores of sums could change what a reference refers to
-    using ThisPass = Pass<Isa, M, kStream>;
+    using ThisPass = Pass<Isa, M, kReading>;
     constexpr int64_t kColumns = ThisPass::kVectors * Isa::kLanes;
     for (part.column = 0; part.column < kTileColumns; part.column += kColumns) {
-      if (kStream) part.ahead = part.Weights(a) + ThisPass::kStreamAhead;
+      if (ThisPass::kStream) part.ahead = part.Weights(a) + ThisPass::kStreamAhead;
       Weights::template Tile<ThisPass>(a, part);
     }
   }
 
-  template <int M, bool kStream>
+  template <int M, Reading kReading>
   static void DispatchRows(int64_t rows, const LinearArguments& a, const TilePart& part) {
-    if (rows == M) return RunRowBlock<M, kStream>(a, part);
-    if constexpr (M > 1) DispatchRows<M - 1, kStream>(rows, a, part);
+    if (rows == M) return RunRowBlock<M, kReading>(a, part);
+    if constexpr (M > 1) DispatchRows<M - 1, kReading>(rows, a, part);
   }
 
   // A small number of rows: one pass over the weights in memory.
   static void Stream(const LinearArguments& a, int64_t tile) {
-    DispatchRows<Isa::kMaxRows, true>(a.m, a, {tile, 0, 0, 0, a.steps, nullptr});
+    DispatchRows<Isa::kMaxRows, Reading::kStream>(a.m, a, {tile, 0, 0, 0, a.steps, nullptr});
   }
 
   // Many rows: a block of the tile stays in the cache while all rows, in blocks of similar size,
@@ -39,13 +39,17 @@ struct LinearLoops {
     const int64_t steps = left < Weights::kBlockSteps ? left : Weights::kBlockSteps;
     TilePart part{tile, 0, 0, first_step, steps, nullptr};
     const uint32_t* const next = part.Weights(a) + steps * kTileColumns;
-    constexpr int64_t kAheadStep = Pass<Isa, 1, false>::kAheadStep;
+    constexpr int64_t kAheadStep = Pass<Isa, 1, Reading::kBlockAndNext>::kAheadStep;
     constexpr int64_t kPasses = kTileColumns / kAheadStep;
     const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
       part.ahead = block < kPasses ? next + block * steps * kAheadStep : part.Weights(a);
-      DispatchRows<Isa::kBlockRows, false>(rows, a, part);
+      if (block < kPasses) {
+        DispatchRows<Isa::kBlockRows, Reading::kBlockAndNext>(rows, a, part);
+      } else {
+        DispatchRows<Isa::kBlockRows, Reading::kBlock>(rows, a, part);
+      }
       part.row += rows;
     }
   }

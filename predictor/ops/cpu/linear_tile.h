@@ -27,13 +27,22 @@
 
 namespace idefics {
 
-// How a kernel passes over the weights. kStream: once, from memory. A pass over whole steps is one
-// stream, which newer CPUs fetch ahead of by themselves, and sooner where nothing else is asked
-// for; with kStreamHints, and of parts of steps, lines are prefetched past the outer caches, which
-// keep the data of what runs between two linears. Otherwise: over a block in the cache, and each
-// step prefetches a part of the next block.
-template <typename Isa, int M, bool kStream>
+// How a kernel passes over the weights.
+enum class Reading {
+  // Once, from memory. A pass over whole steps is one stream, which newer CPUs fetch ahead of by
+  // themselves, and sooner where nothing else is asked for; with kStreamHints, and of parts of
+  // steps, lines are prefetched past the outer caches, which keep the data of what runs between two
+  // linears.
+  kStream,
+  // A block in the cache, and each step prefetches a part of the next block.
+  kBlockAndNext,
+  // A block in the cache. A Zen 3 is 8 % quicker without prefetches.
+  kBlock,
+};
+
+template <typename Isa, int M, Reading kReading>
 struct Pass {
+  static constexpr bool kStream = kReading == Reading::kStream;
   static constexpr int kRows = M;
   static constexpr int kVectors = Isa::Vectors(M);
   static constexpr bool kWholeSteps = kVectors * Isa::kLanes == kTileColumns;
@@ -46,6 +55,7 @@ struct Pass {
   static constexpr int64_t kStreamAhead = kStreamLines / kLines * kTileColumns;  // words
 
   static IDEFICS_INLINE void Fetch(const uint32_t* ahead) {
+    if constexpr (kReading == Reading::kBlock) return;
     if constexpr (kStream && kWholeSteps && !Isa::kStreamHints) return;
     Unrolled<kLines>([&](auto line) IDEFICS_ALWAYS {
       __builtin_prefetch(ahead + line * kLineWords, 0, kStream ? 0 : 2);
