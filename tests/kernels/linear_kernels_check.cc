@@ -17,6 +17,7 @@ namespace {
 constexpr ProductSize kSizes[] = {
     {64, 128, 1}, {70, 33, 2},  {1, 1, 3},      {130, 1000, 5}, {200, 515, 7}, {64, 260, 8},
     {64, 36, 13}, {65, 20, 16}, {192, 640, 40}, {64, 4096, 6},  {128, 12, 4},  {64, 1028, 17},
+    {70, 1300, 99},
 };
 constexpr WeightKind kKinds[] = {WeightKind::kF32, WeightKind::kBf16, WeightKind::kInt8,
                                  WeightKind::kInt4};

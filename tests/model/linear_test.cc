@@ -24,7 +24,7 @@ namespace {
 constexpr uint64_t kSeed = 20261122;
 
 const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 515}, {32, 4096}};
-const int64_t kRows[] = {1, 2, 3, 5, 6, 7, 8, 13, 40};
+const int64_t kRows[] = {1, 2, 3, 5, 6, 7, 8, 13, 40, 97};
 
 // Prints once which sets run here, and what the others lack.
 std::vector<const LinearKernels*> TestedKernels() {
@@ -179,6 +179,20 @@ TEST_CASE("the largest numbers do not saturate", "[linear]") {
         CHECK(at::equal(y4, at::full({rows, size.n}, 15.0 * 127 * 1024 * sign)));
       }
     }
+  }
+}
+
+TEST_CASE("no rows give no rows", "[linear]") {
+  const LinearSize size{70, 132};
+  const at::Tensor x = at::empty({0, size.k});
+  const at::Tensor packed = Tiled(at::randn({size.n, size.k}), 1).squeeze(3);
+  const Quantized int8 = RandomInt8(size);
+  const Quantized int4 = RandomInt4(size);
+  const at::Tensor none = at::empty({0, size.n});
+  for (const LinearKernels* kernels : TestedKernels()) {
+    CHECK(at::equal(LinearPacked(x, packed, size.n, *kernels), none));
+    CHECK(at::equal(LinearInt8(x, int8.weight, int8.scale, size.n, *kernels), none));
+    CHECK(at::equal(LinearInt4(x, int4.weight, int4.scale, size.n, *kernels), none));
   }
 }
 

@@ -21,7 +21,9 @@
 namespace idefics {
 namespace {
 
-constexpr int64_t kShareWords = 1 << 16;  // words of weights that a thread takes at a time
+// What a thread takes at a time: words of weights, for as many rows as one pass over them takes.
+constexpr int64_t kShareWords = 1 << 16;
+constexpr int64_t kPassRows = 8;
 
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {
@@ -106,8 +108,9 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
         NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
       }
     };
-    ShareWork(tiles, std::max<int64_t>(1, kShareWords / (arguments.steps * kTileColumns)),
-              arguments.m * n * k, run);
+    const int64_t passes = std::max<int64_t>(1, CeilDiv(arguments.m, kPassRows));
+    const int64_t tile_words = arguments.steps * kTileColumns * passes;
+    ShareWork(tiles, std::max<int64_t>(1, kShareWords / tile_words), arguments.m * n * k, run);
   });
   return out;
 }

@@ -15,6 +15,7 @@ struct Avx2Base {
   using Ints = __m256i;
   static constexpr int kLanes = 8;
   static constexpr bool kSignedDot = false;
+  static constexpr bool kWideBlocks = false;
   static constexpr bool kRowPairs = false;
   static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 6;
@@ -36,6 +37,9 @@ struct Avx2Base {
   }
   static Ints LoadWords(const uint32_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static void StoreWords(uint32_t* p, Ints words) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), words);
   }
   static Ints BroadcastWord(const uint32_t* p) {
     return _mm256_set1_epi32(static_cast<int32_t>(*p));

@@ -18,6 +18,7 @@ struct Avx512Base {
   using Ints = Words512;
   static constexpr int kLanes = 16;
   static constexpr bool kSignedDot = false;
+  static constexpr bool kWideBlocks = false;
   static constexpr bool kRowPairs = false;
   static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 6;

@@ -13,6 +13,7 @@ template <typename Isa, int kBits>
 struct IntWeights {
   static constexpr bool kShortSums = kBits == 4 && !Isa::kByteDot;
   static constexpr bool kShortX = kBits == 8 && !Isa::kByteDot;         // as LinearArguments says
+  static constexpr bool kWideBlocks = kShortX && Isa::kWideBlocks;
   static constexpr int64_t kWordsOfX = kBits == 8 && !kShortX ? 1 : 2;  // for one word of weights
   static constexpr int64_t kGroupSteps = kGroup * kBits / 32;
   static constexpr int64_t kBlockSteps = 256;
@@ -50,6 +51,17 @@ struct IntWeights {
     }
   }
 
+  // The same of vectors of columns.
+  template <int V>
+  static IDEFICS_INLINE void DotRow(typename Isa::Ints (&sums)[V], const typename Isa::Ints (&w)[V],
+                                    typename Isa::Ints x) {
+    if constexpr (kWideBlocks && V == 2) {
+      Isa::DotTwoShorts(sums[0], sums[1], w[0], w[1], x);
+    } else {
+      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Dot(sums[v], w[v], x); });
+    }
+  }
+
   // Adds `steps` steps from the words of weights and of x on: to 32-bit sums, or to 16-bit ones.
   template <typename Pass>
   static IDEFICS_INLINE void Steps(const LinearArguments& a, const uint32_t* w, const uint32_t* x,
@@ -77,8 +89,7 @@ struct IntWeights {
           words[v] = Part(Isa::LoadWords(w + v * Isa::kLanes), half);
         });
         Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-          const typename Isa::Ints value = Isa::BroadcastWord(x + m * a.x_stride);
-          Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Dot(sums.of[m][v], words[v], value); });
+          DotRow(sums.of[m], words, Isa::BroadcastWord(x + m * a.x_stride));
         });
         ++x;
       });

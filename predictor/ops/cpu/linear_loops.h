@@ -3,7 +3,7 @@
 // by linear_*.cc; see linear_tile.h.
 #pragma once
 
-#include "predictor/ops/cpu/linear_int_tile.h"
+#include "predictor/ops/cpu/linear_wide_blocks.h"
 
 namespace idefics {
 
@@ -32,8 +32,8 @@ struct LinearLoops {
     DispatchRows<Isa::kMaxRows, Reading::kStream>(a.m, a, {tile, 0, 0, 0, a.steps, nullptr});
   }
 
-  // Many rows: a block of the tile stays in the cache while all rows, in blocks of similar size,
-  // are multiplied with it. The first of these passes prefetch the next block.
+  // A block of the tile stays in the cache while all rows, in blocks of similar size, are
+  // multiplied with it. The first of these passes prefetch the next block.
   static void Block(const LinearArguments& a, int64_t tile, int64_t first_step) {
     const int64_t left = a.steps - first_step;
     const int64_t steps = left < Weights::kBlockSteps ? left : Weights::kBlockSteps;
@@ -54,12 +54,20 @@ struct LinearLoops {
     }
   }
 
+  // Many rows.
+  static void Blocks(const LinearArguments& a, int64_t tile) {
+    if constexpr (Weights::kWideBlocks) {
+      if (a.m >= WideBlocks<Isa>::kRows) return WideBlocks<Isa>::Run(a, tile);
+    }
+    for (int64_t step = 0; step < a.steps; step += Weights::kBlockSteps) Block(a, tile, step);
+  }
+
   static void Run(const LinearArguments& a, int64_t begin, int64_t end) {
     for (int64_t tile = begin; tile < end; ++tile) {
       if (a.m <= Isa::kMaxRows) {
         Stream(a, tile);
       } else {
-        for (int64_t step = 0; step < a.steps; step += Weights::kBlockSteps) Block(a, tile, step);
+        Blocks(a, tile);
       }
     }
   }

@@ -8,6 +8,7 @@ namespace {
 
 struct NeonDotprod : NeonBase {
   static constexpr bool kSignedDot = true;
+  static constexpr bool kWideBlocks = false;
   static constexpr bool kRowPairs = false;
   static constexpr bool kStreamHints = false;
 

@@ -8,6 +8,7 @@ namespace {
 
 struct NeonI8mm : NeonBase {
   static constexpr bool kSignedDot = false;
+  static constexpr bool kWideBlocks = false;
   static constexpr bool kRowPairs = true;
   static constexpr bool kStreamHints = false;
 

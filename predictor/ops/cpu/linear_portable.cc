@@ -18,6 +18,7 @@ struct Portable {
   static constexpr int kLanes = kPortableLanes;
   static constexpr bool kByteDot = true;
   static constexpr bool kSignedDot = false;
+  static constexpr bool kWideBlocks = false;
   static constexpr bool kRowPairs = false;
   static constexpr bool kStreamHints = false;
   static constexpr int kMaxRows = 2;
