@@ -25,9 +25,7 @@ struct Avx2 : Avx2Base {
         : [sum0] "+x"(sum0), [sum1] "+x"(sum1), [product] "=&x"(product), [x] "+x"(x)
         : [w0] "x"(w0), [w1] "xm"(w1));
   }
-  static Ints SignedShorts(Ints bytes) {
-    return _mm256_sub_epi16(bytes, _mm256_set1_epi16(128));
-  }
+  static Ints SignedShorts(Ints bytes) { return _mm256_sub_epi16(bytes, _mm256_set1_epi16(128)); }
   static void Keep(Ints& value) { asm("" : "+x"(value)); }
   static Ints MultiplyU4S8(Ints w, Ints x) { return _mm256_maddubs_epi16(w, x); }
   static Ints AddShorts(Ints a, Ints b) {

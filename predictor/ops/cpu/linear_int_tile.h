@@ -3,6 +3,7 @@
 // Included only by linear_*.cc.
 #pragma once
 
+#include "predictor/ops/cpu/linear_int_products.h"
 #include "predictor/ops/cpu/linear_row_pairs.h"
 
 namespace idefics {
@@ -11,10 +12,10 @@ namespace idefics {
 // the instructions, and groups added in f32 in the order of k.
 template <typename Isa, int kBits>
 struct IntWeights {
-  static constexpr bool kShortSums = kBits == 4 && !Isa::kByteDot;
-  static constexpr bool kShortX = kBits == 8 && !Isa::kByteDot;         // as LinearArguments says
-  static constexpr bool kWideBlocks = kShortX && Isa::kWideBlocks;
-  static constexpr int64_t kWordsOfX = kBits == 8 && !kShortX ? 1 : 2;  // for one word of weights
+  using Products = IntProducts<Isa, kBits>;
+  static constexpr bool kShortSums = Products::kShortSums;
+  static constexpr bool kWideBlocks = Products::kShortX && Isa::kWideBlocks;
+  static constexpr int64_t kWordsOfX = Products::kWordsOfX;
   static constexpr int64_t kGroupSteps = kGroup * kBits / 32;
   static constexpr int64_t kBlockSteps = 256;
   // Steps whose products 16 bits hold: |a pair of products| ≤ 2 · 15 · 127, and a step adds two.
@@ -29,38 +30,6 @@ struct IntWeights {
   struct Sums {
     typename Isa::Ints of[Pass::kRows][Pass::kVectors];
   };
-
-  // What meets word number `half` of x in a word of weights.
-  static IDEFICS_INLINE typename Isa::Ints Part(typename Isa::Ints word, int half) {
-    if constexpr (kShortX) return half == 0 ? Isa::EvenBytes(word) : Isa::OddBytes(word);
-    if constexpr (kBits == 4) return half == 0 ? Isa::LowNibbles(word) : Isa::HighNibbles(word);
-    if constexpr (Isa::kSignedDot) return Isa::SignedBytes(word);
-    return word;
-  }
-
-  static IDEFICS_INLINE void Dot(typename Isa::Ints& sum, typename Isa::Ints w,
-                                 typename Isa::Ints x) {
-    if constexpr (kShortSums) {
-      sum = Isa::AddShorts(sum, Isa::MultiplyU4S8(w, x));
-    } else if constexpr (kShortX) {
-      Isa::DotShorts(sum, w, x);
-    } else if constexpr (Isa::kSignedDot) {
-      Isa::DotS8S8(sum, w, x);
-    } else {
-      Isa::DotU8S8(sum, w, x);
-    }
-  }
-
-  // The same of vectors of columns.
-  template <int V>
-  static IDEFICS_INLINE void DotRow(typename Isa::Ints (&sums)[V], const typename Isa::Ints (&w)[V],
-                                    typename Isa::Ints x) {
-    if constexpr (kWideBlocks && V == 2) {
-      Isa::DotTwoShorts(sums[0], sums[1], w[0], w[1], x);
-    } else {
-      Unrolled<V>([&](auto v) IDEFICS_ALWAYS { Dot(sums[v], w[v], x); });
-    }
-  }
 
   // Adds `steps` steps from the words of weights and of x on: to 32-bit sums, or to 16-bit ones.
   template <typename Pass>
@@ -77,7 +46,7 @@ struct IntWeights {
         Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
           const typename Isa::Ints word = Isa::LoadWords(w + v * Isa::kLanes);
           Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
-            Dot(sums.of[0][v], Part(word, half), values[half]);
+            Products::Dot(sums.of[0][v], Products::Part(word, half), values[half]);
           });
         });
         x += kWordsOfX;
@@ -86,10 +55,10 @@ struct IntWeights {
       Unrolled<kWordsOfX>([&](auto half) IDEFICS_ALWAYS {
         typename Isa::Ints words[V];
         Unrolled<V>([&](auto v) IDEFICS_ALWAYS {
-          words[v] = Part(Isa::LoadWords(w + v * Isa::kLanes), half);
+          words[v] = Products::Part(Isa::LoadWords(w + v * Isa::kLanes), half);
         });
         Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-          DotRow(sums.of[m], words, Isa::BroadcastWord(x + m * a.x_stride));
+          Products::DotRow(sums.of[m], words, Isa::BroadcastWord(x + m * a.x_stride));
         });
         ++x;
       });

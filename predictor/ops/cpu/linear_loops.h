@@ -44,8 +44,8 @@ struct LinearLoops {
     const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
     for (int64_t block = 0; block < blocks; ++block) {
       const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
-      part.ahead = block < kPasses ? next + block * steps * kAheadStep : part.Weights(a);
       if (block < kPasses) {
+        part.ahead = next + block * steps * kAheadStep;
         DispatchRows<Isa::kBlockRows, Reading::kBlockAndNext>(rows, a, part);
       } else {
         DispatchRows<Isa::kBlockRows, Reading::kBlock>(rows, a, part);

@@ -51,7 +51,7 @@ struct WideBlocks {
         Unrolled<kVectors>(
             [&](auto v) IDEFICS_ALWAYS { words[v] = Isa::LoadWords(wide + v * Isa::kLanes); });
         Unrolled<M>([&](auto m) IDEFICS_ALWAYS {
-          Weights::DotRow(sums.of[m], words, Isa::BroadcastWord(x + m * a.x_stride));
+          Weights::Products::DotRow(sums.of[m], words, Isa::BroadcastWord(x + m * a.x_stride));
         });
       }
       Unrolled<M>([&](auto m) IDEFICS_ALWAYS {  // or GCC 12 spills them in the loop above
