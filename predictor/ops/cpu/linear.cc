@@ -98,6 +98,7 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
   c10::DimVector shape(x.sizes());
   shape.back() = n;
   at::Tensor out = Uninitialized(shape, x);
+  if (arguments.m == 0) return out;
   ForElementType(x.scalar_type(), "a linear", [&](auto tag) {
     auto* const to = out.data_ptr<decltype(tag)>();
     const auto run = [&](int64_t begin, int64_t end) {
@@ -108,8 +109,7 @@ at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Te
         NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
       }
     };
-    const int64_t passes = std::max<int64_t>(1, CeilDiv(arguments.m, kPassRows));
-    const int64_t tile_words = arguments.steps * kTileColumns * passes;
+    const int64_t tile_words = arguments.steps * kTileColumns * CeilDiv(arguments.m, kPassRows);
     ShareWork(tiles, std::max<int64_t>(1, kShareWords / tile_words), arguments.m * n * k, run);
   });
   return out;

@@ -21,19 +21,15 @@ struct LinearLoops {
     }
   }
 
-  template <int M, Reading kReading>
-  static void DispatchRows(int64_t rows, const LinearArguments& a, const TilePart& part) {
-    if (rows == M) return RunRowBlock<M, kReading>(a, part);
-    if constexpr (M > 1) DispatchRows<M - 1, kReading>(rows, a, part);
-  }
-
   // A small number of rows: one pass over the weights in memory.
   static void Stream(const LinearArguments& a, int64_t tile) {
-    DispatchRows<Isa::kMaxRows, Reading::kStream>(a.m, a, {tile, 0, 0, 0, a.steps, nullptr});
+    WithRows<1, Isa::kMaxRows>(a.m, [&](auto rows) {
+      RunRowBlock<rows, Reading::kStream>(a, {tile, 0, 0, 0, a.steps, nullptr});
+    });
   }
 
-  // A block of the tile stays in the cache while all rows, in blocks of similar size, are
-  // multiplied with it. The first of these passes prefetch the next block.
+  // A block of the tile stays in the cache while all rows, in blocks, are multiplied with it. The
+  // first of these passes prefetch the next block of the tile.
   static void Block(const LinearArguments& a, int64_t tile, int64_t first_step) {
     const int64_t left = a.steps - first_step;
     const int64_t steps = left < Weights::kBlockSteps ? left : Weights::kBlockSteps;
@@ -41,17 +37,14 @@ struct LinearLoops {
     const uint32_t* const next = part.Weights(a) + steps * kTileColumns;
     constexpr int64_t kAheadStep = Pass<Isa, 1, Reading::kBlockAndNext>::kAheadStep;
     constexpr int64_t kPasses = kTileColumns / kAheadStep;
-    const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
-      if (block < kPasses) {
-        part.ahead = next + block * steps * kAheadStep;
-        DispatchRows<Isa::kBlockRows, Reading::kBlockAndNext>(rows, a, part);
-      } else {
-        DispatchRows<Isa::kBlockRows, Reading::kBlock>(rows, a, part);
-      }
-      part.row += rows;
-    }
+    ForRowBlocks<Isa::kBlockRows>(a.m, [&](int64_t block, int64_t row, int64_t rows) {
+      part.row = row;
+      part.ahead = next + block * steps * kAheadStep;
+      WithRows<1, Isa::kBlockRows>(rows, [&](auto count) {
+        if (block < kPasses) return RunRowBlock<count, Reading::kBlockAndNext>(a, part);
+        RunRowBlock<count, Reading::kBlock>(a, part);
+      });
+    });
   }
 
   // Many rows.

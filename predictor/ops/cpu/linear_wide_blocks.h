@@ -5,6 +5,7 @@
 #pragma once
 
 #include "predictor/ops/cpu/linear_int_tile.h"
+#include "predictor/ops/cpu/linear_rows.h"
 
 namespace idefics {
 
@@ -62,29 +63,21 @@ struct WideBlocks {
     if (end == a.steps) Weights::template ScaleColumns<ThisPass>(a, part);
   }
 
-  template <int M>
-  static void DispatchRows(int64_t rows, const LinearArguments& a, const TilePart& part,
-                           const uint32_t* wide) {
-    if (rows == M) return MultiplyRows<M>(a, part, wide);
-    if constexpr (2 * M > Isa::kBlockRows) DispatchRows<M - 1>(rows, a, part, wide);
-  }
-
-  // All rows, in blocks of similar size. Each prefetches a share of the weights to widen next.
+  // All rows. Each block of them prefetches a share of the weights to widen next.
   static void Block(const LinearArguments& a, TilePart part, const uint32_t* next) {
     alignas(64) uint32_t wide[kBlockSteps * kStepWords];
     Widen(part.Weights(a), part.steps, wide);
-    const int64_t blocks = (a.m + Isa::kBlockRows - 1) / Isa::kBlockRows;
-    for (int64_t block = 0; block < blocks; ++block) {
-      const int64_t end = part.steps * (block + 1) / blocks;
-      for (int64_t i = part.steps * block / blocks; i < end; ++i) {
+    ForRowBlocks<Isa::kBlockRows>(a.m, [&](int64_t, int64_t row, int64_t rows) {
+      const int64_t end = part.steps * (row + rows) / a.m;
+      for (int64_t i = part.steps * row / a.m; i < end; ++i) {
         for (int64_t word = 0; word < kColumns; word += kLineWords) {
           __builtin_prefetch(next + i * kTileColumns + word, 0, 2);
         }
       }
-      const int64_t rows = (a.m - part.row + blocks - block - 1) / (blocks - block);
-      DispatchRows<Isa::kBlockRows>(rows, a, part, wide);
-      part.row += rows;
-    }
+      part.row = row;
+      WithRows<Isa::kBlockRows / 2, Isa::kBlockRows>(
+          rows, [&](auto count) { MultiplyRows<count>(a, part, wide); });
+    });
   }
 
   // REQUIRES: a.m ≥ kRows, so that no block has less than half of kBlockRows.
