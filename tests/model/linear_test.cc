@@ -3,6 +3,7 @@
 #include "predictor/ops/cpu/linear.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -25,6 +26,18 @@ constexpr uint64_t kSeed = 20261122;
 
 const LinearSize kSizes[] = {{64, 128}, {70, 33}, {1, 1}, {130, 1000}, {200, 515}, {32, 4096}};
 const int64_t kRows[] = {1, 2, 3, 5, 6, 7, 8, 13, 40, 97};
+
+// The number of torch's threads, as long as this lives.
+class Threads {
+ public:
+  explicit Threads(int count) : before_(at::get_num_threads()) { at::set_num_threads(count); }
+  ~Threads() { at::set_num_threads(before_); }
+  Threads(const Threads&) = delete;
+  Threads& operator=(const Threads&) = delete;
+
+ private:
+  int before_;
+};
 
 // Prints once which sets run here, and what the others lack.
 std::vector<const LinearKernels*> TestedKernels() {
@@ -178,6 +191,32 @@ TEST_CASE("the largest numbers do not saturate", "[linear]") {
         const at::Tensor y4 = LinearInt4(x, u, range, size.n, *kernels);
         CHECK(at::equal(y4, at::full({rows, size.n}, 15.0 * 127 * 1024 * sign)));
       }
+    }
+  }
+}
+
+// 4 tiles on 3 or 16 threads: each tile's rows are divided too, unequally.
+TEST_CASE("a product is the same on any number of threads, bit by bit", "[linear]") {
+  at::manual_seed(kSeed);
+  const int64_t rows = 259;
+  const LinearSize size{200, 515};
+  const at::Tensor x = at::randn({rows, size.k});
+  const at::Tensor w = at::randn({size.n, size.k});
+  const at::Tensor pairs = Tiled(w.to(at::kBFloat16), 2);
+  const Quantized int8 = RandomInt8(size);
+  const Quantized int4 = RandomInt4(size);
+  for (const LinearKernels* kernels : TestedKernels()) {
+    at::Tensor first16, first8, first4;
+    for (const int threads : {1, 3, 16}) {
+      const Threads these(threads);
+      INFO(kernels->name << ", " << threads << " threads");
+      const at::Tensor y16 = LinearPacked(x.to(at::kBFloat16), pairs, size.n, *kernels);
+      const at::Tensor y8 = LinearInt8(x, int8.weight, int8.scale, size.n, *kernels);
+      const at::Tensor y4 = LinearInt4(x, int4.weight, int4.scale, size.n, *kernels);
+      if (!first8.defined()) first16 = y16, first8 = y8, first4 = y4;
+      CHECK(at::equal(y16, first16));
+      CHECK(at::equal(y8, first8));
+      CHECK(at::equal(y4, first4));
     }
   }
 }

@@ -24,6 +24,8 @@ namespace {
 // What a thread takes at a time: words of weights, for as many rows as one pass over them takes.
 constexpr int64_t kShareWords = 1 << 16;
 constexpr int64_t kPassRows = 8;
+// The least rows that are worth a reading of a tile's weights.
+constexpr int64_t kPartRows = 64;
 
 // An odd number of cache lines, so that the rows of a block do not share the sets of the cache.
 int64_t RowStride(int64_t words) {
@@ -87,30 +89,61 @@ at::Tensor RowsOf(const at::Tensor& x, LinearArguments* arguments) {
   return x.contiguous();
 }
 
-// Runs the kernel over the tiles and rounds its sums to x's type. REQUIRES: `arguments` is complete
-// but for y.
-at::Tensor RunTiles(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x, int64_t n,
+// Into how many parts to divide the rows, so that few threads wait at the end: 20 tiles keep 16
+// threads for as long as 32 would, and 60 thirds of them as 64.
+int64_t RowParts(int64_t tiles, int64_t rows, int64_t threads) {
+  constexpr double kBusy = 0.9;
+  const auto busy = [&](int64_t parts) {
+    const int64_t items = tiles * parts;
+    return static_cast<double>(items) / static_cast<double>(CeilDiv(items, threads) * threads);
+  };
+  int64_t best = 1;
+  for (int64_t parts = 2; parts <= rows / kPartRows && busy(best) < kBusy; ++parts) {
+    if (busy(parts) > busy(best)) best = parts;
+  }
+  return best;
+}
+
+// Computes all rows' outputs of the tiles begin … end - 1, rounded to T: out [m, n].
+template <typename T>
+void RunTiles(LinearKernel kernel, const LinearArguments& a, int64_t begin, int64_t end, int64_t n,
+              T* out) {
+  kernel(a, begin, end);
+  const int64_t column = begin * kTileColumns;
+  const int64_t columns = std::min(n, end * kTileColumns) - column;
+  for (int64_t row = 0; row < a.m; ++row) {
+    NarrowRow(a.y + row * a.y_stride + column, out + row * n + column, columns);
+  }
+}
+
+// Shares tiles, or parts of the rows of each tile, among the threads. REQUIRES: `arguments` is
+// complete but for y.
+at::Tensor Multiply(LinearKernel kernel, LinearArguments arguments, const at::Tensor& x, int64_t n,
                     Scratch* scratch) {
-  const int64_t k = x.size(-1);
   const int64_t tiles = CeilDiv(n, kTileColumns);
+  const int64_t m = arguments.m;
   arguments.y_stride = tiles * kTileColumns + kLineWords;
-  arguments.y = scratch->Take<float>(arguments.m * arguments.y_stride);
+  arguments.y = scratch->Take<float>(m * arguments.y_stride);
   c10::DimVector shape(x.sizes());
   shape.back() = n;
   at::Tensor out = Uninitialized(shape, x);
-  if (arguments.m == 0) return out;
+  if (m == 0) return out;
+  const int64_t parts = RowParts(tiles, m, at::get_num_threads());
+  const int64_t passes = CeilDiv(CeilDiv(m, parts), kPassRows);
+  const int64_t share = kShareWords / (arguments.steps * kTileColumns * passes);
   ForElementType(x.scalar_type(), "a linear", [&](auto tag) {
     auto* const to = out.data_ptr<decltype(tag)>();
     const auto run = [&](int64_t begin, int64_t end) {
-      kernel(arguments, begin, end);
-      const int64_t column = begin * kTileColumns;
-      const int64_t columns = std::min(n, end * kTileColumns) - column;
-      for (int64_t row = 0; row < arguments.m; ++row) {
-        NarrowRow(arguments.y + row * arguments.y_stride + column, to + row * n + column, columns);
+      if (parts == 1) return RunTiles(kernel, arguments, begin, end, n, to);
+      for (int64_t item = begin; item < end; ++item) {
+        const int64_t tile = item / parts;
+        const int64_t part = item % parts;
+        const int64_t row = m * part / parts;
+        const int64_t rows = m * (part + 1) / parts - row;
+        RunTiles(kernel, arguments.Rows(row, rows), tile, tile + 1, n, to + row * n);
       }
     };
-    const int64_t tile_words = arguments.steps * kTileColumns * CeilDiv(arguments.m, kPassRows);
-    ShareWork(tiles, std::max<int64_t>(1, kShareWords / tile_words), arguments.m * n * k, run);
+    ShareWork(tiles * parts, std::max<int64_t>(1, share), m * n * x.size(-1), run);
   });
   return out;
 }
@@ -144,7 +177,7 @@ at::Tensor LinearPacked(const at::Tensor& x, const at::Tensor& weight, int64_t n
   arguments.w = static_cast<const uint32_t*>(weight.const_data_ptr());
   Scratch scratch;
   TakeFloats(rows, &scratch, &arguments);
-  return RunTiles(f32 ? kernels.f32 : kernels.bf16, arguments, x, n, &scratch);
+  return Multiply(f32 ? kernels.f32 : kernels.bf16, arguments, x, n, &scratch);
 }
 
 at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
@@ -157,7 +190,7 @@ at::Tensor LinearInt8(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.w_scale = scale.const_data_ptr<float>();
   Scratch scratch;
   TakeQuantized(rows, kernels.int8_takes_shorts, &scratch, &arguments);
-  return RunTiles(kernels.int8, arguments, x, n, &scratch);
+  return Multiply(kernels.int8, arguments, x, n, &scratch);
 }
 
 at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& scale,
@@ -170,7 +203,7 @@ at::Tensor LinearInt4(const at::Tensor& x, const at::Tensor& weight, const at::T
   arguments.w_range = reinterpret_cast<const uint16_t*>(scale.const_data_ptr<at::BFloat16>());
   Scratch scratch;
   TakeQuantized(rows, /*as_shorts=*/false, &scratch, &arguments);
-  return RunTiles(kernels.int4, arguments, x, n, &scratch);
+  return Multiply(kernels.int4, arguments, x, n, &scratch);
 }
 
 namespace {

@@ -30,6 +30,17 @@ struct LinearArguments {
   const float* w_scale = nullptr;     // int8: [tiles, 64]
   const uint16_t* w_range = nullptr;  // int4: bf16 [tiles, groups, 2, 64]: step, minimum
   int64_t groups = 0;
+
+  // The product of rows first … first + count - 1 alone.
+  LinearArguments Rows(int64_t first, int64_t count) const {
+    LinearArguments rows = *this;
+    rows.m = count;
+    rows.x += first * x_stride;
+    rows.y += first * y_stride;
+    rows.x_scale += first * groups;
+    rows.x_sum += first * groups;
+    return rows;
+  }
 };
 
 // The part of the product that one call of a kernel's inner loops covers: columns from `column` on
