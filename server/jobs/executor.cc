@@ -20,9 +20,7 @@ constexpr int kMaxThreads = 4096;  // slots are the real limit
 // One line a job, with nothing of its content.
 void LogEnd(const Job& job, const Status& status) {
   const JobView view = job.log().End();
-  constexpr size_t kOthers = 4;
   std::vector<LogField> fields;
-  fields.reserve(view.metrics.size() + kOthers);
   for (const Metric& metric : view.metrics) fields.push_back({metric.name, metric.value});
   fields.push_back({"predict_time", view.run_s});
   fields.push_back({"prediction_id", job.id()});

@@ -3,6 +3,7 @@
 // by linear_*.cc; see linear_tile.h.
 #pragma once
 
+#include "predictor/ops/cpu/linear_rows.h"
 #include "predictor/ops/cpu/linear_wide_blocks.h"
 
 namespace idefics {
