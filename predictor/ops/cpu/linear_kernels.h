@@ -61,7 +61,8 @@ struct TilePart {
   }
 };
 
-// Computes the tiles begin … end - 1. REQUIRES: m ≥ 1. Thread safe for disjoint tiles.
+// Computes the tiles begin … end - 1. REQUIRES: m ≥ 1. Thread safe for disjoint tiles, and for one
+// tile's disjoint rows.
 using LinearKernel = void (*)(const LinearArguments&, int64_t begin, int64_t end);
 
 struct LinearKernels {
